@@ -1,0 +1,45 @@
+# Compiler flags of every target, in one place.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release)
+endif()
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
+set(CMAKE_CXX_FLAGS_DEBUG "-O0 -g1 -D_GLIBCXX_ASSERTIONS")
+
+add_compile_options(-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers
+                    -ffunction-sections -fdata-sections)
+if(JOBC_WERROR)
+  add_compile_options(-Werror)
+endif()
+add_link_options(-Wl,--gc-sections -no-pie)
+if(JOBC_SANITIZE)
+  add_compile_options(-fsanitize=${JOBC_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${JOBC_SANITIZE})
+else()
+  add_link_options(-static-libstdc++ -static-libgcc)
+endif()
+include_directories("${PROJECT_SOURCE_DIR}")
+# Generated headers (keyword tables, embedded modules) lie at the same paths below the build tree.
+include_directories("${PROJECT_BINARY_DIR}")
+
+# jobc_library(NAME [DEPS targets...] SOURCES files...): a static library of one folder.
+function(jobc_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(${name} PUBLIC ${ARG_DEPS})
+endfunction()
+
+# jobc_test(NAME [DEPS targets...] SOURCES files... [LABELS labels...]): one GoogleTest binary, one ctest entry.
+function(jobc_test name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;LABELS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest GTest::gtest_main)
+  add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  if(ARG_LABELS)
+    set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}")
+  endif()
+endfunction()
