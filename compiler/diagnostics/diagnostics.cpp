@@ -5,6 +5,12 @@
 
 namespace jobc {
 
+// A message with a malformed placeholder, or more placeholders than declared arguments, does not compile.
+#define DIAGNOSTIC(code, name, severity, format, ...) \
+  static_assert((fmt::format_string<__VA_ARGS__>(format), true), #name);
+#include "compiler/diagnostics/diagnostics.def"
+#undef DIAGNOSTIC
+
 const std::vector<const DiagnosticKind*>& AllDiagnosticKinds() {
   static const std::vector<const DiagnosticKind*> kinds = {
 #define DIAGNOSTIC(code, name, severity, format, ...) &diag::name.kind,
