@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -105,6 +106,7 @@ struct Expr {
 
 class ExprPool {
  public:
+  /// `args` must be nodes of this pool already (so a pool cannot hold a cycle) and must not point into it.
   ExprId Add(Op op, TypeId type, uint32_t a, uint32_t b, const ExprId* args, size_t count, Place place = {});
   ExprId Add(Op op, TypeId type, std::initializer_list<ExprId> args = {}, Place place = {}, uint32_t a = 0, uint32_t b = 0) {
     return Add(op, type, a, b, args.begin(), args.size(), place);
@@ -118,6 +120,10 @@ class ExprPool {
   ExprId arg(ExprId id, uint32_t i) const { return arg((*this)[id], i); }
   const Value& constant(uint32_t index) const { return constants_[index]; }
   bool IsConst(ExprId id) const { return id.valid() && (*this)[id].op == Op::Const; }
+  std::vector<ExprId> ArgsOf(ExprId id) const {
+    const Slice<ExprId>& args = (*this)[id].args;
+    return {lists_.begin() + args.begin, lists_.begin() + args.begin + args.size};
+  }
   const Value& ConstValue(ExprId id) const { return constants_[(*this)[id].a]; }
   Place place(ExprId id) const { return id.index < places_.size() ? places_[id.index] : Place{}; }
   size_t size() const { return nodes_.size(); }

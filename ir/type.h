@@ -1,6 +1,7 @@
 // Types of the language, as the checker computes them and the plan stores them. A TypeTable interns types: equal types
 // have equal ids within one table. Refinements are not part of a type's identity: a refined type is a node of its own
-// whose `bare` id is the type without any refinement, at any depth; compare bare ids to compare types.
+// with the kind, parts and definition of the type it refines (its `base`), and a `bare` id: the type without any
+// refinement, at any depth; compare bare ids to compare types. Refinements of struct fields belong to the StructDef.
 #pragma once
 
 #include <cstdint>
@@ -46,6 +47,7 @@ struct TypeNode {
   TypeId a, b;
   uint32_t def = UINT32_MAX;
   RefinementId refinement;  ///< valid: values must also satisfy this
+  TypeId base;              ///< with `refinement`: the type it refines, which may be refined too
   TypeId bare;              ///< without refinements at any depth; the node itself if it has none
 };
 
