@@ -1,0 +1,205 @@
+// The pure core of a run: events in, actions out. No file descriptors, threads or clock; `now` is a monotonic clock in
+// milliseconds given with every event. Decides which instances run when, under which limits, what a failure means for the
+// rest, and when the run has ended. The engine (event loop) feeds it and carries out what TakeActions() gives, in order.
+//
+//   for each event:  scheduler.AttemptEnded(id, std::move(result), now);
+//                    for (Action& action : scheduler.TakeActions()) …;
+//                    arm one timer at scheduler.NextDeadline(), on which Tick(now) is called
+//
+// Contract with the engine, for every StartAttempt: AttemptStarted at most once, AttemptExited at most once,
+// AttemptEnded or StartRefused exactly once or not at all after a CancelAttempt, AttemptReaped exactly once (StartRefused and
+// AttemptLost imply it). The first verdict wins; what comes later is ignored and counted in Counters::late.
+// Cost per event does not depend on the number of instances (mode changes look at each instance once).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "ir/plan.h"
+#include "runtime/attempt.h"
+#include "runtime/run_state.h"
+
+namespace jobc {
+
+struct SchedulerOptions {
+  uint32_t max_parallel = 0;        ///< attempts at a time in this run; 0: no limit
+  uint32_t local_parallel = 0;      ///< attempts at a time on backends of this machine; 0: no limit
+  int64_t cpu_milli = 0;            ///< what this machine has, for local backends; 0: unlimited
+  int64_t memory = 0;               ///< bytes; 0: unlimited
+  int64_t gpu = -1;                 ///< -1: unlimited
+  bool oversubscribe = false;       ///< claims above capacity are clipped instead of refused
+  std::optional<ir::Strategy> on_error;  ///< of the command line; never changes a job with `ignore`
+};
+
+/// Phases in order; those with nothing to do are passed at once.
+enum class RunPhase : uint8_t { New, StartHooks, Jobs, Exports, Publish, Finally, ResultHooks, FinishHooks, Ended };
+std::string_view PhaseName(RunPhase phase);
+
+/// `ignore < continue < drain < halt`, of the failures so far.
+using RunMode = ir::Strategy;
+
+/// What made the run fail first; decides its exit code.
+enum class RunCause : uint8_t { None, Job, Check, Limit, Backend, Environment, Interrupt };
+
+enum class CancelWhy : uint8_t { Halt, Drain, User, Interrupt, TimeLimit, QueueTimeout, RunTimeout, TotalTimeout, IdleTimeout, Environment };
+std::string_view CancelWhyText(CancelWhy why);
+
+struct StartAttempt {
+  AttemptId id = 0;
+  InstanceRef instance;
+  uint32_t number = 1;              ///< JOB_ATTEMPT
+  int64_t grace_ms = 10'000;
+  Resources resources;              ///< effective
+  Timeouts timeouts;                ///< effective; also given to remote backends
+  std::vector<std::pair<uint32_t, uint32_t>> pools;  ///< Plan::pools, slots taken
+};
+
+/// TERM, after `grace_ms` KILL. The attempt has its verdict already; its reaping is awaited.
+struct CancelAttempt {
+  AttemptId id = 0;
+  CancelWhy why = CancelWhy::Halt;
+  int64_t grace_ms = 10'000;
+};
+
+/// `count` consecutive instances (all of one job, from `first` on) went from `from` to `to`; more than one only without
+/// verdict. For kWholeJob the job ended without instances.
+struct InstanceChanged {
+  InstanceRef first;
+  uint32_t count = 1;
+  InstanceState from = InstanceState::Waiting;
+  InstanceState to = InstanceState::Waiting;
+  AttemptId attempt = 0;            ///< the one that caused it, if any
+  std::shared_ptr<const Verdict> verdict;
+};
+
+/// The verdict of one attempt, first and only. Comes before the InstanceChanged it causes. Must be durable before
+/// actions after it are carried out.
+struct AttemptJudged {
+  AttemptId id = 0;
+  InstanceRef instance;
+  uint32_t number = 1;
+  std::shared_ptr<const Verdict> verdict;
+  bool from_backend = true;         ///< false: decided here (timeout, cancel)
+};
+
+struct RetryScheduled {
+  InstanceRef instance;
+  AttemptId failed = 0;
+  uint32_t next_number = 2;
+  uint32_t rule = 0;
+  int64_t delay_ms = 0;
+};
+
+struct JobExpanded {
+  uint32_t job = 0;
+  uint32_t count = 0;
+  ir::Value list;                   ///< value of a dynamic `for`, to be journaled; null for static domains
+};
+
+struct ModeChanged {
+  RunMode mode = RunMode::Drain;
+  InstanceRef cause;                ///< of the failure; job UINT32_MAX: not an instance
+};
+
+/// Evaluate Plan::exports (for failed runs: what exists, others null), then call ExportsDone().
+struct EvaluateExports {};
+/// Carry out Plan::publishes, then call PublishDone().
+struct PublishOutputs {};
+
+struct PhaseChanged { RunPhase phase = RunPhase::Jobs; };
+
+/// A hook failed: a warning only.
+struct HookFailed {
+  InstanceRef hook;
+  std::shared_ptr<const Verdict> verdict;
+};
+
+struct RunFinished {
+  RunStatus status = RunStatus::Succeeded;
+  RunCause cause = RunCause::None;
+  int exit_code = 0;                ///< 0, 10, 12, 13, 14, 15 or 130; `--strict` may make 11 of 0
+  bool tolerated_failures = false;  ///< some instance with `ignore` failed
+  std::string message;              ///< the first cause in words; empty on success
+};
+
+using Action = std::variant<StartAttempt, CancelAttempt, InstanceChanged, AttemptJudged, RetryScheduled, JobExpanded, ModeChanged,
+                            EvaluateExports, PublishOutputs, PhaseChanged, HookFailed, RunFinished>;
+
+class Scheduler {
+ public:
+  /// Ready instances that were passed so often by later ones have their slots reserved.
+  static constexpr uint32_t kMaxPasses = 10;
+  /// At most so many different claims that do not fit are looked at before an admission round ends.
+  static constexpr uint32_t kMaxLookahead = 256;
+
+  struct Counters {
+    uint64_t late = 0;              ///< late, stale and duplicate answers that were ignored
+    uint64_t attempts = 0;          ///< started in this process
+    uint64_t retries = 0;
+  };
+
+  /// `plan`, `state` and `world` must outlive it. `world` answers for files and secrets, see RunContext.
+  Scheduler(const ir::Plan& plan, RunState& state, SchedulerOptions options, ir::EvalContext* world);
+  ~Scheduler();
+  Scheduler(const Scheduler&) = delete;
+  Scheduler& operator=(const Scheduler&) = delete;
+
+  // -- Events ----------------------------------------------------------------------------------------------------
+  /// A live attempt of an earlier process that was found again; before Begin(). Its instance must not be final.
+  void Adopt(AttemptId id, InstanceRef instance, uint32_t number, Resources resources, Timeouts timeouts, bool started, int64_t now);
+  void Begin(int64_t now);
+  /// Its inputs are staged and the program runs: the run and idle clocks start.
+  void AttemptStarted(AttemptId id, int64_t now);
+  /// Something was written to stdout or stderr.
+  void AttemptOutput(AttemptId id, int64_t now);
+  /// The program ended; outputs are being collected: the run and idle clocks stop.
+  void AttemptExited(AttemptId id, int64_t now);
+  void AttemptEnded(AttemptId id, AttemptResult result, int64_t now);
+  void AttemptReaped(AttemptId id, int64_t now);
+  /// Nothing of it can be found any more: node_lost, and reaped.
+  void AttemptLost(AttemptId id, std::string message, int64_t now);
+  /// An expression of its inputs, env or argv failed: the instance fails with `expression`; the attempt never was.
+  void StartRefused(AttemptId id, Verdict verdict, int64_t now);
+  /// No attempt of this kind can run. Before the first attempt of the run started: it ends with exit 14. Later: ignored,
+  /// attempts fail by themselves.
+  void BackendUnavailable(std::string message, int64_t now);
+  /// The engine cannot write its state: everything is cancelled, nothing else runs, exit 15.
+  void EnvironmentFailed(std::string message, int64_t now);
+  void ExportsDone(std::optional<Verdict> failure, int64_t now);
+  void PublishDone(std::optional<Verdict> failure, int64_t now);
+  void Tick(int64_t now);
+
+  void CancelInstance(InstanceRef instance, std::string reason, int64_t now);
+  void CancelJob(uint32_t job, std::string reason, int64_t now);
+  /// First: cancel all jobs, then `finally`, exit 130. `at_once`: cancel those too without grace, and end.
+  void CancelRun(bool at_once, std::string reason, int64_t now);
+
+  // -- What to do ------------------------------------------------------------------------------------------------
+  std::vector<Action> TakeActions();
+  /// When Tick() must be called; nullopt: only events can change anything.
+  std::optional<int64_t> NextDeadline();
+
+  // -- To look at ------------------------------------------------------------------------------------------------
+  RunPhase phase() const;
+  RunMode mode() const;
+  bool finished() const { return phase() == RunPhase::Ended; }
+  const Counters& counters() const;
+  uint32_t live_attempts() const;   ///< started and not yet reaped
+  uint32_t PoolUsed(uint32_t pool) const;
+  uint32_t PoolSlots(uint32_t pool) const;
+  /// The instance of a live attempt.
+  std::optional<InstanceRef> InstanceOf(AttemptId id) const;
+  /// Empty if sound, else the first broken invariant. Looks at everything; for tests.
+  std::string CheckInvariants() const;
+
+ private:
+  struct Core;
+  std::unique_ptr<Core> core_;
+};
+
+}  // namespace jobc
