@@ -1,0 +1,19 @@
+// The texts of `jobc explain CODE`: docs/diagnostics.md, embedded when jobc is built. A section starts with a heading
+// `## CODE: title` and reaches to the next one.
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+namespace jobc {
+
+struct ExplainText {
+  std::string_view code;   ///< `E202`
+  std::string_view title;
+  std::string_view text;   ///< the whole section with its heading, ended by one line break
+};
+
+/// In the order of the document.
+std::vector<ExplainText> ExplainTexts();
+
+}  // namespace jobc
