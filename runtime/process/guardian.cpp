@@ -1,0 +1,1142 @@
+#include "runtime/process/guardian.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <unordered_map>
+#include <unordered_set>
+
+#include <fmt/format.h>
+
+#include "runtime/process/cgroup.h"
+#include "runtime/process/process_tree.h"
+#include "runtime/process/protocol.h"
+#include "runtime/process/spawn.h"
+
+namespace jobc::process {
+namespace {
+
+constexpr size_t kReceiveBytes = 64 * 1024;
+
+/// Makes a freshly forked process independent of its parent's signals, terminal, directory and descriptors.
+void Detach(int keep_fd, const char* name) {
+  sigset_t all;
+  sigfillset(&all);
+  sigprocmask(SIG_SETMASK, &all, nullptr);
+  for (int signal = 1; signal < NSIG; ++signal) {
+    ::signal(signal, SIG_DFL);  // what is ignored would stay ignored in every job
+  }
+  setsid();
+  prctl(PR_SET_CHILD_SUBREAPER, 1);
+  prctl(PR_SET_NAME, name);
+  if (chdir("/") != 0) {
+    _exit(1);
+  }
+  int null = open("/dev/null", O_RDWR);
+  for (int fd = 0; fd < 3; ++fd) {
+    if (null != fd) {
+      dup2(null, fd);
+    }
+  }
+  if (keep_fd != 3) {
+    dup3(keep_fd, 3, O_CLOEXEC);
+  }
+  if (syscall(SYS_close_range, 4U, ~0U, 0U) != 0) {
+    for (int fd = 4; fd < 65536; ++fd) {
+      close(fd);
+    }
+  }
+}
+
+UniqueFd ChildSignals() {
+  sigset_t child;
+  sigemptyset(&child);
+  sigaddset(&child, SIGCHLD);
+  return UniqueFd(signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+void DrainSignals(int fd) {
+  signalfd_siginfo info[8];
+  while (read(fd, info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+  }
+}
+
+/// Sends what it can; false if the other side is gone.
+bool Flush(int fd, std::string* out) {
+  size_t sent = 0;
+  while (sent < out->size()) {
+    ssize_t n = send(fd, out->data() + sent, out->size() - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n < 0 && errno == EINTR) {
+      continue;
+    }
+    if (n < 0) {
+      bool full = errno == EAGAIN;
+      out->erase(0, sent);
+      return full;
+    }
+    sent += static_cast<size_t>(n);
+  }
+  out->clear();
+  return true;
+}
+
+ExitedBody MakeExited(int status, const rusage& usage) {
+  ExitedBody body;
+  body.status = status;
+  body.wall_ms = WallMillis();
+  body.max_rss_bytes = static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+  body.user_us = static_cast<uint64_t>(usage.ru_utime.tv_sec) * 1000000 + static_cast<uint64_t>(usage.ru_utime.tv_usec);
+  body.system_us = static_cast<uint64_t>(usage.ru_stime.tv_sec) * 1000000 + static_cast<uint64_t>(usage.ru_stime.tv_usec);
+  return body;
+}
+
+void AddFailure(FrameWriter writer, const FrameHead& head, const SpawnFailure& failure) {
+  FailedBody body{static_cast<uint32_t>(failure.stage), failure.error, failure.index, failure.bytes, failure.limit};
+  writer.Add(FrameKind::kSpawnFailed, head.slot, head.attempt, body, failure.path + '\0' + failure.detail + '\0');
+}
+
+/// A decoded kStart frame: pointers into the frame, which must stay where it is.
+struct StartFrame {
+  CgroupLimits limits;
+  SpawnRequest request;
+  std::vector<char*> argv;
+  std::vector<char*> envp;
+
+  bool Decode(std::string_view payload) {
+    StartBody body;
+    if (!TakeBody(&payload, &body)) {
+      return false;
+    }
+    limits = {body.memory_bytes, body.cpu_milli, body.pids};
+    auto take = [&] { return const_cast<char*>(TakeText(&payload).data()); };
+    request.directory = take();
+    argv.reserve(body.argc + 1);
+    for (uint32_t i = 0; i < body.argc; ++i) {
+      argv.push_back(take());
+    }
+    argv.push_back(nullptr);
+    envp.reserve(body.envc + 1);
+    for (uint32_t i = 0; i < body.envc; ++i) {
+      envp.push_back(take());
+    }
+    envp.push_back(nullptr);
+    request.argv = argv.data();
+    request.envp = envp.data();
+    return true;
+  }
+};
+
+StartedBody MakeStarted(pid_t pid, const CgroupLimits& enforced) {
+  return {pid, enforced.cpu_milli, enforced.pids, enforced.memory_bytes, WallMillis()};
+}
+
+/// What guardian and shims share of their start.
+struct Common {
+  GuardianOptions options;
+  CgroupPlaces places;
+  std::string group_name;   ///< the name that all groups of this guardian begin with
+  uint64_t file_limit = 0;  ///< the soft limit that attempts get back; 0 if it was not changed
+};
+
+/// The supervisor of one slot where there are no control groups. Runs in its own process and never returns.
+class Shim {
+ public:
+  Shim(const Common& common, int stdout_fd, int stderr_fd) : common_(common), stdout_(stdout_fd), stderr_(stderr_fd) {}
+
+  [[noreturn]] void Run() {
+    UniqueFd signals = ChildSignals();
+    UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
+    epoll_event event{EPOLLIN, {.u32 = 0}};
+    epoll_ctl(epoll.get(), EPOLL_CTL_ADD, kSocket, &event);
+    event.data.u32 = 1;
+    epoll_ctl(epoll.get(), EPOLL_CTL_ADD, signals.get(), &event);
+    for (;;) {
+      epoll_event events[2];
+      int n = epoll_wait(epoll.get(), events, 2, -1);
+      for (int i = 0; i < n; ++i) {
+        if (events[i].data.u32 == 1) {
+          DrainSignals(signals.get());
+          Reap();
+        } else {
+          Receive();
+        }
+      }
+      Send();
+    }
+  }
+
+ private:
+  static constexpr int kSocket = 3;
+
+  void Receive() {
+    ssize_t n = recv(kSocket, reader_.Space(kReceiveBytes), kReceiveBytes, MSG_DONTWAIT);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+      // Our guardian is gone or does not need us any more: nothing may stay alive.
+      EndDescendants({}, MonotonicMillis() + 10000, nullptr);
+      limits_.Remove();
+      _exit(0);
+    }
+    reader_.Received(n > 0 ? static_cast<size_t>(n) : 0);
+    FrameHead head;
+    std::string_view payload;
+    while (reader_.Next(&head, &payload)) {
+      if (head.kind == FrameKind::kStart) {
+        Start(head, payload);
+      } else if (leader_ != 0 && head.attempt == head_.attempt) {
+        if (head.kind == FrameKind::kSignal) {
+          SignalBody body;
+          if (TakeBody(&payload, &body)) {
+            for (pid_t pid : Descendants(getpid())) {
+              kill(pid, body.signal);
+            }
+          }
+        } else if (head.kind == FrameKind::kKillTree) {
+          kill(leader_, SIGKILL);
+          End();
+        }
+      }
+    }
+  }
+
+  void Start(const FrameHead& head, std::string_view payload) {
+    StartFrame start;
+    if (!start.Decode(payload)) {
+      return;
+    }
+    fcntl(stdout_, F_SETFL, O_WRONLY);
+    fcntl(stderr_, F_SETFL, O_WRONLY);
+    std::vector<int> join;
+    if (start.limits.any() && common_.options.use_limits) {
+      limits_ = LimitGroups::Make(common_.places, "", fmt::format("{}-{}", common_.group_name, head.attempt), start.limits);
+      for (const UniqueFd& fd : limits_.join()) {
+        join.push_back(fd.get());
+      }
+    }
+    start.request.stdout_fd = stdout_;
+    start.request.stderr_fd = stderr_;
+    start.request.join = &join;
+    start.request.file_limit = common_.file_limit;
+    start.request.die_with_parent = true;
+    SpawnOutcome outcome = Spawn(start.request);
+    if (outcome.pid == 0) {
+      AddFailure(FrameWriter(&out_), head, outcome.failure);
+      limits_.Remove();
+      return;
+    }
+    leader_ = outcome.pid;
+    head_ = head;
+    FrameWriter(&out_).Add(FrameKind::kStarted, head.slot, head.attempt, MakeStarted(leader_, limits_.enforced()));
+  }
+
+  OnChild Watch() {
+    return [this](pid_t pid, int status, const rusage& usage) {
+      if (pid == leader_) {
+        leader_ended_ = true;
+        exited_ = MakeExited(status, usage);
+        exited_.oom = limits_.OomKills() > 0;
+        exited_.peak_bytes = limits_.PeakMemory();
+        FrameWriter(&out_).Add(FrameKind::kExited, head_.slot, head_.attempt, exited_);
+      }
+    };
+  }
+
+  void Reap() {
+    bool children = ReapChildren(Watch());
+    if (leader_ended_) {
+      if (children) {
+        Send();  // the end of the program is known now, the end of its tree may take longer
+      }
+      End();
+    }
+  }
+
+  /// Ends what is left of the tree and says so.
+  void End() {
+    ReapedBody body;
+    body.left = static_cast<uint32_t>(EndDescendants({}, INT64_MAX, Watch()));
+    limits_.Remove();
+    FrameWriter(&out_).Add(FrameKind::kReaped, head_.slot, head_.attempt, body);
+    leader_ = 0;
+    leader_ended_ = false;
+  }
+
+  void Send() {
+    while (!out_.empty() && Flush(kSocket, &out_) && !out_.empty()) {
+      timespec wait{0, 1000 * 1000};
+      nanosleep(&wait, nullptr);
+    }
+    out_.clear();
+  }
+
+  const Common& common_;
+  int stdout_;
+  int stderr_;
+  FrameReader reader_;
+  std::string out_;
+  FrameHead head_;
+  pid_t leader_ = 0;
+  bool leader_ended_ = false;
+  ExitedBody exited_;
+  LimitGroups limits_;
+};
+
+class Guardian {
+ public:
+  explicit Guardian(const GuardianOptions& options) { common_.options = options; }
+
+  [[noreturn]] void Run() {
+    RaiseFileLimit();
+    signals_ = ChildSignals();
+    epoll_.Reset(epoll_create1(EPOLL_CLOEXEC));
+    Watch(kSocket, EPOLLIN, kSocketTag);
+    Watch(signals_.get(), EPOLLIN, kSignalTag);
+    common_.places = FindCgroupPlaces();
+    by_cgroup_ = common_.options.use_cgroups && !common_.places.v2.empty();
+    std::optional<ProcessInfo> self = ReadProcess(getpid());
+    start_ticks_ = self ? self->start_ticks : 0;
+    common_.group_name = fmt::format("jobc-{}-{}", getpid(), start_ticks_);
+    bool open = true;
+    while (open) {
+      epoll_event events[64];
+      int n = epoll_wait(epoll_.get(), events, 64, draining_.empty() ? -1 : 50);
+      bool socket_ready = false;
+      for (int i = 0; i < n; ++i) {
+        uint64_t tag = events[i].data.u64;
+        if (tag == kSocketTag) {
+          socket_ready = (events[i].events & ~EPOLLOUT) != 0;
+        } else if (tag == kSignalTag) {
+          DrainSignals(signals_.get());
+          ReapChildren([this](pid_t pid, int status, const rusage& usage) { OnChildEnded(pid, status, usage); });
+          SettleShims();
+        } else if (tag >= kShimTag) {
+          Slot& slot = slots_[tag - kShimTag];
+          if (slot.shim_socket && ReceiveFromShim(slot) < 0) {
+            shim_died_ = true;
+            SettleShims();
+          }
+        }  // else a draining group changed: looked at below
+      }
+      CheckDraining(n == 0);
+      if (socket_ready) {
+        open = Receive();
+      }
+      open = open && Flush(kSocket, &out_);
+      WatchForRoom(!out_.empty());
+    }
+    Finish();
+    _exit(0);
+  }
+
+ private:
+  static constexpr int kSocket = 3;
+  static constexpr uint64_t kSocketTag = 1;
+  static constexpr uint64_t kSignalTag = 2;
+  static constexpr uint64_t kGroupTag = 3;
+  static constexpr uint64_t kShimTag = 1000;
+
+  struct Slot {
+    UniqueFd stdout_fd;
+    UniqueFd stderr_fd;
+    // The attempt in it.
+    uint64_t attempt = 0;
+    pid_t leader = 0;
+    bool busy = false;
+    // By control group.
+    std::string group;
+    UniqueFd group_fd;
+    UniqueFd events_fd;
+    LimitGroups limits;
+    UniqueFd limit_events_fd;
+    // By shim.
+    pid_t shim = 0;
+    UniqueFd shim_socket;
+    std::unique_ptr<FrameReader> shim_reader;
+    bool exit_told = false;  ///< its kExited was passed on
+
+    int live_events() const { return limit_events_fd ? limit_events_fd.get() : events_fd.get(); }
+    const std::string& live_group() const { return limit_events_fd ? limits.v2_path() : group; }
+  };
+
+  void Watch(int fd, uint32_t events, uint64_t tag) {
+    epoll_event event{events, {.u64 = tag}};
+    epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event);
+  }
+
+  void WatchForRoom(bool wanted) {
+    if (wanted != watching_room_) {
+      epoll_event event{EPOLLIN | (wanted ? uint32_t{EPOLLOUT} : 0U), {.u64 = kSocketTag}};
+      epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, kSocket, &event);
+      watching_room_ = wanted;
+    }
+  }
+
+  void RaiseFileLimit() {
+    rlimit limit{};
+    getrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur < limit.rlim_max) {
+      common_.file_limit = limit.rlim_cur;
+      limit.rlim_cur = limit.rlim_max;
+      setrlimit(RLIMIT_NOFILE, &limit);
+    }
+  }
+
+  FrameWriter Answer() { return FrameWriter(&out_); }
+
+  /// Reads and obeys what jobc sent. False if jobc is gone or said good-bye.
+  bool Receive() {
+    iovec part{reader_.Space(kReceiveBytes), kReceiveBytes};
+    alignas(cmsghdr) char control[CMSG_SPACE(16 * sizeof(int))];
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    ssize_t n = recvmsg(kSocket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+      return false;
+    }
+    for (cmsghdr* c = n > 0 ? CMSG_FIRSTHDR(&message) : nullptr; c; c = CMSG_NXTHDR(&message, c)) {
+      if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+        size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count; ++i) {
+          int fd = -1;
+          memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+          received_fds_.emplace_back(fd);
+        }
+      }
+    }
+    reader_.Received(n > 0 ? static_cast<size_t>(n) : 0);
+    FrameHead head;
+    std::string_view payload;
+    while (reader_.Next(&head, &payload)) {
+      if (head.kind == FrameKind::kBye) {
+        return false;
+      }
+      Obey(head, payload);
+    }
+    return true;
+  }
+
+  void Obey(const FrameHead& head, std::string_view payload) {
+    if (head.slot >= slots_.size()) {
+      slots_.resize(std::min<size_t>(head.slot + 1, 65536));
+    }
+    Slot& slot = slots_[head.slot];
+    bool current = slot.busy && slot.attempt == head.attempt;
+    switch (head.kind) {
+      case FrameKind::kBegin:
+        Begin(payload);
+        break;
+      case FrameKind::kSlot:
+        if (received_fds_.size() >= 2) {
+          slot.stdout_fd = std::move(received_fds_[0]);
+          slot.stderr_fd = std::move(received_fds_[1]);
+          received_fds_.erase(received_fds_.begin(), received_fds_.begin() + 2);
+          CloseShim(slot);
+        }
+        break;
+      case FrameKind::kStart:
+        Start(head, payload, reader_.WholeFrame());
+        break;
+      case FrameKind::kSignal: {
+        SignalBody body;
+        if (!current || !TakeBody(&payload, &body)) {
+          break;
+        }
+        if (slot.shim_socket) {
+          SendToShim(slot, reader_.WholeFrame());
+        } else {
+          SignalCgroup(slot.live_group(), body.signal);
+        }
+        break;
+      }
+      case FrameKind::kKillTree:
+        if (!current) {
+          break;
+        }
+        if (slot.shim_socket) {
+          SendToShim(slot, reader_.WholeFrame());
+        } else {
+          KillCgroup(slot.live_group());
+        }
+        break;
+      case FrameKind::kRegister:
+        registered_.emplace_back(payload);
+        AppendRecord(fmt::format("remove {}\n", payload));
+        break;
+      case FrameKind::kUnregister:
+        if (auto it = std::find(registered_.begin(), registered_.end(), payload); it != registered_.end()) {
+          registered_.erase(it);
+          AppendRecord(fmt::format("keep {}\n", payload));
+        }
+        break;
+      default:
+        break;
+    }
+  }
+
+  void Begin(std::string_view payload) {
+    std::string run_id(TakeText(&payload));
+    std::string state_dir(TakeText(&payload));
+    if (by_cgroup_) {
+      base_ = common_.places.v2 + '/' + common_.group_name;
+    }
+    if (!state_dir.empty()) {
+      std::string dir = state_dir + "/live";
+      record_ = fmt::format("{}/{}-{}", dir, run_id, getpid());
+      std::optional<ProcessInfo> jobc = ReadProcess(getppid());
+      char host[256] = "";
+      gethostname(host, sizeof host - 1);
+      std::string text = fmt::format("jobc live run 1\nrun {}\nhost {}\nboot {}\npidns {}\njobc {} {}\nguardian {} {}\n",
+                                     run_id, host, BootId(), PidNamespace(), getppid(), jobc ? jobc->start_ticks : 0,
+                                     getpid(), start_ticks_);
+      if (by_cgroup_) {
+        text += fmt::format("group {}\n", base_);
+      }
+      if (!common_.places.v2_limits.empty()) {
+        text += fmt::format("group {}\n", LimitBase());
+      }
+      for (const std::string& place : {common_.places.v1_memory, common_.places.v1_cpu, common_.places.v1_pids}) {
+        if (!place.empty()) {
+          text += fmt::format("prefix {}/{}-\n", place, common_.group_name);
+        }
+      }
+      record_fd_.Reset(open(record_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0644));
+      if (!record_fd_ && errno == ENOENT) {
+        (void)MakeDirectories(dir).ok();
+        record_fd_.Reset(open(record_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0644));
+      }
+      AppendRecord(text);
+    }
+    if (by_cgroup_ && mkdir(base_.c_str(), 0755) != 0) {
+      by_cgroup_ = false;
+    }
+    Answer().Add(FrameKind::kReady, 0, 0, ReadyBody{by_cgroup_}, by_cgroup_ ? base_ : std::string());
+  }
+
+  void AppendRecord(std::string_view text) {
+    if (record_fd_ && write(record_fd_.get(), text.data(), text.size()) < 0) {
+      record_fd_.Reset();  // the record only matters if both of us are killed; a full disk must not end the run here
+    }
+  }
+
+  std::string LimitBase() const { return common_.places.v2_limits + '/' + common_.group_name + "-limits"; }
+
+  /// True if attempts can get version 2 limits; enables the controllers on first use.
+  bool V2Limits() {
+    if (!v2_limits_tried_) {
+      v2_limits_tried_ = true;
+      v2_limits_ready_ = by_cgroup_ && !common_.places.v2_limits.empty() &&
+                         PrepareV2Limits(common_.places, LimitBase(), {getpid(), getppid()}).ok();
+    }
+    return v2_limits_ready_;
+  }
+
+  void Start(const FrameHead& head, std::string_view payload, std::string_view frame) {
+    Slot& slot = slots_[head.slot];
+    if (by_cgroup_ && !slot.group_fd) {
+      slot.group = fmt::format("{}/{}", base_, head.slot);
+      if (mkdir(slot.group.c_str(), 0755) == 0 || errno == EEXIST) {
+        slot.group_fd.Reset(open(slot.group.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        slot.events_fd.Reset(open((slot.group + "/cgroup.events").c_str(), O_RDONLY | O_CLOEXEC));
+      }
+      if (!slot.group_fd || !slot.events_fd) {
+        by_cgroup_ = false;
+        slot.group_fd.Reset();
+      }
+    }
+    if (!slot.group_fd) {
+      StartByShim(slot, head, frame);
+      return;
+    }
+    StartFrame start;
+    if (!start.Decode(payload)) {
+      return;
+    }
+    // A program may have set O_NONBLOCK or the like on the pipe's end, which the next one would inherit.
+    fcntl(slot.stdout_fd.get(), F_SETFL, O_WRONLY);
+    fcntl(slot.stderr_fd.get(), F_SETFL, O_WRONLY);
+    std::vector<int> join;
+    UniqueFd limit_fd;
+    if (start.limits.any() && common_.options.use_limits) {
+      std::string base = V2Limits() ? LimitBase() : std::string();
+      std::string name = fmt::format("{}-{}", common_.group_name, head.attempt);
+      slot.limits = LimitGroups::Make(common_.places, base, name, start.limits);
+      for (const UniqueFd& fd : slot.limits.join()) {
+        join.push_back(fd.get());
+      }
+      if (!slot.limits.v2_path().empty()) {
+        limit_fd.Reset(open(slot.limits.v2_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        slot.limit_events_fd.Reset(open((slot.limits.v2_path() + "/cgroup.events").c_str(), O_RDONLY | O_CLOEXEC));
+      }
+    }
+    start.request.stdout_fd = slot.stdout_fd.get();
+    start.request.stderr_fd = slot.stderr_fd.get();
+    start.request.join = &join;
+    start.request.cgroup_fd = slot.limit_events_fd ? limit_fd.get() : slot.group_fd.get();
+    start.request.file_limit = common_.file_limit;
+    start.request.die_with_parent = true;
+    SpawnOutcome outcome = Spawn(start.request);
+    if (outcome.cgroup_refused) {
+      // Groups can be made here but not born into (an old kernel, a container without delegation): shims from now on.
+      by_cgroup_ = false;
+      slot.group_fd.Reset();
+      EndLimits(slot);
+      StartByShim(slot, head, frame);
+      return;
+    }
+    if (outcome.pid == 0) {
+      AddFailure(Answer(), head, outcome.failure);
+      EndLimits(slot);
+      return;
+    }
+    slot.busy = true;
+    slot.attempt = head.attempt;
+    slot.leader = outcome.pid;
+    leaders_[outcome.pid] = head.slot;
+    Answer().Add(FrameKind::kStarted, head.slot, head.attempt, MakeStarted(outcome.pid, slot.limits.enforced()));
+  }
+
+  void EndLimits(Slot& slot) {
+    slot.limit_events_fd.Reset();
+    slot.limits.Remove();
+    slot.limits = LimitGroups();
+  }
+
+  void OnChildEnded(pid_t pid, int status, const rusage& usage) {
+    auto it = leaders_.find(pid);
+    if (it == leaders_.end()) {
+      for (Slot& slot : slots_) {
+        if (slot.shim == pid) {
+          slot.shim = 0;
+          shim_died_ = true;
+        }
+      }
+      return;  // else an orphan of some attempt
+    }
+    uint32_t index = it->second;
+    leaders_.erase(it);
+    Slot& slot = slots_[index];
+    slot.leader = 0;
+    ExitedBody body = MakeExited(status, usage);
+    if (slot.limits.enforced().any()) {
+      body.oom = slot.limits.OomKills() > 0;
+      body.peak_bytes = slot.limits.PeakMemory();
+    }
+    Answer().Add(FrameKind::kExited, index, slot.attempt, body);
+    if (Populated(slot)) {
+      KillCgroup(slot.live_group());
+      Watch(slot.live_events(), EPOLLPRI, kGroupTag);
+      draining_.push_back(index);
+    } else {
+      Reaped(index);
+    }
+  }
+
+  static bool Populated(const Slot& slot) {
+    char text[256];
+    std::string_view events = ReadFd(slot.live_events(), text, sizeof text);
+    return events.find("populated 1") != std::string_view::npos;
+  }
+
+  void Reaped(uint32_t index) {
+    Slot& slot = slots_[index];
+    Answer().Add(FrameKind::kReaped, index, slot.attempt, ReapedBody{});
+    slot.busy = false;
+    if (slot.limits.enforced().any() || slot.limit_events_fd) {
+      EndLimits(slot);
+    }
+  }
+
+  /// Looks after groups whose leader has ended while others live on; `again` repeats the kill.
+  void CheckDraining(bool again) {
+    for (size_t i = 0; i < draining_.size();) {
+      uint32_t index = draining_[i];
+      Slot& slot = slots_[index];
+      if (Populated(slot)) {
+        if (again) {
+          KillCgroup(slot.live_group());
+        }
+        ++i;
+        continue;
+      }
+      epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, slot.live_events(), nullptr);
+      draining_.erase(draining_.begin() + static_cast<ptrdiff_t>(i));
+      Reaped(index);
+    }
+  }
+
+  // Shims.
+
+  void StartByShim(Slot& slot, const FrameHead& head, std::string_view frame) {
+    if (!slot.shim_socket) {
+      int pair[2];
+      if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+        AddFailure(Answer(), head, {SpawnStage::kFork, errno, "supervisor"});
+        return;
+      }
+      pid_t pid = fork();
+      if (pid == 0) {
+        BecomeShim(pair[1], slot.stdout_fd.get(), slot.stderr_fd.get());
+      }
+      int error = errno;
+      close(pair[1]);
+      slot.shim_socket.Reset(pair[0]);
+      if (pid < 0) {
+        slot.shim_socket.Reset();
+        AddFailure(Answer(), head, {SpawnStage::kFork, error, "supervisor"});
+        return;
+      }
+      slot.shim = pid;
+      slot.shim_reader = std::make_unique<FrameReader>();
+      Watch(slot.shim_socket.get(), EPOLLIN, kShimTag + head.slot);
+    }
+    slot.busy = true;
+    slot.exit_told = false;
+    slot.attempt = head.attempt;
+    SendToShim(slot, frame);
+  }
+
+  [[noreturn]] void BecomeShim(int socket, int stdout_fd, int stderr_fd) {
+    setsid();
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    prctl(PR_SET_NAME, "job-shim");
+    // Everything but the socket and the pipes belongs to the guardian: a copy of its socket would hide jobc's death.
+    int high_socket = fcntl(socket, F_DUPFD_CLOEXEC, 64);
+    int high_out = fcntl(stdout_fd, F_DUPFD_CLOEXEC, 64);
+    int high_err = fcntl(stderr_fd, F_DUPFD_CLOEXEC, 64);
+    dup3(high_socket, 3, O_CLOEXEC);
+    dup3(high_out, 4, O_CLOEXEC);
+    dup3(high_err, 5, O_CLOEXEC);
+    if (syscall(SYS_close_range, 6U, ~0U, 0U) != 0) {
+      for (int fd = 6; fd < 65536; ++fd) {
+        close(fd);
+      }
+    }
+    Shim(common_, 4, 5).Run();
+  }
+
+  void SendToShim(Slot& slot, std::string_view frame) {
+    // A shim reads at once, so this is at most a short wait for room in the socket.
+    while (!frame.empty()) {
+      ssize_t n = send(slot.shim_socket.get(), frame.data(), frame.size(), MSG_NOSIGNAL);
+      if (n < 0 && errno != EINTR) {
+        return;  // it was killed: its end comes with SIGCHLD
+      }
+      frame.remove_prefix(n > 0 ? static_cast<size_t>(n) : 0);
+    }
+  }
+
+  /// Passes on what a shim said. 1: something came, 0: nothing for now, -1: the shim has closed its end.
+  int ReceiveFromShim(Slot& slot) {
+    ssize_t n = recv(slot.shim_socket.get(), slot.shim_reader->Space(kReceiveBytes), kReceiveBytes, MSG_DONTWAIT);
+    if (n <= 0) {
+      return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
+    }
+    slot.shim_reader->Received(static_cast<size_t>(n));
+    FrameHead head;
+    std::string_view payload;
+    while (slot.shim_reader->Next(&head, &payload)) {
+      if (head.kind == FrameKind::kReaped || head.kind == FrameKind::kSpawnFailed) {
+        slot.busy = false;
+      } else if (head.kind == FrameKind::kExited || head.kind == FrameKind::kStarted) {
+        slot.exit_told = head.kind == FrameKind::kExited;
+      }
+      out_ += slot.shim_reader->WholeFrame();
+    }
+    return 1;
+  }
+
+  void CloseShim(Slot& slot) {
+    if (slot.shim_socket) {
+      slot.shim_socket.Reset();
+      slot.shim = 0;
+      slot.shim_reader.reset();
+    }
+  }
+
+  std::vector<pid_t> LiveShims() const {
+    std::vector<pid_t> shims;
+    for (const Slot& slot : slots_) {
+      if (slot.shim) {
+        shims.push_back(slot.shim);
+      }
+    }
+    return shims;
+  }
+
+  /// After a shim was killed: what it supervised has become ours and is ended here.
+  void SettleShims() {
+    if (!shim_died_) {
+      return;
+    }
+    shim_died_ = false;
+    for (uint32_t index = 0; index < slots_.size(); ++index) {
+      Slot& slot = slots_[index];
+      if (!slot.shim_socket || (slot.shim && IsAlive(slot.shim, 0))) {
+        continue;
+      }
+      while (ReceiveFromShim(slot) > 0) {  // what it said last
+      }
+      slot.shim = 0;
+      slot.shim_socket.Reset();
+      slot.shim_reader.reset();
+      if (!slot.busy) {
+        continue;
+      }
+      ReapedBody reaped;
+      reaped.left = static_cast<uint32_t>(
+          EndDescendants(LiveShims(), MonotonicMillis() + 2000,
+                         [this](pid_t pid, int status, const rusage& usage) { OnChildEnded(pid, status, usage); }));
+      if (!slot.exit_told) {
+        ExitedBody exited = MakeExited(SIGKILL, rusage{});
+        exited.lost = 1;
+        Answer().Add(FrameKind::kExited, index, slot.attempt, exited);
+      }
+      Answer().Add(FrameKind::kReaped, index, slot.attempt, reaped);
+      slot.busy = false;
+    }
+  }
+
+  /// Ends everything, removes everything.
+  void Finish() {
+    int64_t deadline = MonotonicMillis() + 5000;
+    for (Slot& slot : slots_) {
+      if (slot.busy && slot.group_fd) {
+        KillCgroup(slot.live_group());
+      }
+      CloseShim(slot);
+    }
+    // Shims see the end of their sockets and clear up behind themselves; all are our children, like every orphan.
+    while (MonotonicMillis() < deadline) {
+      bool children = ReapChildren(nullptr);
+      bool populated = false;
+      for (Slot& slot : slots_) {
+        populated = populated || (slot.busy && slot.group_fd && Populated(slot));
+      }
+      if (!children && !populated) {
+        break;
+      }
+      if (children && !AnyShimAlive() && !populated) {
+        EndDescendants({}, deadline, nullptr);
+        continue;
+      }
+      sigset_t child;
+      sigemptyset(&child);
+      sigaddset(&child, SIGCHLD);
+      timespec wait{0, 10 * 1000 * 1000};
+      sigtimedwait(&child, nullptr, &wait);
+      for (Slot& slot : slots_) {
+        if (slot.busy && slot.group_fd && Populated(slot)) {
+          KillCgroup(slot.live_group());
+        }
+      }
+    }
+    EndDescendants({}, MonotonicMillis() + 2000, nullptr);
+    for (const std::string& path : registered_) {
+      (void)RemoveTree(path).ok();
+    }
+    for (Slot& slot : slots_) {
+      slot.limits.Remove();
+    }
+    if (v2_limits_ready_) {
+      UndoV2Limits(common_.places, LimitBase(), {getpid(), getppid()});
+    }
+    if (!base_.empty()) {
+      RemoveCgroup(base_);
+    }
+    if (!record_.empty()) {
+      unlink(record_.c_str());
+    }
+  }
+
+  bool AnyShimAlive() const {
+    for (const ProcessInfo& info : AllProcesses()) {
+      if (info.parent == getpid() && info.alive()) {
+        std::string name = ReadFile(fmt::format("/proc/{}/comm", info.pid)).value_or("");
+        if (name == "job-shim\n") {
+          return true;
+        }
+      }
+    }
+    return false;
+  }
+
+  Common common_;
+  bool by_cgroup_ = false;
+  std::string base_;
+  bool v2_limits_tried_ = false;
+  bool v2_limits_ready_ = false;
+  uint64_t start_ticks_ = 0;
+  std::string record_;
+  UniqueFd record_fd_;
+  UniqueFd epoll_;
+  UniqueFd signals_;
+  FrameReader reader_;
+  std::deque<UniqueFd> received_fds_;
+  std::string out_;
+  bool watching_room_ = false;
+  std::vector<Slot> slots_;
+  std::unordered_map<pid_t, uint32_t> leaders_;
+  std::vector<uint32_t> draining_;
+  bool shim_died_ = false;
+  std::vector<std::string> registered_;
+};
+
+/// Kills processes that carry the run's id in their environment, and their descendants; returns how many.
+uint32_t KillMarked(const std::string& run_id) {
+  std::string marker = "JOB_RUN_ID=" + run_id;
+  std::unordered_map<pid_t, ProcessInfo> all;
+  for (const ProcessInfo& info : AllProcesses()) {
+    all[info.pid] = info;
+  }
+  std::unordered_set<pid_t> spared;  // never this process or one it descends from
+  for (pid_t pid = getpid(); pid > 0 && spared.insert(pid).second;) {
+    auto it = all.find(pid);
+    pid = it == all.end() ? 0 : it->second.parent;
+  }
+  uint32_t killed = 0;
+  for (const auto& [pid, info] : all) {
+    if (!info.alive() || spared.count(pid)) {
+      continue;
+    }
+    std::string environment = ReadFile(fmt::format("/proc/{}/environ", pid)).value_or("");
+    size_t at = environment.find(marker);
+    bool marked = at != std::string::npos && (at == 0 || environment[at - 1] == 0) &&
+                  (at + marker.size() == environment.size() || environment[at + marker.size()] == 0);
+    if (!marked) {
+      continue;
+    }
+    kill(pid, SIGSTOP);
+    for (pid_t below : Descendants(pid)) {
+      if (!spared.count(below)) {
+        killed += kill(below, SIGKILL) == 0;
+      }
+    }
+    killed += kill(pid, SIGKILL) == 0;
+  }
+  return killed;
+}
+
+void SleepMillis(int64_t ms) {
+  timespec wait{ms / 1000, (ms % 1000) * 1000000};
+  nanosleep(&wait, nullptr);
+}
+
+}  // namespace
+
+Result<GuardianHandle> LaunchGuardian(const GuardianOptions& options) {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+    return SystemError("cannot make a socket pair", errno);
+  }
+  pid_t pid = fork();
+  if (pid == 0) {
+    Detach(pair[1], "job-guardian");
+    Guardian(options).Run();
+  }
+  int error = errno;
+  close(pair[1]);
+  GuardianHandle handle;
+  handle.socket.Reset(pair[0]);
+  if (pid < 0) {
+    return SystemError("cannot start the guardian process", error);
+  }
+  handle.pid = pid;
+  fcntl(pair[0], F_SETFL, O_NONBLOCK);
+  return handle;
+}
+
+bool LiveRun::jobc_alive() const { return jobc_pid > 0 && IsAlive(jobc_pid, jobc_start); }
+bool LiveRun::guardian_alive() const { return guardian_pid > 0 && IsAlive(guardian_pid, guardian_start); }
+
+std::vector<LiveRun> ReadLiveRuns(const std::string& state_dir) {
+  std::vector<LiveRun> runs;
+  std::string dir = state_dir + "/live";
+  DIR* stream = opendir(dir.c_str());
+  if (!stream) {
+    return runs;
+  }
+  while (dirent* entry = readdir(stream)) {
+    if (entry->d_name[0] == '.') {
+      continue;
+    }
+    LiveRun run;
+    run.record_path = dir + '/' + entry->d_name;
+    std::string text = ReadFile(run.record_path).value_or("");
+    std::string_view rest = text;
+    bool ours = false;
+    while (!rest.empty()) {
+      size_t end = rest.find('\n');
+      if (end == std::string_view::npos) {
+        break;  // a torn last line
+      }
+      std::string_view line = rest.substr(0, end);
+      rest.remove_prefix(end + 1);
+      size_t blank = line.find(' ');
+      std::string_view key = line.substr(0, blank);
+      std::string value(blank == std::string_view::npos ? "" : line.substr(blank + 1));
+      auto identity = [&](pid_t* pid, uint64_t* start) {
+        const char* stop = value.data() + value.size();
+        const char* next = std::from_chars(value.data(), stop, *pid).ptr;
+        if (next < stop) {
+          std::from_chars(next + 1, stop, *start);
+        }
+      };
+      if (line == "jobc live run 1") {
+        ours = true;
+      } else if (key == "run") {
+        run.run_id = value;
+      } else if (key == "host") {
+        run.host = value;
+      } else if (key == "boot") {
+        run.boot_id = value;
+      } else if (key == "pidns") {
+        std::from_chars(value.data(), value.data() + value.size(), run.pid_namespace);
+      } else if (key == "jobc") {
+        identity(&run.jobc_pid, &run.jobc_start);
+      } else if (key == "guardian") {
+        identity(&run.guardian_pid, &run.guardian_start);
+      } else if (key == "group") {
+        run.groups.push_back(value);
+      } else if (key == "prefix") {
+        run.group_prefixes.push_back(value);
+      } else if (key == "remove") {
+        run.remove.push_back(value);
+      } else if (key == "keep") {
+        if (auto it = std::find(run.remove.begin(), run.remove.end(), value); it != run.remove.end()) {
+          run.remove.erase(it);
+        }
+      }
+    }
+    if (ours) {
+      runs.push_back(std::move(run));
+    }
+  }
+  closedir(stream);
+  return runs;
+}
+
+StaleRun CleanUpRecord(const LiveRun& run, int64_t patience_ms) {
+  StaleRun report{run.run_id};
+  char host[256] = "";
+  gethostname(host, sizeof host - 1);
+  bool same_boot = run.boot_id == BootId() && run.pid_namespace == PidNamespace();
+  if (run.host != host) {
+    report.problem = fmt::format("belongs to the machine `{}`: run any jobc command there", run.host);
+    return report;
+  }
+  std::vector<std::string> prefixed;
+  for (const std::string& prefix : run.group_prefixes) {
+    size_t slash = prefix.find_last_of('/');
+    if (DIR* stream = slash == std::string::npos ? nullptr : opendir(prefix.substr(0, slash).c_str())) {
+      std::string name = prefix.substr(slash + 1);
+      while (dirent* entry = readdir(stream)) {
+        if (strncmp(entry->d_name, name.c_str(), name.size()) == 0) {
+          prefixed.push_back(prefix.substr(0, slash + 1) + entry->d_name);
+        }
+      }
+      closedir(stream);
+    }
+  }
+  if (same_boot) {
+    int64_t deadline = MonotonicMillis() + patience_ms;
+    for (bool first = true;; first = false) {
+      uint32_t alive = 0;
+      for (const std::string& group : run.groups) {
+        if (CgroupPopulated(group)) {
+          uint32_t count = static_cast<uint32_t>(CgroupProcesses(group, true).size());
+          report.processes_ended += first ? count : 0;
+          alive += count;
+          KillCgroup(group);
+        }
+      }
+      for (const std::string& group : prefixed) {
+        for (pid_t pid : CgroupProcesses(group, true)) {
+          if (IsAlive(pid, 0)) {
+            ++alive;
+            kill(pid, SIGKILL);
+          }
+        }
+      }
+      uint32_t marked = KillMarked(run.run_id);
+      report.processes_ended += marked;
+      alive += marked;
+      if (alive == 0) {
+        break;
+      }
+      if (MonotonicMillis() >= deadline) {
+        report.problem = fmt::format("{} processes could not be ended", alive);
+        break;
+      }
+      SleepMillis(first ? 1 : 10);
+    }
+    for (const std::string& group : prefixed) {
+      RemoveCgroup(group);
+    }
+    for (const std::string& group : run.groups) {
+      RemoveCgroup(group);
+    }
+  }
+  for (const std::string& path : run.remove) {
+    if (access(path.c_str(), F_OK) != 0) {
+      continue;
+    }
+    if (Result<void> removed = RemoveTree(path); !removed) {
+      report.problem = removed.error().message;
+    } else {
+      ++report.paths_removed;
+    }
+  }
+  if (report.problem.empty()) {
+    unlink(run.record_path.c_str());
+  }
+  return report;
+}
+
+std::vector<StaleRun> CleanUpStale(const std::string& state_dir) {
+  std::vector<StaleRun> reports;
+  for (const LiveRun& run : ReadLiveRuns(state_dir)) {
+    char host[256] = "";
+    gethostname(host, sizeof host - 1);
+    bool same_boot = run.boot_id == BootId() && run.pid_namespace == PidNamespace();
+    if (run.host != host || (!same_boot && run.boot_id == BootId())) {
+      continue;  // another machine's, or another container's
+    }
+    if (same_boot && run.jobc_alive()) {
+      continue;
+    }
+    for (int64_t deadline = MonotonicMillis() + 2000;
+         same_boot && run.guardian_alive() && MonotonicMillis() < deadline;) {
+      SleepMillis(5);
+    }
+    if (same_boot && run.guardian_alive()) {
+      continue;  // still at it
+    }
+    if (access(run.record_path.c_str(), F_OK) != 0) {
+      continue;  // the guardian has done it
+    }
+    reports.push_back(CleanUpRecord(run, 2000));
+  }
+  return reports;
+}
+
+}  // namespace jobc::process

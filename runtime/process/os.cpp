@@ -1,0 +1,220 @@
+#include "runtime/process/os.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+#include <fmt/format.h>
+
+namespace jobc::process {
+
+Error SystemError(std::string_view what, int code) { return Error{fmt::format("{}: {}", what, strerror(code)), code}; }
+
+std::optional<std::string> ReadFile(const std::string& path) {
+  UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) {
+    return std::nullopt;
+  }
+  std::string text;
+  char buffer[4096];
+  for (;;) {
+    ssize_t n = read(fd.get(), buffer, sizeof buffer);
+    if (n < 0 && errno == EINTR) {
+      continue;
+    }
+    if (n < 0) {
+      return std::nullopt;
+    }
+    if (n == 0) {
+      return text;
+    }
+    text.append(buffer, static_cast<size_t>(n));
+  }
+}
+
+std::string_view ReadFd(int fd, char* buffer, size_t size) {
+  ssize_t n = pread(fd, buffer, size, 0);
+  return n > 0 ? std::string_view(buffer, static_cast<size_t>(n)) : std::string_view();
+}
+
+int WriteFile(const std::string& path, std::string_view text) {
+  UniqueFd fd(open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!fd) {
+    return errno;
+  }
+  ssize_t n = write(fd.get(), text.data(), text.size());
+  return n == static_cast<ssize_t>(text.size()) ? 0 : (n < 0 ? errno : EIO);
+}
+
+static int64_t Millis(clockid_t clock) {
+  timespec now{};
+  clock_gettime(clock, &now);
+  return static_cast<int64_t>(now.tv_sec) * 1000 + now.tv_nsec / 1000000;
+}
+
+int64_t WallMillis() { return Millis(CLOCK_REALTIME); }
+int64_t MonotonicMillis() { return Millis(CLOCK_MONOTONIC); }
+
+namespace {
+
+bool IsDotEntry(const char* name) {
+  return name[0] == '.' && (name[1] == 0 || (name[1] == '.' && name[2] == 0));
+}
+
+/// One directory on the way down: its name below the parent, and the entries in it that could not be removed.
+struct Level {
+  std::string name;
+  std::vector<std::string> stuck;
+};
+
+std::string Joined(const std::string& root, const std::vector<Level>& levels, const char* name) {
+  std::string path = root;
+  for (size_t i = 1; i < levels.size() && path.size() < 4096; ++i) {
+    path += '/';
+    path += levels[i].name;
+  }
+  return name ? path + '/' + name : path;
+}
+
+}  // namespace
+
+Result<void> RemoveTree(const std::string& root) {
+  if (unlink(root.c_str()) == 0 || errno == ENOENT || errno == ENOTDIR) {
+    return {};
+  }
+  if (errno != EISDIR && errno != EPERM) {
+    return SystemError(fmt::format("cannot remove `{}`", root), errno);
+  }
+  if (rmdir(root.c_str()) == 0) {
+    return {};
+  }
+  constexpr int kDirFlags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  UniqueFd dir(open(root.c_str(), kDirFlags));
+  if (!dir && errno == EACCES && chmod(root.c_str(), 0700) == 0) {
+    dir.Reset(open(root.c_str(), kDirFlags));
+  }
+  if (!dir) {
+    return SystemError(fmt::format("cannot open `{}`", root), errno);
+  }
+  std::optional<Error> first;
+  std::vector<Level> levels(1);
+  // One directory is open at a time; each return to a parent reads it again from its start, which is cheap because what
+  // was read before is gone by then.
+  while (!levels.empty()) {
+    DIR* stream = fdopendir(dup(dir.get()));
+    if (!stream) {
+      return SystemError(fmt::format("cannot read `{}`", Joined(root, levels, nullptr)), errno);
+    }
+    rewinddir(stream);
+    UniqueFd child;
+    std::string child_name;
+    bool opened_up = false;
+    while (!child) {
+      dirent* entry = readdir(stream);
+      if (!entry) {
+        break;
+      }
+      const char* name = entry->d_name;
+      if (IsDotEntry(name)) {
+        continue;
+      }
+      std::vector<std::string>& stuck = levels.back().stuck;
+      bool known = false;
+      for (const std::string& other : stuck) {
+        known = known || other == name;
+      }
+      if (known) {
+        continue;
+      }
+      bool is_dir = entry->d_type == DT_DIR;
+      int error = 0;
+      for (int round = 0; round < 2; ++round) {
+        error = unlinkat(dir.get(), name, is_dir ? AT_REMOVEDIR : 0) == 0 ? 0 : errno;
+        if (error == EISDIR) {
+          is_dir = true;
+          error = unlinkat(dir.get(), name, AT_REMOVEDIR) == 0 ? 0 : errno;
+        }
+        if ((error == EACCES || error == EPERM) && !opened_up) {
+          opened_up = true;
+          fchmod(dir.get(), 0700);
+          continue;
+        }
+        break;
+      }
+      if (error == 0 || error == ENOENT) {
+        continue;
+      }
+      if (is_dir && (error == ENOTEMPTY || error == EEXIST)) {
+        child.Reset(openat(dir.get(), name, kDirFlags));
+        if (!child && errno == EACCES && fchmodat(dir.get(), name, 0700, 0) == 0) {
+          child.Reset(openat(dir.get(), name, kDirFlags));
+        }
+        if (child) {
+          child_name = name;
+          break;
+        }
+        error = errno;
+      }
+      if (!first) {
+        first = SystemError(fmt::format("cannot remove `{}`", Joined(root, levels, name)), error);
+      }
+      stuck.emplace_back(name);
+    }
+    closedir(stream);
+    if (child) {
+      levels.push_back(Level{std::move(child_name), {}});
+      dir = std::move(child);
+      continue;
+    }
+    bool emptied = levels.back().stuck.empty();
+    std::string name = std::move(levels.back().name);
+    levels.pop_back();
+    if (levels.empty()) {
+      break;
+    }
+    UniqueFd parent(openat(dir.get(), "..", kDirFlags));
+    if (!parent) {
+      return SystemError(fmt::format("cannot return to `{}`", Joined(root, levels, nullptr)), errno);
+    }
+    dir = std::move(parent);
+    if (!emptied) {
+      levels.back().stuck.push_back(std::move(name));
+    }
+  }
+  dir.Reset();
+  if (!first && rmdir(root.c_str()) != 0 && errno != ENOENT) {
+    first = SystemError(fmt::format("cannot remove `{}`", root), errno);
+  }
+  if (first) {
+    return *first;
+  }
+  return {};
+}
+
+Result<void> MakeDirectories(const std::string& path) {
+  if (mkdir(path.c_str(), 0777) == 0) {
+    return {};
+  }
+  int error = errno;
+  if (error == ENOENT) {
+    size_t slash = path.find_last_of('/');
+    if (slash != std::string::npos && slash > 0) {
+      if (Result<void> parent = MakeDirectories(path.substr(0, slash)); !parent) {
+        return parent;
+      }
+      error = mkdir(path.c_str(), 0777) == 0 ? 0 : errno;
+    }
+  }
+  struct stat info {};
+  if (error == 0 || (error == EEXIST && stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode))) {
+    return {};
+  }
+  return SystemError(fmt::format("cannot create the directory `{}`", path), error == EEXIST ? ENOTDIR : error);
+}
+
+}  // namespace jobc::process

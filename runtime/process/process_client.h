@@ -1,0 +1,161 @@
+// jobc's side of the guardian: starts, signals and ends attempts, and feeds their output to a LogWriter. Lives on one
+// uv_loop_t and its thread; nothing in here blocks except Create() (not at all in practice) and Stop() (until the
+// guardian has ended everything). It owns the pipes: two per slot, kept from attempt to attempt, which is safe because an
+// attempt is reaped, and its pipe drained, before the slot is used again; after a kill the pipes are replaced.
+#pragma once
+
+#include <uv.h>
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "runtime/process/guardian.h"
+#include "runtime/process/log_store.h"
+#include "runtime/process/os.h"
+#include "runtime/process/spawn.h"
+#include "support/result.h"
+
+namespace jobc::process {
+
+/// Limits of one attempt; 0 is none. They are enforced where the machine can (Enforcement), else admission only.
+struct ProcessLimits {
+  uint64_t memory_bytes = 0;
+  uint32_t cpu_milli = 0;
+  uint32_t pids = 0;
+};
+
+/// What one attempt is started with.
+struct ProcessSpec {
+  std::vector<std::string> argv;
+  std::vector<std::string> env;  ///< NAME=value, complete: nothing is added
+  std::string directory;         ///< absolute
+  ProcessLimits limits;
+};
+
+struct ProcessStarted {
+  int32_t pid = 0;
+  int64_t wall_ms = 0;
+  ProcessLimits enforced;  ///< those limits that the kernel enforces
+};
+
+struct ProcessExit {
+  int exit_code = 0;           ///< if `signal` is 0
+  int signal = 0;
+  bool out_of_memory = false;  ///< the kernel killed a process of it at its memory limit
+  bool supervisor_lost = false;  ///< its supervising shim was killed from outside; the true end is not known
+  int64_t wall_ms = 0;
+  uint64_t max_rss_bytes = 0;      ///< of its largest process
+  uint64_t peak_memory_bytes = 0;  ///< of the whole tree, if it has a memory limit; else 0
+  uint64_t user_us = 0;            ///< of the processes that were waited for
+  uint64_t system_us = 0;
+};
+
+/// Called from the loop. For each attempt either OnSpawnFailed alone, or OnStarted, OnExited, OnReaped in this order;
+/// all of them may call the client.
+class ProcessEvents {
+ public:
+  virtual ~ProcessEvents() = default;
+  virtual void OnStarted(uint64_t attempt, const ProcessStarted& started) = 0;
+  /// The program could not be started: kind `command`. Nothing else follows.
+  virtual void OnSpawnFailed(uint64_t attempt, const SpawnFailure& failure) = 0;
+  /// The leader has ended; others of its tree are being killed.
+  virtual void OnExited(uint64_t attempt, const ProcessExit& exit) = 0;
+  /// Nothing of the attempt is alive, and all its output is with the LogWriter. `left` processes of another user could
+  /// not be killed (0 as good as always).
+  virtual void OnReaped(uint64_t attempt, const LogWriter::Closed& output, uint32_t left) = 0;
+  /// The guardian was killed. All trees have been ended by now; no further events follow for `attempts`, and the client
+  /// takes no new ones.
+  virtual void OnGuardianLost(const std::vector<uint64_t>& attempts) = 0;
+};
+
+class ProcessClient {
+ public:
+  struct Options {
+    std::string run_id;     ///< the value of JOB_RUN_ID, by which leftovers are found
+    std::string state_dir;  ///< where the record of the live run goes; empty for none (no clean-up after a double kill)
+  };
+
+  /// `loop`, `log` and `events` must outlive the client. Attempts are started from the next loop tick on.
+  static Result<std::unique_ptr<ProcessClient>> Create(uv_loop_t* loop, GuardianHandle guardian, const Options& options,
+                                                       LogWriter* log, ProcessEvents* events);
+  /// Stop(), if it was not called.
+  ~ProcessClient();
+  ProcessClient(const ProcessClient&) = delete;
+  ProcessClient& operator=(const ProcessClient&) = delete;
+
+  /// Attempt ids are the caller's: unique within the run, also over resumes, as they name the logs.
+  void Start(uint64_t attempt, const ProcessSpec& spec);
+  /// Sends `signal` to every process of the attempt's tree.
+  void Signal(uint64_t attempt, int signal);
+  /// SIGKILL to every process of the tree; OnExited and OnReaped follow. Timers for a `grace` are the caller's.
+  void KillTree(uint64_t attempt);
+  /// Registers a path that the guardian removes if this process dies, and with Stop().
+  void RemoveOnDeath(const std::string& path);
+  /// The path is gone or shall stay.
+  void KeepOnDeath(const std::string& path);
+
+  /// uv_now() at the attempt's last output byte, or at its start if there was none; for idle timeouts.
+  uint64_t LastOutput(uint64_t attempt) const;
+  size_t running() const { return running_.size(); }
+  bool lost() const { return lost_; }
+  pid_t guardian_pid() const { return guardian_.pid; }
+  /// True if trees are ended by control groups; known soon after Create(), true until then.
+  bool by_cgroup() const { return by_cgroup_; }
+  /// Sends what Start() and the others have collected and flushes the log: done by itself before each wait of the loop.
+  void Flush();
+
+  /// Ends everything that still runs, without events, and the guardian. Returns when both are gone; the loop needs
+  /// another turn to forget the closed handles.
+  void Stop();
+
+ private:
+  struct Slot;
+  struct Outgoing {
+    std::string bytes;
+    UniqueFd fds[2];
+  };
+
+  ProcessClient(uv_loop_t* loop, GuardianHandle guardian, LogWriter* log, ProcessEvents* events);
+  Result<void> MakePipes(Slot& slot);
+  void ClosePipes(Slot& slot);
+  std::string* Out();
+  void SendAll();
+  void Receive();
+  void Answered(uint32_t slot, uint64_t attempt, uint32_t kind, std::string_view payload);
+  void OnPipe(Slot& slot, int stream);
+  bool ReadPipe(Slot& slot, int stream, int rounds);
+  void Lost();
+  void UpdateReference();
+
+  static void OnSocketEvent(uv_poll_t* handle, int status, int events);
+  static void OnPipeEvent(uv_poll_t* handle, int status, int events);
+  static void OnPrepare(uv_prepare_t* handle);
+
+  uv_loop_t* loop_;
+  GuardianHandle guardian_;
+  LogWriter* log_;
+  ProcessEvents* events_;
+  Options options_;
+  uv_poll_t* socket_poll_ = nullptr;  // handles outlive this until the loop has closed them
+  uv_prepare_t* prepare_ = nullptr;
+  bool waiting_for_room_ = false;
+  bool lost_ = false;
+  bool stopped_ = false;
+  bool by_cgroup_ = true;
+  std::vector<std::unique_ptr<Slot>> slots_;
+  std::vector<uint32_t> free_slots_;
+  std::unordered_map<uint64_t, uint32_t> running_;  // attempt to slot
+  std::deque<Outgoing> outgoing_;
+  std::vector<std::pair<uint64_t, SpawnFailure>> failed_;  // found before they were sent
+  std::vector<char> received_;
+  size_t received_bytes_ = 0;
+  std::unique_ptr<char[]> pipe_buffer_;
+};
+
+}  // namespace jobc::process
