@@ -15,8 +15,8 @@ struct declared_name : name {};
 struct declared_type : type {};
 
 /// name: Type = default
-struct type_missing : p::seq<value_missing> {};
-struct field_type : p::sor<p::seq<type_missing, p::raise<type_missing>>, type> {};
+struct type_missing {};
+struct field_type : unless_missing<type_missing, type> {};
 struct field : p::if_must<p::seq<any_name, colon>, field_type, p::opt<p::if_must<assign, value>>> {};
 
 /// name = value, "name" = value
@@ -78,7 +78,7 @@ struct recoverable_item {
   using subs_t = p::type_list<item>;
   JOBC_STATEFUL_MATCH(in, st) {
     const char* begin = in.current();
-    const auto context = st.Save();
+    const auto context = st.SaveAtItem(begin);
     const char* resume = nullptr;
     {
       auto marker = in.template mark<p::rewind_mode::required>();

@@ -97,8 +97,8 @@ JOBC_EXPECT(module_source, "the name of an import")
 JOBC_EXPECT(block_open, "`{`")
 JOBC_EXPECT(block_body, "`}`", FailureKind::Closer)
 JOBC_EXPECT(arm_arrow, "`=>` and an error kind")
-JOBC_EXPECT(item, "an item such as `name = value` or `job name { … }`")
-JOBC_EXPECT(item_continuation, "`=`, `:` or `{` after the name")
+JOBC_EXPECT(item, "an item such as `name = value` or `job name { … }`", FailureKind::Item)
+JOBC_EXPECT(item_continuation, "`=`, `:` or `{` after the name", FailureKind::Continuation)
 
 #undef JOBC_EXPECT
 

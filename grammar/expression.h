@@ -15,7 +15,9 @@ struct value_missing {
   using subs_t = p::empty_list;
   JOBC_STATEFUL_MATCH(in, st) { return st.ValueIsMissing(in.current()); }
 };
-struct value : p::sor<p::seq<value_missing, p::raise<value_missing>>, expr> {};
+template <typename Missing, typename Rule>
+struct unless_missing : p::sor<p::seq<value_missing, p::raise<Missing>>, Rule> {};
+struct value : unless_missing<value_missing, expr> {};
 
 /// ELEMENT, ELEMENT, …: the comma is needed, one more at the end is fine.
 template <typename Element, char Close>
@@ -128,8 +130,8 @@ struct binary_operator
              TAO_PEGTL_STRING("&&"), TAO_PEGTL_STRING("||"), TAO_PEGTL_STRING("??"), TAO_PEGTL_KEYWORD("in")> {};
 /// Half-open ranges `1..` and `..9`: where they may stand is checked with the AST.
 struct open_end : p::success {};
-struct right_operand : operand {};
-struct range_end : p::sor<p::seq<p::at<p::one<')'>>, open_end>, operand> {};
+struct right_operand : unless_missing<value_missing, operand> {};
+struct range_end : p::sor<p::seq<p::at<p::one<')'>>, open_end>, right_operand> {};
 struct expr : nested<p::sor<operand, p::seq<p::at<range_operator>, open_end, token<range_operator>, p::must<right_operand>>>,
                      p::star<p::sor<p::if_must<token<binary_operator>, right_operand>,
                                     p::if_must<token<range_operator>, range_end>>>> {};

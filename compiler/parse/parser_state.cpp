@@ -145,7 +145,6 @@ uint32_t ParserState::Skip(uint32_t at, std::vector<ast::Comment>* comments) con
 
 const char* ParserState::SkipTrivia(const char* at) {
   last_end_ = Offset(at);
-  if (stopped_) return text_.data() + size_;
   return text_.data() + Skip(last_end_, &tree_.comments);
 }
 
@@ -171,7 +170,7 @@ uint32_t ParserState::SkipBlanks(uint32_t at) const {
 // ---- brackets, depth
 
 void ParserState::OpenBracket(const char* at) {
-  brackets_.push_back({Offset(at), *at, constructor_allowed_});
+  brackets_.push_back({Offset(at), indent_, *at, constructor_allowed_});
   constructor_allowed_ = true;
 }
 
@@ -224,8 +223,23 @@ void ParserState::CountFault() {
   stopped_ = true;
 }
 
+/// `5 m`: a number, blanks and a unit.
+void ParserState::AddUnitHelp(Diagnostic& diagnostic, uint32_t begin, uint32_t end) {
+  uint32_t number_end = begin;
+  while (number_end > 0 && IsBlank(text_[number_end - 1])) --number_end;
+  if (number_end == 0 || number_end == begin || !IsDigit(text_[number_end - 1])) return;
+  const std::string_view unit = text_.substr(begin, end - begin);
+  for (std::string_view known : {"ms", "s", "m", "h", "d", "B", "KB", "MB", "GB", "TB", "PB", "KiB", "MiB", "GiB", "TiB", "PiB"}) {
+    if (unit == known) {
+      diagnostic.AddHelp("a quantity has no blank between number and unit", {Edit{SpanOf(number_end, begin), ""}});
+      return;
+    }
+  }
+}
+
 void ParserState::Fail(const char* position, std::string_view expected, FailureKind kind) {
   const uint32_t at = Offset(position);
+  const bool again = faults_ > 0 && error_at_ == at;
   error_at_ = resync_from_ = at;
   if (stopped_) throw SyntaxError{};
   // A byte that is no text is reported already.
@@ -235,7 +249,9 @@ void ParserState::Fail(const char* position, std::string_view expected, FailureK
   const Bracket* open = brackets_.empty() ? nullptr : &brackets_.back();
   const Span open_span = open == nullptr ? Span{} : SpanOf(open->offset, open->offset + 1);
   if (open != nullptr && open->open == '"') {
-    // A string or regular expression: it ends with its line, and so does whatever it is part of.
+    // A string or regular expression: it ends with its line, and so does whatever it is part of. Where an open `~{`
+    // has run to the end of the line, that is said already.
+    if (again) throw SyntaxError{};
     Diagnostic& diagnostic = diags_.Emit(SpanOf(open->offset, at), diag::SyntaxUnclosed, expected);
     diagnostic.Label("starts here").AddHelp("close it with `\"` on the same line");
     if (expected == "string") diagnostic.Note("a text of several lines is a heredoc: `<<~TXT`");
@@ -245,6 +261,16 @@ void ParserState::Fail(const char* position, std::string_view expected, FailureK
   if (kind == FailureKind::MissingValue) {
     const uint32_t end = last_end_;
     diags_.Emit(SpanOf(end > 0 ? end - 1 : 0, end), diag::SyntaxMissing, expected).Label(fmt::format("{} must follow", expected));
+    CountFault();
+    throw SyntaxError{};
+  }
+  if (kind == FailureKind::Continuation) {
+    // A word alone: what is missing belongs right behind it, whatever the next line holds.
+    uint32_t begin = last_end_;
+    while (begin > 0 && IsNameChar(text_[begin - 1])) --begin;
+    const bool line_ended = std::memchr(text_.data() + last_end_, '\n', at - last_end_) != nullptr;
+    Diagnostic& diagnostic = diags_.Emit(SpanOf(begin, last_end_), diag::SyntaxUnexpected, expected, line_ended ? "the end of the line" : FoundAt(at).text);
+    AddUnitHelp(diagnostic, begin, last_end_);
     CountFault();
     throw SyntaxError{};
   }
@@ -263,14 +289,10 @@ void ParserState::Fail(const char* position, std::string_view expected, FailureK
   if (found.text == "`&`") diagnostic.AddHelp("the operator is `&&`");
   if (found.text == "`|`") diagnostic.AddHelp("the operator is `||`");
   if (found.text == "`$`") diagnostic.AddHelp("a value is inserted with `~{name}`");
-  if (last_end_ > 0 && IsDigit(text_[last_end_ - 1]) && last_end_ < at) {
-    const std::string_view unit = text_.substr(at, WordEnd(at) - at);
-    for (std::string_view known : {"ms", "s", "m", "h", "d", "B", "KB", "MB", "GB", "TB", "PB", "KiB", "MiB", "GiB", "TiB", "PiB"}) {
-      if (unit == known && last_end_ == error_at_ - 1) {
-        diagnostic.AddHelp("a quantity has no blank between number and unit", {Edit{SpanOf(last_end_, at), ""}});
-      }
-    }
+  if (kind == FailureKind::Item && found.text == "`if`") {
+    diagnostic.AddHelp("a condition is a value: `name = if c then a else b`; a whole job is guarded by `when = c`");
   }
+  AddUnitHelp(diagnostic, at, WordEnd(at));
   CountFault();
   throw SyntaxError{};
 }
@@ -310,10 +332,20 @@ ParserState::Context ParserState::Save() const {
   return {Begin(), brackets_.size(), depth_, limit_, heredoc_end_, static_cast<uint8_t>(blanks_), constructor_allowed_, in_heredoc_};
 }
 
-uint32_t ParserState::IndentOfLine(uint32_t at) const {
-  uint32_t begin = at;
-  while (begin > 0 && text_[begin - 1] != '\n') --begin;
-  return SkipBlanks(begin) - begin;
+ParserState::Context ParserState::SaveAtItem(const char* item) {
+  const uint32_t begin = Offset(item);
+  uint32_t blanks = begin;
+  while (blanks > 0 && IsBlank(text_[blanks - 1])) --blanks;
+  if (blanks == 0 || text_[blanks - 1] == '\n') {
+    indent_ = begin - blanks;
+    if (suspect_open_ == UINT32_MAX && !brackets_.empty() && indent_ <= brackets_.back().indent) suspect_open_ = brackets_.back().offset;
+  }
+  return Save();
+}
+
+uint32_t ParserState::LineBegin(uint32_t at) const {
+  const void* newline = at == 0 ? nullptr : memrchr(text_.data(), '\n', at);
+  return newline == nullptr ? 0 : Offset(static_cast<const char*>(newline)) + 1;
 }
 
 bool ParserState::LooksLikeItem(uint32_t at) const {
@@ -355,11 +387,11 @@ uint32_t ParserState::SkipToken(uint32_t at) const {
 /// Where the next item may begin after a fault at `from` in the item that began at `item`. `open` holds the brackets
 /// that the item has opened there. A line that looks like an item and is indented no more than the failed one ends it
 /// even inside of brackets: then it is the closing one that is missing.
-uint32_t ParserState::Resync(uint32_t from, uint32_t item, std::string open) const {
-  const uint32_t indent = IndentOfLine(item);
+uint32_t ParserState::Resync(uint32_t from, uint32_t item, std::string open) {
+  const uint32_t item_line = LineBegin(item);
+  const uint32_t indent = SkipBlanks(item_line) - item_line;
   uint32_t at = std::max(from, item);
-  uint32_t line_begin = at;
-  while (line_begin > 0 && text_[line_begin - 1] != '\n') --line_begin;
+  uint32_t line_begin = LineBegin(at);
   bool first_in_line = SkipBlanks(line_begin) == at;
   bool moved = at > item;
   for (;;) {
@@ -442,6 +474,7 @@ void ParserState::LeaveInterpolation(const Context& context) {
 
 const char* ParserState::RecoverInterpolation(const Context& context, const char* begin_at) {
   const uint32_t begin = Offset(begin_at);
+  if (stopped_) throw SyntaxError{};
   const uint32_t error = resync_from_;
   brackets_.resize(context.brackets);
   depth_ = context.depth;
@@ -470,14 +503,17 @@ const char* ParserState::RecoverInterpolation(const Context& context, const char
   return text_.data() + resume;
 }
 
-uint32_t ParserState::FindTerminator(uint32_t at, std::string_view tag) const {
+uint32_t ParserState::FindTerminator(uint32_t at, std::string_view tag) {
+  if (unterminated_.size() >= kMaxSyntaxErrors) return UINT32_MAX;
   for (const auto& [known, from] : unterminated_) {
     if (known == tag && at >= from) return UINT32_MAX;
   }
-  while (at < size_) {
+  const uint32_t from = at;
+  for (;;) {
     const uint32_t word = SkipBlanks(at);
-    if (text_.substr(word, tag.size()) == tag && !IsNameChar(At(word + static_cast<uint32_t>(tag.size())))) {
-      const uint32_t next = SkipBlanks(word + static_cast<uint32_t>(tag.size()));
+    const uint32_t word_end = word + static_cast<uint32_t>(tag.size());
+    if (text_.substr(word, tag.size()) == tag && !IsNameChar(At(word_end))) {
+      const uint32_t next = SkipBlanks(word_end);
       const char c = At(next);
       if (next >= size_ || c == '\n' || (c == '\r' && At(next + 1) == '\n') || (c != '\0' && std::strchr("#,;})]", c) != nullptr)) return at;
     }
@@ -485,6 +521,7 @@ uint32_t ParserState::FindTerminator(uint32_t at, std::string_view tag) const {
     if (newline == nullptr) break;
     at = Offset(static_cast<const char*>(newline)) + 1;
   }
+  unterminated_.emplace_back(std::string(tag), from);
   return UINT32_MAX;
 }
 
@@ -507,9 +544,6 @@ const char* ParserState::BeginHeredoc(const char* tag_begin, const char* tag_end
           .AddHelp(fmt::format("end it with a line that holds only `{}`", tag));
       CountFault();
     }
-    bool known = false;
-    for (const auto& [other, from] : unterminated_) known |= other == tag;
-    if (!known) unterminated_.emplace_back(std::string(tag), body);
     // Its lines are no items; those that are indented like the item it belongs to may be.
     throw SyntaxError{};
   }

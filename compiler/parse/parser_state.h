@@ -62,7 +62,7 @@ class ParserState {
   void set_constructor_allowed(bool allowed) { constructor_allowed_ = allowed; }
 
   // ---- faults
-  enum class FailureKind : uint8_t { Expected, Closer, MissingValue, Heredoc };
+  enum class FailureKind : uint8_t { Expected, Closer, MissingValue, Heredoc, Item, Continuation };
   /// Reports that `expected` is not what stands at `at`, then throws SyntaxError.
   [[noreturn]] void Fail(const char* at, std::string_view expected, FailureKind kind);
   /// The end of the file inside of a block: reported, and taken as its `}`.
@@ -82,6 +82,8 @@ class ParserState {
     bool in_heredoc = false;
   };
   Context Save() const;
+  /// The same at the first byte of an item; also watches the indentation, to guess where a missing `}` belongs.
+  Context SaveAtItem(const char* item);
   /// Leaves an Error node for the item that began at `item` and returns where the next item may begin.
   const char* RecoverItem(const Context& context, const char* item);
 
@@ -107,6 +109,7 @@ class ParserState {
   enum class Blanks : uint8_t { Code, String, Heredoc };
   struct Bracket {
     uint32_t offset = 0;
+    uint32_t indent = 0;  ///< of the item that opened it
     char open = 0;
     bool constructor_allowed = true;
   };
@@ -121,15 +124,16 @@ class ParserState {
   };
   Found FoundAt(uint32_t at) const;
   void CountFault();
-  uint32_t IndentOfLine(uint32_t at) const;
+  uint32_t LineBegin(uint32_t at) const;
+  void AddUnitHelp(Diagnostic& diagnostic, uint32_t unit_begin, uint32_t unit_end);
   bool LooksLikeItem(uint32_t at) const;
   uint32_t WordEnd(uint32_t at) const;
   uint32_t SkipBlanks(uint32_t at) const;
   uint32_t SkipToken(uint32_t at) const;
   uint32_t LineEnd(uint32_t at) const;
   /// The first line at or after `at` that ends a heredoc with this tag, or UINT32_MAX.
-  uint32_t FindTerminator(uint32_t at, std::string_view tag) const;
-  uint32_t Resync(uint32_t from, uint32_t item, std::string open) const;
+  uint32_t FindTerminator(uint32_t at, std::string_view tag);
+  uint32_t Resync(uint32_t from, uint32_t item, std::string open);
 
   std::string_view text_;
   uint32_t size_;
@@ -149,9 +153,12 @@ class ParserState {
   bool stopped_ = false;
   std::vector<Bracket> brackets_;
   std::vector<Span> bad_characters_;                    ///< reported before parsing, in order
-  std::vector<std::pair<std::string, uint32_t>> unterminated_;  ///< tags without a terminator from an offset on
+  /// Tags without a terminator from an offset on. Every entry cost a walk to the end of the file, so there is a limit
+  /// (kMaxSyntaxErrors); above it nothing is searched any more.
+  std::vector<std::pair<std::string, uint32_t>> unterminated_;
   /// A block that holds an item indented no more than itself: where a missing `}` belongs, most likely.
   uint32_t suspect_open_ = UINT32_MAX;
+  uint32_t indent_ = 0;  ///< of the last item that is the first in its line
 };
 
 }  // namespace jobc
