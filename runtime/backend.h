@@ -1,0 +1,106 @@
+// Where attempts run: the interface between the engine and backends/. A backend never blocks; it lives on the engine's
+// loop and thread. For each Submit() or Attach() it calls, in this order: OnStarted at most once, OnExited or OnFailed
+// exactly once, OnReaped exactly once, also after a cancel and when the place is lost. What a backend can do is data
+// (Capabilities), read by the compiler too.
+#pragma once
+
+#include <uv.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ir/plan.h"
+#include "runtime/attempt.h"
+#include "runtime/masking.h"
+#include "runtime/process/guardian.h"
+#include "runtime/process/log_store.h"
+#include "support/result.h"
+
+namespace jobc {
+
+/// The directories of one attempt as the job sees them; all absolute.
+struct AttemptPlaces {
+  std::string output_dir;  ///< $JOB_OUTPUT and the working directory: exists, empty
+  std::string tmp_dir;     ///< $TMPDIR: exists, empty
+  std::string stage_dir;   ///< for inputs, private files and the result; made by who needs it, removed with the attempt
+};
+
+/// What a backend is given to run one attempt.
+struct AttemptLaunch {
+  AttemptId id = 0;
+  uint32_t number = 1;
+  InstanceRef instance;
+  std::string address;
+  std::string execution_id;
+  std::vector<std::string> argv;
+  std::vector<std::string> env;   ///< NAME=value, complete
+  AttemptPlaces places;
+  std::string secrets_dir;        ///< holds secret files; empty: none. To be removed at all costs
+  Resources resources;
+  Timeouts timeouts;
+  int64_t grace_ms = 10'000;
+  std::optional<uint64_t> log_limit;
+};
+
+/// How a program ended by itself or by a signal.
+struct AttemptExit {
+  std::optional<int> exit_code, signal;
+  bool out_of_memory = false;     ///< the backend or the kernel says so
+  int64_t wall_ms = 0;
+  Usage usage;
+};
+
+/// Called on the loop's thread; may call the backend.
+class BackendEvents {
+ public:
+  virtual ~BackendEvents() = default;
+  /// `handle`: how the backend finds it again (container id, job number); may be empty. `pid` 0: not on this machine.
+  virtual void OnStarted(AttemptId id, int64_t wall_ms, int64_t pid, const std::string& handle) = 0;
+  /// The program has ended; its outputs are in place.
+  virtual void OnExited(AttemptId id, const AttemptExit& exit) = 0;
+  /// It ended otherwise: could not be started, was lost, preempted …
+  virtual void OnFailed(AttemptId id, Verdict verdict) = 0;
+  /// Nothing of it is alive any more, and all its output is in the log.
+  virtual void OnReaped(AttemptId id) = 0;
+  /// Nothing of this kind can run any more. Attempts under way are answered one by one as well.
+  virtual void OnUnavailable(ir::BackendKind kind, std::string message) = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  /// Directories for an attempt. Error: `staging`, or the machine's state (exit 15) if `code` is ENOSPC, EROFS or EDQUOT.
+  virtual Result<AttemptPlaces> Prepare(AttemptId id) = 0;
+  virtual void Submit(const AttemptLaunch& launch) = 0;
+  /// TERM, after `grace_ms` KILL. Without effect on attempts it does not know.
+  virtual void Cancel(AttemptId id, int64_t grace_ms) = 0;
+  /// Finds an attempt of an earlier process again. False: there is nothing left of it.
+  virtual bool Attach(AttemptId id, const std::string& handle) = 0;
+  /// The engine has taken what it wants from the directories. `keep`: what is left of them is for people to look at.
+  virtual void Release(AttemptId id, bool keep) = 0;
+  /// uv_now() of the last byte of output; for idle timeouts.
+  virtual uint64_t LastOutput(AttemptId id) const = 0;
+  /// Ends everything at once and returns when nothing is alive. No events follow.
+  virtual void Stop() = 0;
+};
+
+/// What a backend may use while it lives; everything outlives it.
+struct BackendHost {
+  uv_loop_t* loop = nullptr;
+  BackendEvents* events = nullptr;
+  process::LogWriter* log = nullptr;
+  const Masker* masker = nullptr;
+  process::GuardianHandle* guardian = nullptr;  ///< taken by the process backend
+  std::string run_id;
+  std::string run_dir;
+  std::string state_dir;
+};
+
+/// Makes the backend of a kind. The error says why it is not available here (exit 14).
+using BackendFactory = std::function<Result<std::unique_ptr<Backend>>(ir::BackendKind kind, const BackendHost& host)>;
+
+}  // namespace jobc

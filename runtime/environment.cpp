@@ -1,0 +1,755 @@
+#include "runtime/environment.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "ir/expand.h"
+#include "ir/json.h"
+#include "runtime/process/os.h"
+#include "runtime/state_dir.h"
+
+namespace jobc {
+namespace {
+
+using ir::TypeKind;
+using ir::Value;
+
+std::string Env(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? std::string() : std::string(value);
+}
+
+std::string HomeDir() {
+  std::string home = Env("HOME");
+  if (home.empty()) {
+    if (const passwd* entry = getpwuid(getuid())) {
+      home = entry->pw_dir;
+    }
+  }
+  return home.empty() ? "/" : home;
+}
+
+std::string UserName() {
+  std::string user = Env("USER");
+  if (user.empty()) {
+    if (const passwd* entry = getpwuid(getuid())) {
+      user = entry->pw_name;
+    }
+  }
+  return user.empty() ? std::to_string(getuid()) : user;
+}
+
+std::string_view Basename(std::string_view path) {
+  while (path.size() > 1 && path.back() == '/') {
+    path.remove_suffix(1);
+  }
+  size_t slash = path.rfind('/');
+  std::string_view name = slash == std::string_view::npos ? path : path.substr(slash + 1);
+  return name.empty() || name == "." ? "dir" : name;
+}
+
+/// For PY and R: JSON with durations in seconds and sizes as numbers; a file is the path the job sees.
+bool DataJson(const Value& value, ir::TypeId type, const ir::Program& program, ir::EvalContext& context, std::string& out, std::string& problem) {
+  const ir::TypeTable& types = program.types;
+  if (value.is_null()) {
+    out += "null";
+    return true;
+  }
+  const ir::TypeNode& node = types[types.Bare(type)];
+  switch (node.kind) {
+    case TypeKind::Optional: return DataJson(value, node.a, program, context, out, problem);
+    case TypeKind::Duration: {
+      std::string seconds = ir::FloatText(static_cast<double>(value.as_int()) / 1000.0);
+      out += seconds.find_first_of(".e") == std::string::npos ? seconds + ".0" : seconds;
+      return true;
+    }
+    case TypeKind::Bytes: out += std::to_string(value.as_int()); return true;
+    case TypeKind::List:
+    case TypeKind::Pair:
+    case TypeKind::Struct: {
+      bool object = node.kind != TypeKind::List;
+      out += object ? "{" : "[";
+      const ir::ListValue& elements = value.as_list();
+      for (size_t i = 0; i < elements.size(); ++i) {
+        out += i == 0 ? "" : ",";
+        ir::TypeId inner = node.a;
+        if (node.kind == TypeKind::Pair) {
+          inner = i == 0 ? node.a : node.b;
+          out += i == 0 ? "\"first\":" : "\"second\":";
+        } else if (node.kind == TypeKind::Struct) {
+          const ir::Field& field = types[ir::StructId{node.def}].fields[i];
+          inner = field.type;
+          out += ir::JsonQuote(field.name) + ":";
+        }
+        if (!DataJson(elements[i], inner, program, context, out, problem)) {
+          return false;
+        }
+      }
+      out += object ? "}" : "]";
+      return true;
+    }
+    case TypeKind::Map: {
+      out += "{";
+      bool first = true;
+      for (const auto& [key, element] : value.as_map()) {
+        out += first ? "" : ",";
+        first = false;
+        std::string name;
+        if (key.kind() == ir::ValueKind::String) {
+          name = key.as_string();
+        } else if (types.kind(node.a) == TypeKind::Enum) {
+          name = types[ir::EnumId{types[node.a].def}].cases[static_cast<size_t>(key.as_int())];
+        } else {
+          name = std::to_string(key.as_int());
+        }
+        out += ir::JsonQuote(name) + ":";
+        if (!DataJson(element, node.b, program, context, out, problem)) {
+          return false;
+        }
+      }
+      out += "}";
+      return true;
+    }
+    default: {
+      auto encoded = ir::EncodeJson(value, type, program, context);
+      if (!encoded) {
+        problem = encoded.error().message;
+        return false;
+      }
+      out += *encoded;
+      return true;
+    }
+  }
+}
+
+Result<void> WriteFile(const std::string& path, std::string_view text, mode_t mode) {
+  process::UniqueFd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
+  if (!fd) {
+    return Error{fmt::format("cannot create `{}`: {}", path, std::strerror(errno)), errno};
+  }
+  for (size_t done = 0; done < text.size();) {
+    ssize_t count = write(fd.get(), text.data() + done, text.size() - done);
+    if (count < 0 && errno == EINTR) {
+      continue;
+    }
+    if (count < 0) {
+      return Error{fmt::format("cannot write `{}`: {}", path, std::strerror(errno)), errno};
+    }
+    done += static_cast<size_t>(count);
+  }
+  return {};
+}
+
+/// Puts files under $JOB_INPUT and rewrites values to the paths the job sees.
+class Stager {
+ public:
+  Stager(const ir::TypeTable& types, AttemptContext& context, std::string dir, LaunchBuilder::Prepared& out)
+      : types_(types), context_(context), dir_(std::move(dir)), out_(out) {}
+
+  /// `place`: below $JOB_INPUT, the directory that will hold the file.
+  bool Stage(const Value& value, ir::TypeId type, const std::string& place, const std::string& input, Value& staged) {
+    staged = value;
+    if (value.is_null()) {
+      return true;
+    }
+    const ir::TypeNode& node = types_[types_.Bare(type)];
+    switch (node.kind) {
+      case TypeKind::Optional: return Stage(value, node.a, place, input, staged);
+      case TypeKind::File:
+      case TypeKind::Dir: return StageFile(value.as_file(), node.kind == TypeKind::Dir, place, input, staged);
+      case TypeKind::List:
+      case TypeKind::Pair:
+      case TypeKind::Struct: {
+        if (!NeedsStaging(type)) {
+          return true;
+        }
+        ir::ListValue elements = value.as_list();
+        for (size_t i = 0; i < elements.size(); ++i) {
+          ir::TypeId inner = node.a;
+          std::string name = std::to_string(i);
+          if (node.kind == TypeKind::Pair) {
+            inner = i == 0 ? node.a : node.b;
+            name = i == 0 ? "first" : "second";
+          } else if (node.kind == TypeKind::Struct) {
+            const ir::Field& field = types_[ir::StructId{node.def}].fields[i];
+            inner = field.type;
+            name = field.name;
+          }
+          Value changed;
+          if (!Stage(elements[i], inner, place + "/" + name, input, changed)) {
+            return false;
+          }
+          elements[i] = std::move(changed);
+        }
+        staged = Value::List(std::move(elements));
+        return true;
+      }
+      case TypeKind::Map: {
+        if (!NeedsStaging(type)) {
+          return true;
+        }
+        ir::MapValue entries = value.as_map();
+        for (auto& [key, element] : entries) {
+          std::string name = key.kind() == ir::ValueKind::String ? key.as_string() : std::to_string(key.as_int());
+          if (types_.kind(node.a) == TypeKind::Enum) {
+            name = types_[ir::EnumId{types_[node.a].def}].cases[static_cast<size_t>(key.as_int())];
+          }
+          Value changed;
+          if (!Stage(element, node.b, place + "/" + ir::SafeName(name), input, changed)) {
+            return false;
+          }
+          element = std::move(changed);
+        }
+        staged = Value::Map(std::move(entries));
+        return true;
+      }
+      default: return true;
+    }
+  }
+
+  Verdict failure;
+
+ private:
+  bool NeedsStaging(ir::TypeId type, int depth = 0) const {
+    const ir::TypeNode& node = types_[types_.Bare(type)];
+    switch (node.kind) {
+      case TypeKind::File:
+      case TypeKind::Dir: return true;
+      case TypeKind::List:
+      case TypeKind::Optional: return NeedsStaging(node.a, depth + 1);
+      case TypeKind::Map: return NeedsStaging(node.b, depth + 1);
+      case TypeKind::Pair: return NeedsStaging(node.a, depth + 1) || NeedsStaging(node.b, depth + 1);
+      case TypeKind::Struct:
+        for (const ir::Field& field : types_[ir::StructId{node.def}].fields) {
+          if (depth > 64 || NeedsStaging(field.type, depth + 1)) {
+            return true;
+          }
+        }
+        return false;
+      default: return false;
+    }
+  }
+
+  bool Fail(std::string message, bool final = false) {
+    failure = Failed(ir::ErrorKind::Staging, std::move(message));
+    failure.no_retry = final;
+    return false;
+  }
+
+  bool StageFile(const ir::FileValue& file, bool is_dir, const std::string& place, const std::string& input, Value& staged) {
+    std::string original = context_.world().Locate(file);
+    if (original.empty()) {
+      return Fail(fmt::format("input `{}` is `{}`, which this machine cannot read; download it in a job of its own", input, file.path));
+    }
+    struct stat info;
+    if (stat(original.c_str(), &info) != 0) {
+      return Fail(fmt::format("input `{}`: cannot read `{}`: {}", input, original, std::strerror(errno)));
+    }
+    if (is_dir != static_cast<bool>(S_ISDIR(info.st_mode))) {
+      return Fail(fmt::format("input `{}`: `{}` should be a {} but is a {}", input, original, is_dir ? "directory" : "file",
+                              S_ISDIR(info.st_mode) ? "directory" : (S_ISREG(info.st_mode) ? "file" : "special file")));
+    }
+    if (access(original.c_str(), R_OK) != 0) {
+      return Fail(fmt::format("input `{}`: cannot read `{}`: {}", input, original, std::strerror(errno)));
+    }
+    std::string dir = dir_ + "/" + place;
+    std::string path = dir + "/" + std::string(Basename(file.path));
+    if (symlink(original.c_str(), path.c_str()) != 0) {
+      int code = errno;
+      if (code == ENOENT) {
+        if (auto made = process::MakeDirectories(dir); !made) {
+          return Fail(made.error().message);
+        }
+        code = symlink(original.c_str(), path.c_str()) == 0 ? 0 : errno;
+      }
+      if (code != 0) {
+        return Fail(fmt::format("input `{}`: cannot create `{}`: {}", input, path, std::strerror(code)));
+      }
+    }
+    out_.identities.push_back({original, input, info.st_size, info.st_mtim.tv_sec * 1'000'000'000LL + info.st_mtim.tv_nsec,
+                               static_cast<uint64_t>(info.st_ino), static_cast<uint64_t>(info.st_dev)});
+    context_.AddStagedPath(original, path);
+    ir::FileValue seen = file;
+    seen.location = path;
+    if (seen.row == UINT32_MAX && !is_dir) {
+      seen.size = static_cast<uint64_t>(info.st_size);
+    }
+    staged = Value::File(std::move(seen));
+    return true;
+  }
+
+  const ir::TypeTable& types_;
+  AttemptContext& context_;
+  std::string dir_;
+  LaunchBuilder::Prepared& out_;
+};
+
+}  // namespace
+
+struct LaunchBuilder::JobScripts {
+  std::optional<script::Lowered> main, prologue, epilogue;
+  std::string problem;
+};
+
+LaunchBuilder::LaunchBuilder(const ir::Plan& plan, std::string run_id, std::string run_dir)
+    : plan_(plan), run_id_(std::move(run_id)), run_dir_(std::move(run_dir)), scripts_(plan.jobs.size()) {
+  base_env_ = {"HOME=" + HomeDir(), "USER=" + UserName(), "LANG=C.UTF-8"};
+}
+
+LaunchBuilder::~LaunchBuilder() = default;
+
+std::string LaunchBuilder::ExecutionId(AttemptId id) const { return run_id_ + "-" + std::to_string(id); }
+
+const LaunchBuilder::JobScripts& LaunchBuilder::Scripts(uint32_t index) {
+  std::unique_ptr<JobScripts>& slot = scripts_[index];
+  if (slot == nullptr) {
+    slot = std::make_unique<JobScripts>();
+    const ir::Job& job = plan_.jobs[index];
+    auto decode = [&](const std::optional<ir::Script>& source, std::optional<script::Lowered>& out) {
+      if (!source) {
+        return;
+      }
+      auto lowered = script::DecodeBindings(static_cast<script::Interpreter>(source->interpreter), source->text, source->lowered);
+      if (!lowered) {
+        slot->problem = lowered.error().message;
+        return;
+      }
+      out = *std::move(lowered);
+    };
+    decode(job.script, slot->main);
+    decode(job.prologue, slot->prologue);
+    decode(job.epilogue, slot->epilogue);
+  }
+  return *slot;
+}
+
+LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const AttemptPlaces& places, ir::Evaluator& evaluator, AttemptContext& context) {
+  Prepared out;
+  const ir::Job& job = plan_.jobs[start.instance.job];
+  const ir::Program& program = plan_.program;
+  const ir::TypeTable& types = program.types;
+  auto refuse = [&](std::string message) {
+    out.ok = false;
+    out.refused = true;
+    out.failure = Failed(ir::ErrorKind::Expression, std::move(message));
+    return std::move(out);
+  };
+  auto fail = [&](Verdict verdict) {
+    out.ok = false;
+    out.failure = std::move(verdict);
+    return std::move(out);
+  };
+  auto make_stage = [&]() -> Result<void> {
+    if (!out.staged) {
+      if (auto made = process::MakeDirectories(places.stage_dir); !made) {
+        return made;
+      }
+      out.staged = true;
+    }
+    return {};
+  };
+
+  AttemptLaunch& launch = out.launch;
+  launch.id = start.id;
+  launch.number = start.number;
+  launch.instance = start.instance;
+  launch.execution_id = ExecutionId(start.id);
+  launch.places = places;
+  launch.resources = start.resources;
+  launch.timeouts = start.timeouts;
+  launch.grace_ms = start.grace_ms;
+
+  // -- Inputs ------------------------------------------------------------------
+  std::string input_dir;
+  if (job.inputs.empty()) {
+    if (no_input_dir_.empty()) {
+      std::string dir = run_dir_ + "/no-input";
+      if (mkdir(dir.c_str(), 0777) == 0) {
+        if (auto written = WriteFile(dir + "/inputs.json", "{}\n", 0666); !written) {
+          return fail(Failed(ir::ErrorKind::Staging, written.error().message));
+        }
+      } else if (errno != EEXIST) {
+        return fail(Failed(ir::ErrorKind::Staging, fmt::format("cannot create `{}`: {}", dir, std::strerror(errno))));
+      }
+      no_input_dir_ = dir;
+    }
+    input_dir = no_input_dir_;
+  } else {
+    if (auto made = make_stage(); !made) {
+      return fail(Failed(ir::ErrorKind::Staging, made.error().message));
+    }
+    input_dir = places.stage_dir + "/in";
+    if (mkdir(input_dir.c_str(), 0777) != 0) {
+      return fail(Failed(ir::ErrorKind::Staging, fmt::format("cannot create `{}`: {}", input_dir, std::strerror(errno))));
+    }
+    Stager stager(types, context, input_dir, out);
+    ir::ListValue staged;
+    staged.reserve(job.inputs.size());
+    for (uint32_t i = 0; i < job.inputs.size(); ++i) {
+      const ir::Input& input = job.inputs[i];
+      Value value;
+      ir::Fault fault;
+      if (!context.Input(i, value, fault)) {
+        return refuse(fmt::format("input `{}` of {} failed: {}", input.name, job.address, fault.message));
+      }
+      if (types.Bare(input.type) != input.type && !evaluator.CheckRefinements(value, input.type, input.name, context)) {
+        return refuse(fmt::format("input `{}` of {}: {}", input.name, job.address, evaluator.fault().message));
+      }
+      Value seen;
+      if (!stager.Stage(value, input.type, input.name, input.name, seen)) {
+        return fail(std::move(stager.failure));
+      }
+      staged.push_back(std::move(seen));
+    }
+    std::string json = "{";
+    for (size_t i = 0; i < staged.size(); ++i) {
+      auto encoded = ir::EncodeJson(staged[i], job.inputs[i].type, program, context);
+      if (!encoded) {
+        return refuse(fmt::format("input `{}` has no JSON form: {}", job.inputs[i].name, encoded.error().message));
+      }
+      json += (i == 0 ? "" : ",") + ir::JsonQuote(job.inputs[i].name) + ":" + *encoded;
+    }
+    json += "}\n";
+    if (auto written = WriteFile(input_dir + "/inputs.json", json, 0666); !written) {
+      return fail(Failed(ir::ErrorKind::Staging, written.error().message));
+    }
+    context.SetStagedInputs(std::move(staged));
+  }
+  context.SetOutputDir(places.output_dir);
+
+  // -- The result and the parents of declared paths -------------------------------
+  bool wants_result = false;
+  for (uint32_t i = 0; i < job.outputs.size(); ++i) {
+    const ir::Output& output = job.outputs[i];
+    wants_result = wants_result || output.kind == ir::OutputKind::Json;
+    if (output.kind != ir::OutputKind::Path) {
+      continue;
+    }
+    Value file;
+    ir::Fault fault;
+    if (!context.OutputPath(i, file, fault)) {
+      return refuse(fmt::format("the path of output `{}` of {} failed: {}", output.name, job.address, fault.message));
+    }
+    const std::string& path = file.as_file().path;
+    if (size_t slash = path.rfind('/'); slash != std::string::npos) {
+      if (auto made = process::MakeDirectories(places.output_dir + "/" + path.substr(0, slash)); !made) {
+        return fail(Failed(ir::ErrorKind::Staging, made.error().message));
+      }
+    }
+  }
+  if (wants_result) {
+    if (auto made = make_stage(); !made) {
+      return fail(Failed(ir::ErrorKind::Staging, made.error().message));
+    }
+  }
+  out.result_path = out.staged ? places.stage_dir + "/result.json" : places.tmp_dir + "/.job-result.json";
+
+  // -- The environment -------------------------------------------------------------
+  std::vector<std::string>& env = launch.env;
+  std::vector<std::string> declared;
+  auto is_declared = [&](std::string_view name) {
+    return std::find(declared.begin(), declared.end(), name) != declared.end();
+  };
+  for (const ir::EnvEntry& entry : job.env) {
+    declared.push_back(entry.name);
+    Value value;
+    if (!evaluator.Evaluate(entry.value, context, value)) {
+      return refuse(fmt::format("env `{}` of {} failed: {}", entry.name, job.address, evaluator.fault().message));
+    }
+    if (value.is_null()) {
+      continue;
+    }
+    std::string text;
+    if (value.kind() == ir::ValueKind::Secret) {
+      text = value.as_string();
+    } else if (!evaluator.ToText(value, types.NonNull(entry.type), context, text)) {
+      return refuse(fmt::format("env `{}` of {}: {}", entry.name, job.address, evaluator.fault().message));
+    }
+    if (text.find('\0') != std::string::npos) {
+      return refuse(fmt::format("env `{}` of {} holds a NUL byte, which no environment can carry", entry.name, job.address));
+    }
+    env.push_back(entry.name + "=" + text);
+  }
+  for (const std::string& name : job.inherit_env) {
+    if (const char* value = std::getenv(name.c_str()); value != nullptr && !is_declared(name)) {
+      env.push_back(name + "=" + value);
+      declared.push_back(name);
+    }
+  }
+  if (!is_declared("PATH")) {
+    std::string path = "/usr/local/bin:/usr/bin:/bin";
+    for (const ir::NamedExpr& option : job.backend.options) {
+      Value value;
+      if (option.name == "path" && evaluator.Evaluate(option.value, context, value) && value.kind() == ir::ValueKind::String) {
+        path = value.as_string();
+      }
+    }
+    env.push_back("PATH=" + path);
+  }
+  for (const std::string& entry : base_env_) {
+    if (!is_declared(std::string_view(entry).substr(0, entry.find('=')))) {
+      env.push_back(entry);
+    }
+  }
+  if (!is_declared("TMPDIR")) {
+    env.push_back("TMPDIR=" + places.tmp_dir);
+  }
+  env.push_back("JOB_NAME=" + job.address);
+  env.push_back("JOB_ATTEMPT=" + std::to_string(start.number));
+  env.push_back("JOB_RUN_ID=" + run_id_);
+  env.push_back("JOB_EXECUTION_ID=" + launch.execution_id);
+  env.push_back("JOB_INPUT=" + input_dir);
+  env.push_back("JOB_OUTPUT=" + places.output_dir);
+  env.push_back("JOB_RESULT=" + out.result_path);
+  env.push_back("INPUT_PATH=" + input_dir);
+  env.push_back("OUTPUT_PATH=" + places.output_dir);
+  env.push_back("EXECUTION_ID=" + launch.execution_id);
+  if (!job.domain.single()) {
+    // The text form of the key, and of each part.
+    const RunState& state = context.run_state();
+    const ir::Instances& instances = state.instances(start.instance.job);
+    std::string key = instances.KeyText(start.instance.ordinal);
+    ir::ListValue parts = instances.Indices(start.instance.ordinal);
+    if (parts.size() == 1) {
+      env.push_back("JOB_KEY_0=" + key);
+    } else if (auto texts = ir::ParseJson(key); texts && texts->kind() == ir::ValueKind::List) {
+      for (size_t i = 0; i < texts->as_list().size(); ++i) {
+        env.push_back(fmt::format("JOB_KEY_{}={}", i, texts->as_list()[i].as_string()));
+      }
+    }
+    env.push_back("JOB_KEY=" + key);
+  }
+
+  // -- Secret files -----------------------------------------------------------------
+  if (!job.secret_files.empty()) {
+    std::string dir = fmt::format("/dev/shm/jobc-{}-{}", getuid(), launch.execution_id);
+    if (mkdir(dir.c_str(), 0700) != 0) {
+      if (auto made = make_stage(); !made) {
+        return fail(Failed(ir::ErrorKind::Staging, made.error().message));
+      }
+      dir = places.stage_dir + "/secrets";
+      if (mkdir(dir.c_str(), 0700) != 0) {
+        return fail(Failed(ir::ErrorKind::Staging, fmt::format("cannot create `{}`: {}", dir, std::strerror(errno))));
+      }
+    }
+    launch.secrets_dir = dir;
+    for (const ir::NamedExpr& secret : job.secret_files) {
+      Value value;
+      if (!evaluator.Evaluate(secret.value, context, value)) {
+        return refuse(fmt::format("secret file `{}` of {} failed: {}", secret.name, job.address, evaluator.fault().message));
+      }
+      auto name = NormalRelativePath(secret.name);
+      if (!name || name->empty()) {
+        return refuse(fmt::format("`{}` is no file name for a secret", secret.name));
+      }
+      if (size_t slash = name->rfind('/'); slash != std::string::npos) {
+        if (auto made = process::MakeDirectories(dir + "/" + name->substr(0, slash)); !made) {
+          return fail(Failed(ir::ErrorKind::Staging, made.error().message));
+        }
+      }
+      if (auto written = WriteFile(dir + "/" + *name, value.as_string(), 0600); !written) {
+        return fail(Failed(ir::ErrorKind::Staging, written.error().message));
+      }
+    }
+    env.push_back("JOB_SECRETS=" + dir);
+  }
+
+  // -- The program ------------------------------------------------------------------
+  const JobScripts& scripts = Scripts(start.instance.job);
+  if (!scripts.problem.empty()) {
+    return refuse(fmt::format("the script of {} in this plan is damaged: {}", job.address, scripts.problem));
+  }
+  std::string private_dir = places.stage_dir + "/private";
+  std::string problem;
+  auto bind = [&](const std::optional<ir::Script>& source, const std::optional<script::Lowered>& lowered, std::vector<script::HoleValue>& values) -> script::Bound {
+    if (!source || !lowered) {
+      return {};
+    }
+    for (const ir::ScriptBinding& binding : source->bindings) {
+      if (values.size() <= binding.hole) {
+        values.resize(binding.hole + 1);
+      }
+      script::HoleValue& hole = values[binding.hole];
+      Value value;
+      if (!evaluator.Evaluate(binding.value, context, value)) {
+        problem = evaluator.fault().message;
+        return {};
+      }
+      hole.null = value.is_null();
+      if (script::IsShell(lowered->interpreter)) {
+        if (binding.splice && value.kind() == ir::ValueKind::List) {
+          ir::TypeId element = types[types.NonNull(types.Bare(binding.type))].a;
+          for (const Value& word : value.as_list()) {
+            std::string text;
+            if (word.is_null()) {
+              problem = "a list spliced into a script holds null; use compact(…)";
+              return {};
+            }
+            if (!evaluator.ToText(word, types.NonNull(element), context, text)) {
+              problem = evaluator.fault().message;
+              return {};
+            }
+            hole.words.push_back(std::move(text));
+          }
+        } else if (!hole.null) {
+          if (!evaluator.ToText(value, types.NonNull(binding.type), context, hole.text)) {
+            problem = evaluator.fault().message;
+            return {};
+          }
+          if (binding.splice) {
+            hole.words.push_back(hole.text);
+          }
+        }
+      } else if (!DataJson(value, binding.type, program, context, hole.text, problem)) {
+        return {};
+      }
+    }
+    return {&*lowered, &values};
+  };
+  std::vector<script::HoleValue> main_values, prologue_values, epilogue_values;
+  script::Bound prologue = bind(job.prologue, scripts.prologue, prologue_values);
+  script::Bound epilogue = problem.empty() ? bind(job.epilogue, scripts.epilogue, epilogue_values) : script::Bound{};
+  Result<script::Launch> bound = script::Launch{};
+  if (problem.empty()) {
+    if (job.action == ir::ActionKind::Script) {
+      script::Bound main = bind(job.script, scripts.main, main_values);
+      if (problem.empty()) {
+        bound = script::Bind(main, private_dir, prologue, epilogue);
+      }
+    } else if (job.action == ir::ActionKind::Run) {
+      std::vector<std::string> argv;
+      if (!evaluator.EvaluateArgv(job.run, context, argv)) {
+        return refuse(fmt::format("`run` of {} failed: {}", job.address, evaluator.fault().message));
+      }
+      if (argv.empty()) {
+        return refuse(fmt::format("`run` of {} is an empty list: there is no program to start", job.address));
+      }
+      bound = script::WrapRun(std::move(argv), private_dir, prologue, epilogue);
+    } else {
+      return refuse(fmt::format("{} has no `run` and no `script` that this backend can start", job.address));
+    }
+  }
+  if (!problem.empty()) {
+    return refuse(fmt::format("a value in the script of {} failed: {}", job.address, problem));
+  }
+  if (!bound) {
+    return refuse(fmt::format("the script of {} cannot be started: {}", job.address, bound.error().message));
+  }
+  launch.argv = std::move(bound->argv);
+  for (auto& [name, value] : bound->env) {
+    env.push_back(name + "=" + value);
+  }
+  if (!bound->files.empty()) {
+    if (auto made = make_stage(); !made) {
+      return fail(Failed(ir::ErrorKind::Staging, made.error().message));
+    }
+    if (mkdir(private_dir.c_str(), 0700) != 0 && errno != EEXIST) {
+      return fail(Failed(ir::ErrorKind::Staging, fmt::format("cannot create `{}`: {}", private_dir, std::strerror(errno))));
+    }
+    for (const auto& [name, content] : bound->files) {
+      if (auto written = WriteFile(private_dir + "/" + name, content, 0600); !written) {
+        return fail(Failed(ir::ErrorKind::Staging, written.error().message));
+      }
+    }
+  }
+  if (job.log_limit.valid()) {
+    Value limit;
+    if (evaluator.Evaluate(job.log_limit, context, limit) && !limit.is_null()) {
+      launch.log_limit = static_cast<uint64_t>(std::max<int64_t>(limit.as_int(), 0));
+    }
+  }
+  out.ok = true;
+  return out;
+}
+
+std::optional<std::string> ChangedInput(const std::vector<InputIdentity>& identities) {
+  for (const InputIdentity& was : identities) {
+    struct stat info;
+    if (stat(was.path.c_str(), &info) != 0) {
+      return fmt::format("input `{}`: `{}` vanished while the job ran", was.input, was.path);
+    }
+    if (info.st_size != was.size || info.st_mtim.tv_sec * 1'000'000'000LL + info.st_mtim.tv_nsec != was.mtime_ns ||
+        static_cast<uint64_t>(info.st_ino) != was.inode || static_cast<uint64_t>(info.st_dev) != was.device) {
+      return fmt::format("input `{}`: `{}` was changed while the job ran; its outputs are dropped, as nobody knows which content they belong to", was.input, was.path);
+    }
+  }
+  return std::nullopt;
+}
+
+Result<std::vector<std::string>> ReadSecrets(const ir::Plan& plan, const Roots& roots) {
+  std::vector<std::string> texts;
+  std::string problems;
+  for (const ir::Secret& secret : plan.program.secrets) {
+    std::string text;
+    auto problem = [&](std::string why) { problems += (problems.empty() ? "" : "; ") + std::move(why); };
+    switch (secret.carrier) {
+      case ir::SecretCarrier::Env: {
+        const char* value = std::getenv(secret.source.c_str());
+        if (value == nullptr) {
+          problem(fmt::format("secret `{}` needs the environment variable {}, which is not set", secret.name, secret.source));
+        } else {
+          text = value;
+        }
+        break;
+      }
+      case ir::SecretCarrier::File: {
+        std::string path = !secret.source.empty() && secret.source[0] == '/' ? secret.source : roots.root + "/" + secret.source;
+        errno = 0;
+        auto content = process::ReadFile(path);
+        if (!content) {
+          problem(fmt::format("secret `{}` needs the file `{}`, which cannot be read: {}", secret.name, path, std::strerror(errno == 0 ? EIO : errno)));
+        } else {
+          text = *std::move(content);
+          // Editors end files with a line break that is not part of the secret.
+          if (!text.empty() && text.back() == '\n') {
+            text.pop_back();
+            if (!text.empty() && text.back() == '\r') {
+              text.pop_back();
+            }
+          }
+        }
+        break;
+      }
+      case ir::SecretCarrier::Store:
+        problem(fmt::format("secret `{}` is in the store `{}`, which only cloud backends can read; give this profile an env(\"…\") or file(\"…\")", secret.name, secret.source));
+        break;
+    }
+    texts.push_back(std::move(text));
+  }
+  if (!problems.empty()) {
+    return Error{problems, ENOENT};
+  }
+  return texts;
+}
+
+std::string ReproduceCommand(const AttemptLaunch& launch, const ir::Job& job, const ir::TypeTable& types, const Masker& masker) {
+  std::string command = "cd " + ShellQuote(launch.places.output_dir) + " && env";
+  for (const std::string& entry : launch.env) {
+    size_t equal = entry.find('=');
+    std::string name = entry.substr(0, equal);
+    bool own = std::find_if(job.env.begin(), job.env.end(), [&](const ir::EnvEntry& e) { return e.name == name; }) != job.env.end() ||
+               name.rfind("JOB_", 0) == 0 || name.rfind("JOBC_", 0) == 0;
+    if (!own || name == "JOB_SECRETS") {
+      continue;
+    }
+    bool secret = masker.Contains(entry);
+    for (const ir::EnvEntry& e : job.env) {
+      secret = secret || (e.name == name && types.HasSecret(e.type));
+    }
+    command += " " + name + "=" + (secret ? "\"$" + name + "\"" : ShellQuote(entry.substr(equal + 1)));
+  }
+  for (const std::string& word : launch.argv) {
+    command += " " + ShellQuote(masker.Mask(word));
+  }
+  return command;
+}
+
+}  // namespace jobc

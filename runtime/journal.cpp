@@ -1,0 +1,647 @@
+#include "runtime/journal.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sqlite3.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace jobc {
+namespace {
+
+constexpr int kApplicationId = 0x4a4f4243;  // "JOBC"
+
+constexpr const char* kSchema = R"sql(
+CREATE TABLE run(id TEXT NOT NULL, name TEXT NOT NULL, created_ms INTEGER NOT NULL, version TEXT NOT NULL,
+  plan_digest TEXT NOT NULL, source TEXT NOT NULL, root TEXT NOT NULL, cwd TEXT NOT NULL, profile TEXT NOT NULL,
+  options TEXT NOT NULL, plan BLOB NOT NULL);
+CREATE TABLE record(seq INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, type INTEGER NOT NULL, job INTEGER NOT NULL,
+  ordinal INTEGER NOT NULL, attempt INTEGER NOT NULL, a INTEGER NOT NULL, b INTEGER NOT NULL, text TEXT);
+CREATE TABLE output(job INTEGER NOT NULL, ordinal INTEGER NOT NULL, attempt INTEGER NOT NULL, outputs TEXT NOT NULL,
+  result TEXT, PRIMARY KEY(job, ordinal)) WITHOUT ROWID;
+CREATE TABLE export(id INTEGER PRIMARY KEY CHECK(id = 1), json TEXT NOT NULL);
+)sql";
+
+/// SQLite's complaint as an Error with the errno value that fits.
+Error SqlError(const std::string& path, std::string_view doing, int rc, sqlite3* db) {
+  int primary = rc & 0xff;
+  int code = EIO;
+  std::string why = db != nullptr ? sqlite3_errmsg(db) : sqlite3_errstr(rc);
+  switch (primary) {
+    case SQLITE_FULL: code = ENOSPC; why = "no space left on the device"; break;
+    case SQLITE_READONLY: code = EROFS; why = "it is not writable"; break;
+    case SQLITE_CANTOPEN: {
+      int system = db != nullptr ? sqlite3_system_errno(db) : 0;
+      code = system != 0 ? system : EACCES;
+      why = std::strerror(code);
+      break;
+    }
+    case SQLITE_PERM: code = EACCES; break;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED: code = EBUSY; why = "another process holds it locked"; break;
+    case SQLITE_NOMEM: code = ENOMEM; break;
+    case SQLITE_NOTADB: return Error{fmt::format("`{}` is not a journal of jobc (its header is damaged or of another program)", path), EILSEQ};
+    case SQLITE_CORRUPT:
+      return Error{fmt::format("the journal `{}` is damaged ({}); the run's outputs and logs beside it are still readable", path, why), EILSEQ};
+    case SQLITE_IOERR: {
+      int system = db != nullptr ? sqlite3_system_errno(db) : 0;
+      if (system != 0) {
+        code = system;
+        why = std::strerror(system);
+      }
+      break;
+    }
+    default: break;
+  }
+  return Error{fmt::format("cannot {} the journal `{}`: {}", doing, path, why), code};
+}
+
+/// A database whose destructor closes it.
+class Database {
+ public:
+  Database() = default;
+  Database(Database&& other) noexcept : db_(std::exchange(other.db_, nullptr)) {}
+  Database& operator=(Database&& other) noexcept {
+    std::swap(db_, other.db_);
+    return *this;
+  }
+  ~Database() {
+    if (db_ != nullptr) {
+      sqlite3_close(db_);
+    }
+  }
+  sqlite3* get() const { return db_; }
+  sqlite3** out() { return &db_; }
+
+ private:
+  sqlite3* db_ = nullptr;
+};
+
+/// A prepared statement whose destructor finalizes it.
+class Statement {
+ public:
+  Statement() = default;
+  Statement(Statement&& other) noexcept : statement_(std::exchange(other.statement_, nullptr)) {}
+  Statement& operator=(Statement&& other) noexcept {
+    std::swap(statement_, other.statement_);
+    return *this;
+  }
+  ~Statement() { sqlite3_finalize(statement_); }
+
+  int Prepare(sqlite3* db, const char* sql, bool persistent = true) {
+    return sqlite3_prepare_v3(db, sql, -1, persistent ? SQLITE_PREPARE_PERSISTENT : 0, &statement_, nullptr);
+  }
+  explicit operator bool() const { return statement_ != nullptr; }
+  void Int(int index, int64_t value) { sqlite3_bind_int64(statement_, index, value); }
+  /// The text must live until the next Reset().
+  void Text(int index, std::string_view text) {
+    sqlite3_bind_text(statement_, index, text.data(), static_cast<int>(text.size()), SQLITE_STATIC);
+  }
+  void Blob(int index, std::string_view text) {
+    sqlite3_bind_blob64(statement_, index, text.data() == nullptr ? "" : text.data(), text.size(), SQLITE_STATIC);
+  }
+  void Null(int index) { sqlite3_bind_null(statement_, index); }
+  int Step() { return sqlite3_step(statement_); }
+  void Reset() { sqlite3_reset(statement_); }
+  int64_t GetInt(int column) const { return sqlite3_column_int64(statement_, column); }
+  std::string GetText(int column) const {
+    const void* data = sqlite3_column_blob(statement_, column);
+    int size = sqlite3_column_bytes(statement_, column);
+    return data == nullptr ? std::string() : std::string(static_cast<const char*>(data), static_cast<size_t>(size));
+  }
+  /// One row that changes something; SQLITE_OK when done.
+  int Run() {
+    int rc = Step();
+    Reset();
+    return rc == SQLITE_DONE || rc == SQLITE_ROW ? SQLITE_OK : rc;
+  }
+
+ private:
+  sqlite3_stmt* statement_ = nullptr;
+};
+
+int Execute(sqlite3* db, const char* sql) { return sqlite3_exec(db, sql, nullptr, nullptr, nullptr); }
+
+/// An empty journal as the bytes of a file: made in memory, so that a new run costs one write instead of several
+/// transactions with their syncs.
+Result<std::string> EmptyImage(const std::string& path) {
+  Database memory;
+  if (int rc = sqlite3_open_v2(":memory:", memory.out(), SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, nullptr); rc != SQLITE_OK) {
+    return SqlError(path, "create", rc, memory.get());
+  }
+  std::string pragmas = fmt::format("PRAGMA application_id = {}; PRAGMA user_version = {};", kApplicationId, kJournalVersion);
+  int rc = Execute(memory.get(), pragmas.c_str());
+  if (rc == SQLITE_OK) {
+    rc = Execute(memory.get(), kSchema);
+  }
+  if (rc != SQLITE_OK) {
+    return SqlError(path, "create", rc, memory.get());
+  }
+  sqlite3_int64 size = 0;
+  unsigned char* bytes = sqlite3_serialize(memory.get(), "main", &size, 0);
+  if (bytes == nullptr) {
+    return SqlError(path, "create", SQLITE_NOMEM, nullptr);
+  }
+  std::string image(reinterpret_cast<const char*>(bytes), static_cast<size_t>(size));
+  sqlite3_free(bytes);
+  // Bytes 18 and 19 of the header are the write and read version: 2 means WAL (SQLite file format, section 1.3.3).
+  image[18] = 2;
+  image[19] = 2;
+  return image;
+}
+
+Result<void> WriteNewFile(const std::string& path, std::string_view bytes, bool sync) {
+  int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  if (fd < 0) {
+    return Error{fmt::format("cannot create the journal `{}`: {}", path, std::strerror(errno)), errno};
+  }
+  size_t done = 0;
+  int failure = 0;
+  while (done < bytes.size() && failure == 0) {
+    ssize_t count = write(fd, bytes.data() + done, bytes.size() - done);
+    if (count < 0) {
+      failure = errno == EINTR ? 0 : errno;
+    } else {
+      done += static_cast<size_t>(count);
+    }
+  }
+  if (failure == 0 && sync && fdatasync(fd) != 0) {
+    failure = errno;
+  }
+  close(fd);
+  if (failure != 0) {
+    unlink(path.c_str());
+    return Error{fmt::format("cannot create the journal `{}`: {}", path, std::strerror(failure)), failure};
+  }
+  return {};
+}
+
+/// Checks that an open database is a journal this program understands.
+Result<void> CheckFormat(const std::string& path, sqlite3* db) {
+  auto number = [&](const char* sql, int64_t& out) {
+    Statement statement;
+    int rc = statement.Prepare(db, sql, false);
+    if (rc == SQLITE_OK) {
+      rc = statement.Step();
+    }
+    if (rc != SQLITE_ROW) {
+      return rc == SQLITE_OK || rc == SQLITE_DONE ? SQLITE_CORRUPT : rc;
+    }
+    out = statement.GetInt(0);
+    return SQLITE_OK;
+  };
+  int64_t application = 0;
+  int64_t version = 0;
+  int rc = number("PRAGMA application_id", application);
+  if (rc == SQLITE_OK) {
+    rc = number("PRAGMA user_version", version);
+  }
+  if (rc != SQLITE_OK) {
+    return SqlError(path, "read", rc, db);
+  }
+  if (application != kApplicationId) {
+    return Error{fmt::format("`{}` is not a journal of jobc (its application id is {:#x}, not {:#x})", path, application, kApplicationId), EILSEQ};
+  }
+  if (version > kJournalVersion) {
+    return Error{fmt::format("the journal `{}` was written by a newer jobc (format {}, this one reads up to {}); use that version", path, version, kJournalVersion), EILSEQ};
+  }
+  if (version < 1) {
+    return Error{fmt::format("the journal `{}` has no format number; it is damaged", path), EILSEQ};
+  }
+  return {};
+}
+
+Result<RunHeader> ReadHeader(const std::string& path, sqlite3* db) {
+  Statement statement;
+  int rc = statement.Prepare(db, "SELECT id, name, created_ms, version, plan_digest, source, root, cwd, profile, options FROM run", false);
+  if (rc == SQLITE_OK) {
+    rc = statement.Step();
+  }
+  if (rc == SQLITE_DONE) {
+    return Error{fmt::format("the journal `{}` is empty: its run ended before it was recorded", path), ENODATA};
+  }
+  if (rc != SQLITE_ROW) {
+    return SqlError(path, "read", rc, db);
+  }
+  RunHeader header;
+  header.id = statement.GetText(0);
+  header.name = statement.GetText(1);
+  header.created_ms = statement.GetInt(2);
+  header.version = statement.GetText(3);
+  header.plan_digest = statement.GetText(4);
+  header.source = statement.GetText(5);
+  header.root = statement.GetText(6);
+  header.cwd = statement.GetText(7);
+  header.profile = statement.GetText(8);
+  header.options = statement.GetText(9);
+  return header;
+}
+
+}  // namespace
+
+std::string_view RecordName(RecordType type) {
+  switch (type) {
+    case RecordType::Opened: return "opened";
+    case RecordType::Intent: return "intent";
+    case RecordType::Started: return "started";
+    case RecordType::Verdict: return "verdict";
+    case RecordType::Reaped: return "reaped";
+    case RecordType::Final: return "final";
+    case RecordType::Expanded: return "expanded";
+    case RecordType::Retry: return "retry";
+    case RecordType::Mode: return "mode";
+    case RecordType::Stop: return "stop";
+    case RecordType::Finished: return "finished";
+    case RecordType::Note: return "note";
+  }
+  return "unknown";
+}
+
+// --- writing ----------------------------------------------------------------
+
+struct Journal::State {
+  std::string path;
+  Database db;  // before the statements: they are finalized first
+  Statement begin, commit, record, output, exports;
+  int64_t next = 1;
+  size_t pending = 0;
+  bool open = false;  ///< a transaction is open
+  std::optional<Error> failure;
+
+  Error Fail(std::string_view doing, int rc) {
+    if (!failure) {
+      failure = SqlError(path, doing, rc, db.get());
+    }
+    return *failure;
+  }
+
+  Result<void> Connect(Durability durability) {
+    int rc = sqlite3_open_v2(path.c_str(), db.out(), SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
+    if (rc != SQLITE_OK) {
+      return SqlError(path, "open", rc, db.get());
+    }
+    sqlite3_extended_result_codes(db.get(), 1);
+    sqlite3_busy_timeout(db.get(), 5000);
+    if (auto format = CheckFormat(path, db.get()); !format) {
+      return format.error();
+    }
+    if (sqlite3_db_readonly(db.get(), "main") == 1) {
+      return SqlError(path, "write", SQLITE_READONLY, nullptr);
+    }
+    // Checkpoints at 4,000 pages (16 MiB): large enough to stay rare, small enough to keep recovery fast.
+    rc = Execute(db.get(), durability == Durability::Full
+                               ? "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -4000"
+                               : "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -4000");
+    if (rc == SQLITE_OK) {
+      rc = begin.Prepare(db.get(), "BEGIN IMMEDIATE");
+    }
+    if (rc == SQLITE_OK) {
+      rc = commit.Prepare(db.get(), "COMMIT");
+    }
+    if (rc == SQLITE_OK) {
+      rc = record.Prepare(db.get(), "INSERT INTO record VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)");
+    }
+    return rc == SQLITE_OK ? Result<void>() : Result<void>(SqlError(path, "open", rc, db.get()));
+  }
+
+  Result<void> EnsureOpen() {
+    if (failure) {
+      return *failure;
+    }
+    if (!open) {
+      if (int rc = begin.Run(); rc != SQLITE_OK) {
+        return Fail("write", rc);
+      }
+      open = true;
+    }
+    return {};
+  }
+};
+
+Journal::Journal(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Journal::Journal(Journal&&) noexcept = default;
+Journal& Journal::operator=(Journal&&) noexcept = default;
+Journal::~Journal() = default;
+
+Result<Journal> Journal::Create(const std::string& path, const RunHeader& header, std::string_view plan_text,
+                                Durability durability) {
+  auto image = EmptyImage(path);
+  if (!image) {
+    return image.error();
+  }
+  if (auto written = WriteNewFile(path, *image, durability == Durability::Full); !written) {
+    return written.error();
+  }
+  auto state = std::make_unique<State>();
+  state->path = path;
+  if (auto connected = state->Connect(durability); !connected) {
+    return connected.error();
+  }
+  if (auto ready = state->EnsureOpen(); !ready) {
+    return ready.error();
+  }
+  Statement insert;
+  int rc = insert.Prepare(state->db.get(), "INSERT INTO run VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)", false);
+  if (rc == SQLITE_OK) {
+    insert.Text(1, header.id);
+    insert.Text(2, header.name);
+    insert.Int(3, header.created_ms);
+    insert.Text(4, header.version);
+    insert.Text(5, header.plan_digest);
+    insert.Text(6, header.source);
+    insert.Text(7, header.root);
+    insert.Text(8, header.cwd);
+    insert.Text(9, header.profile);
+    insert.Text(10, header.options);
+    insert.Blob(11, plan_text);
+    rc = insert.Run();
+  }
+  if (rc != SQLITE_OK) {
+    return SqlError(path, "write", rc, state->db.get());
+  }
+  state->pending = 1;
+  return Journal(std::move(state));
+}
+
+Result<Journal> Journal::Open(const std::string& path, Durability durability) {
+  auto state = std::make_unique<State>();
+  state->path = path;
+  if (auto connected = state->Connect(durability); !connected) {
+    return connected.error();
+  }
+  if (auto header = ReadHeader(path, state->db.get()); !header) {
+    return header.error();
+  }
+  Statement last;
+  int rc = last.Prepare(state->db.get(), "SELECT max(seq) FROM record", false);
+  if (rc == SQLITE_OK) {
+    rc = last.Step();
+  }
+  if (rc != SQLITE_ROW) {
+    return SqlError(path, "read", rc, state->db.get());
+  }
+  state->next = last.GetInt(0) + 1;
+  return Journal(std::move(state));
+}
+
+Result<int64_t> Journal::Append(const Record& record) {
+  State& s = *state_;
+  if (auto ready = s.EnsureOpen(); !ready) {
+    return ready.error();
+  }
+  s.record.Int(1, s.next);
+  s.record.Int(2, record.time_ms);
+  s.record.Int(3, static_cast<int>(record.type));
+  s.record.Int(4, record.job);
+  s.record.Int(5, record.ordinal);
+  s.record.Int(6, record.attempt);
+  s.record.Int(7, record.a);
+  s.record.Int(8, record.b);
+  if (record.text.empty()) {
+    s.record.Null(9);
+  } else {
+    s.record.Text(9, record.text);
+  }
+  if (int rc = s.record.Run(); rc != SQLITE_OK) {
+    return s.Fail("write", rc);
+  }
+  ++s.pending;
+  return s.next++;
+}
+
+Result<void> Journal::PutOutputs(const StoredOutputs& outputs) {
+  State& s = *state_;
+  if (auto ready = s.EnsureOpen(); !ready) {
+    return ready.error();
+  }
+  if (!s.output) {
+    // Prepared with the first use: a run without outputs does not pay for it.
+    if (int rc = s.output.Prepare(s.db.get(), "INSERT OR REPLACE INTO output VALUES(?1, ?2, ?3, ?4, ?5)"); rc != SQLITE_OK) {
+      return s.Fail("write", rc);
+    }
+  }
+  s.output.Int(1, outputs.job);
+  s.output.Int(2, outputs.ordinal);
+  s.output.Int(3, outputs.attempt);
+  s.output.Text(4, outputs.outputs);
+  if (outputs.result.empty()) {
+    s.output.Null(5);
+  } else {
+    s.output.Text(5, outputs.result);
+  }
+  if (int rc = s.output.Run(); rc != SQLITE_OK) {
+    return s.Fail("write", rc);
+  }
+  ++s.pending;
+  return {};
+}
+
+Result<void> Journal::PutExports(std::string_view json) {
+  State& s = *state_;
+  if (auto ready = s.EnsureOpen(); !ready) {
+    return ready.error();
+  }
+  int rc = s.exports.Prepare(s.db.get(), "INSERT OR REPLACE INTO export VALUES(1, ?1)", false);
+  if (rc == SQLITE_OK) {
+    s.exports.Text(1, json);
+    rc = s.exports.Run();
+  }
+  if (rc != SQLITE_OK) {
+    return s.Fail("write", rc);
+  }
+  ++s.pending;
+  return {};
+}
+
+Result<void> Journal::Commit() {
+  State& s = *state_;
+  if (s.failure) {
+    return *s.failure;
+  }
+  if (!s.open) {
+    return {};
+  }
+  if (int rc = s.commit.Run(); rc != SQLITE_OK) {
+    return s.Fail("write", rc);
+  }
+  s.open = false;
+  s.pending = 0;
+  return {};
+}
+
+bool Journal::dirty() const { return state_->open; }
+size_t Journal::pending() const { return state_->pending; }
+const std::string& Journal::path() const { return state_->path; }
+
+// --- reading ----------------------------------------------------------------
+
+struct JournalReader::State {
+  std::string path;
+  Database db;
+  RunHeader header;
+};
+
+JournalReader::JournalReader(std::unique_ptr<State> state) : state_(std::move(state)) {}
+JournalReader::JournalReader(JournalReader&&) noexcept = default;
+JournalReader& JournalReader::operator=(JournalReader&&) noexcept = default;
+JournalReader::~JournalReader() = default;
+
+Result<JournalReader> JournalReader::Open(const std::string& path) {
+  struct stat info;
+  if (stat(path.c_str(), &info) != 0) {
+    return Error{fmt::format("cannot open the journal `{}`: {}", path, std::strerror(errno)), errno};
+  }
+  auto state = std::make_unique<State>();
+  state->path = path;
+  auto attempt = [&](const std::string& name, int flags) -> Result<void> {
+    state->db = Database();
+    int rc = sqlite3_open_v2(name.c_str(), state->db.out(), flags, nullptr);
+    if (rc != SQLITE_OK) {
+      return SqlError(path, "open", rc, state->db.get());
+    }
+    sqlite3_extended_result_codes(state->db.get(), 1);
+    sqlite3_busy_timeout(state->db.get(), 5000);
+    if (auto format = CheckFormat(path, state->db.get()); !format) {
+      return format.error();
+    }
+    auto header = ReadHeader(path, state->db.get());
+    if (!header) {
+      return header.error();
+    }
+    state->header = *std::move(header);
+    return {};
+  };
+  auto opened = attempt(path, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX);
+  if (!opened && (opened.error().code == EROFS || opened.error().code == EACCES || opened.error().code == EPERM)) {
+    // A finished run on a read-only disk: there is no shared-memory file and none can be made.
+    std::string uri = "file:";
+    for (char c : path) {
+      uri += c == '%' || c == '?' || c == '#' ? fmt::format("%{:02X}", static_cast<unsigned char>(c)) : std::string(1, c);
+    }
+    if (auto second = attempt(uri + "?immutable=1", SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_URI)) {
+      opened = second;
+    }
+  }
+  if (!opened) {
+    return opened.error();
+  }
+  return JournalReader(std::move(state));
+}
+
+const RunHeader& JournalReader::header() const { return state_->header; }
+
+Result<std::string> JournalReader::PlanText() {
+  Statement statement;
+  int rc = statement.Prepare(state_->db.get(), "SELECT plan FROM run", false);
+  if (rc == SQLITE_OK) {
+    rc = statement.Step();
+  }
+  if (rc != SQLITE_ROW) {
+    return SqlError(state_->path, "read", rc, state_->db.get());
+  }
+  return statement.GetText(0);
+}
+
+namespace {
+void FillRecord(const Statement& row, Record& record) {
+  record.seq = row.GetInt(0);
+  record.time_ms = row.GetInt(1);
+  record.type = static_cast<RecordType>(row.GetInt(2));
+  record.job = static_cast<int32_t>(row.GetInt(3));
+  record.ordinal = row.GetInt(4);
+  record.attempt = static_cast<int32_t>(row.GetInt(5));
+  record.a = row.GetInt(6);
+  record.b = row.GetInt(7);
+  record.text = row.GetText(8);
+}
+}  // namespace
+
+Result<void> JournalReader::Scan(int64_t after, const std::function<bool(const Record&)>& visit) {
+  Statement statement;
+  int rc = statement.Prepare(state_->db.get(), "SELECT seq, time_ms, type, job, ordinal, attempt, a, b, text FROM record WHERE seq > ?1 ORDER BY seq", false);
+  if (rc != SQLITE_OK) {
+    return SqlError(state_->path, "read", rc, state_->db.get());
+  }
+  statement.Int(1, after);
+  Record record;
+  while ((rc = statement.Step()) == SQLITE_ROW) {
+    FillRecord(statement, record);
+    if (!visit(record)) {
+      return {};
+    }
+  }
+  return rc == SQLITE_DONE ? Result<void>() : Result<void>(SqlError(state_->path, "read", rc, state_->db.get()));
+}
+
+Result<std::optional<Record>> JournalReader::Last(RecordType type) {
+  Statement statement;
+  int rc = statement.Prepare(state_->db.get(), "SELECT seq, time_ms, type, job, ordinal, attempt, a, b, text FROM record WHERE type = ?1 ORDER BY seq DESC LIMIT 1", false);
+  if (rc != SQLITE_OK) {
+    return SqlError(state_->path, "read", rc, state_->db.get());
+  }
+  statement.Int(1, static_cast<int>(type));
+  rc = statement.Step();
+  if (rc == SQLITE_DONE) {
+    return std::optional<Record>();
+  }
+  if (rc != SQLITE_ROW) {
+    return SqlError(state_->path, "read", rc, state_->db.get());
+  }
+  std::optional<Record> record(std::in_place);
+  FillRecord(statement, *record);
+  return record;
+}
+
+Result<std::optional<StoredOutputs>> JournalReader::Outputs(int32_t job, int64_t ordinal) {
+  Statement statement;
+  int rc = statement.Prepare(state_->db.get(), "SELECT attempt, outputs, result FROM output WHERE job = ?1 AND ordinal = ?2", false);
+  if (rc != SQLITE_OK) {
+    return SqlError(state_->path, "read", rc, state_->db.get());
+  }
+  statement.Int(1, job);
+  statement.Int(2, ordinal);
+  rc = statement.Step();
+  if (rc == SQLITE_DONE) {
+    return std::optional<StoredOutputs>();
+  }
+  if (rc != SQLITE_ROW) {
+    return SqlError(state_->path, "read", rc, state_->db.get());
+  }
+  return std::optional<StoredOutputs>(StoredOutputs{job, ordinal, static_cast<int32_t>(statement.GetInt(0)), statement.GetText(1), statement.GetText(2)});
+}
+
+Result<void> JournalReader::ScanOutputs(int32_t job, const std::function<bool(const StoredOutputs&)>& visit) {
+  Statement statement;
+  int rc = statement.Prepare(state_->db.get(), "SELECT job, ordinal, attempt, outputs, result FROM output WHERE ?1 < 0 OR job = ?1 ORDER BY job, ordinal", false);
+  if (rc != SQLITE_OK) {
+    return SqlError(state_->path, "read", rc, state_->db.get());
+  }
+  statement.Int(1, job);
+  while ((rc = statement.Step()) == SQLITE_ROW) {
+    StoredOutputs row{static_cast<int32_t>(statement.GetInt(0)), statement.GetInt(1), static_cast<int32_t>(statement.GetInt(2)), statement.GetText(3), statement.GetText(4)};
+    if (!visit(row)) {
+      return {};
+    }
+  }
+  return rc == SQLITE_DONE ? Result<void>() : Result<void>(SqlError(state_->path, "read", rc, state_->db.get()));
+}
+
+Result<std::string> JournalReader::Exports() {
+  Statement statement;
+  int rc = statement.Prepare(state_->db.get(), "SELECT json FROM export", false);
+  if (rc == SQLITE_OK) {
+    rc = statement.Step();
+  }
+  if (rc == SQLITE_DONE) {
+    return std::string();
+  }
+  if (rc != SQLITE_ROW) {
+    return SqlError(state_->path, "read", rc, state_->db.get());
+  }
+  return statement.GetText(0);
+}
+
+}  // namespace jobc

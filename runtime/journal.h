@@ -1,0 +1,136 @@
+// The durable record of one run: an SQLite database in WAL mode, `journal.db` in the run's directory. The state of a
+// run is a fold over its records, in order of `seq`; docs/journal.md describes every table for people and tools.
+// One process writes (it holds the run's lock, state_dir.h), any number of others may read at the same time.
+// Records are appended to an open transaction and become durable together at Commit(); the engine commits before any
+// effect that others can see depends on them. Used from one thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "support/result.h"
+
+namespace jobc {
+
+/// Raised when a reader of the old number could misunderstand the file. Stored as PRAGMA user_version.
+inline constexpr int kJournalVersion = 1;
+
+/// Numbers are part of the file format.
+enum class RecordType : uint8_t {
+  Opened = 1,     ///< a process took the run over. a: pid, b: its start time in ticks; text: JSON {boot, host, version}
+  Intent = 2,     ///< the attempt is about to be handed to its backend. text: JSON of what differs from the plan
+  Started = 3,    ///< a: pid, b: start time in ticks; text: the backend's handle (may be empty)
+  Verdict = 4,    ///< a: error kind, or -1 for success; b: wait status or -1; text: JSON with facts and message
+  Reaped = 5,     ///< nothing of the attempt is alive any more. text: JSON with resource usage
+  Final = 6,      ///< a: final state of the instance; b: 1 if its failure is tolerated; text: the reason, may be empty
+  Expanded = 7,   ///< a dynamic scatter's domain is known. a: instances; text: JSON of the list
+  Retry = 8,      ///< attempt: number of the next attempt; a: delay in ms; text: the rule
+  Mode = 9,       ///< the run's mode grew. a: strategy; text: why
+  Stop = 10,      ///< the run was told to stop. a: signal or 0; text: who
+  Finished = 11,  ///< a: exit code; text: JSON {status, error}
+  Note = 12,      ///< something a person should know. text: the message
+};
+std::string_view RecordName(RecordType type);
+
+struct Record {
+  int64_t seq = 0;       ///< set by the journal
+  int64_t time_ms = 0;   ///< wall clock, since 1970
+  RecordType type = RecordType::Note;
+  int32_t job = -1;      ///< index in the plan's jobs; -1: the whole run
+  int64_t ordinal = -1;  ///< instance of the job; -1: the whole job
+  int32_t attempt = 0;
+  int64_t a = 0;
+  int64_t b = 0;
+  std::string text;
+};
+
+/// What is known when a run is created and never changes.
+struct RunHeader {
+  std::string id;
+  std::string name;           ///< `--name`, may be empty
+  int64_t created_ms = 0;
+  std::string version;        ///< of the jobc that created it
+  std::string plan_digest;
+  std::string source;         ///< the root source as given on the command line, for people
+  std::string root;           ///< absolute directory that Source files are relative to
+  std::string cwd;            ///< absolute directory that Cwd files are relative to
+  std::string profile;
+  std::string options;        ///< JSON of the run's options
+};
+
+/// What instances of the run produced.
+struct StoredOutputs {
+  int32_t job = 0;
+  int64_t ordinal = 0;
+  int32_t attempt = 0;
+  std::string outputs;        ///< JSON object: declared outputs; files as paths below the run's directory
+  std::string result;         ///< the JSON result as the job wrote it, canonical; empty: none
+};
+
+enum class Durability : uint8_t {
+  Full,    ///< every commit survives a power loss
+  Normal,  ///< commits survive a crash of jobc; a power loss may lose the last ones, never the file's consistency
+};
+
+class Journal {
+ public:
+  /// Makes the file; fails if it exists. The error's code is an errno value (ENOSPC, EROFS, EACCES …).
+  static Result<Journal> Create(const std::string& path, const RunHeader& header, std::string_view plan_text,
+                                Durability durability);
+  /// Opens an existing one for going on. Fails on files that are no journal, damaged, newer, or not writable.
+  static Result<Journal> Open(const std::string& path, Durability durability);
+
+  Journal(Journal&&) noexcept;
+  Journal& operator=(Journal&&) noexcept;
+  /// What was not committed is dropped.
+  ~Journal();
+
+  /// Adds a record to the open transaction and returns its number. After a failure every later call fails the same way.
+  Result<int64_t> Append(const Record& record);
+  Result<void> PutOutputs(const StoredOutputs& outputs);
+  /// The values of the run's exports, as one JSON object.
+  Result<void> PutExports(std::string_view json);
+  Result<void> Commit();
+  bool dirty() const;
+  /// Rows written since the last Commit().
+  size_t pending() const;
+  const std::string& path() const;
+
+ private:
+  struct State;
+  explicit Journal(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+/// A consistent view of a journal, also while its run is going on in another process.
+class JournalReader {
+ public:
+  static Result<JournalReader> Open(const std::string& path);
+  JournalReader(JournalReader&&) noexcept;
+  JournalReader& operator=(JournalReader&&) noexcept;
+  ~JournalReader();
+
+  const RunHeader& header() const;
+  Result<std::string> PlanText();
+  /// Calls `visit` for each record with a number above `after`, in order, until it returns false.
+  Result<void> Scan(int64_t after, const std::function<bool(const Record&)>& visit);
+  /// The last record of a type, if there is one.
+  Result<std::optional<Record>> Last(RecordType type);
+  Result<std::optional<StoredOutputs>> Outputs(int32_t job, int64_t ordinal);
+  /// Of all instances, or of one job's (`job` >= 0), by job and ordinal.
+  Result<void> ScanOutputs(int32_t job, const std::function<bool(const StoredOutputs&)>& visit);
+  /// Empty before the exports were evaluated.
+  Result<std::string> Exports();
+
+ private:
+  struct State;
+  explicit JournalReader(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace jobc
