@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ir/program.h"
@@ -61,33 +62,45 @@ class EvalContext {
   virtual bool FileText(const FileValue& file, std::string& out, Fault& fault);
 };
 
+/// What one `env` entry or secret file becomes.
+struct EnvText {
+  bool unset = false;   ///< null: the variable is not set
+  bool secret = false;  ///< must be masked and must never reach a place others can read
+  std::string text;
+};
+
 class Evaluator {
  public:
   /// Both must outlive the Evaluator. `budget`: steps for one Evaluate call (FaultKind::TooLarge beyond).
   explicit Evaluator(const Program& program, uint64_t budget = uint64_t{2} << 30);
   ~Evaluator();
+  const Program& program() const { return program_; }
 
   /// On failure `fault()` says why. `locals` are the initial frame (for predicates: `it`).
   bool Evaluate(ExprId expr, EvalContext& context, Value& out);
   bool EvaluateWithLocals(ExprId expr, EvalContext& context, ListValue locals, Value& out);
   /// Evaluates a List, Args or splice-holding list as argv words with their text forms. A null element is a fault.
   bool EvaluateArgv(ExprId expr, EvalContext& context, std::vector<std::string>& out);
+  /// The value of an `env` entry or secret file. This and nothing else turns a Secret into text.
+  bool EvaluateEnv(ExprId expr, EvalContext& context, EnvText& out);
   const Fault& fault() const { return fault_; }
 
-  /// Whether `value` satisfies every refinement inside `type`; on failure fault() names the JSON pointer and value.
+  /// Whether `value` satisfies every refinement inside `type`; on failure fault() says "`place` must be 1..64, but is 80",
+  /// for a part of it "`place` at `/rows/3` must be …", and without a place "/rows/3: must be …".
   bool CheckRefinements(const Value& value, TypeId type, std::string_view place, EvalContext& context);
 
-  /// The one text form (language reference, "Text and JSON forms"). Fails on types without one and on NUL bytes.
+  /// The one text form (language reference, "Text and JSON forms"). Fails on types without one, on NUL bytes, and on
+  /// every Secret, whatever `type` says: only EvaluateEnv() reveals those.
   bool ToText(const Value& value, TypeId type, EvalContext& context, std::string& out);
   /// Drops memoized lets (needed when params change).
   void Reset();
 
  private:
   struct State;
-  friend struct State;
   const Program& program_;
   Fault fault_;
   std::unique_ptr<State> state_;
+  friend class Machine;
 };
 
 /// Largest unit that divides: `90s`, `2h`, `0s`.

@@ -29,7 +29,7 @@ Result<Value> DecodeJson(const Value& json, TypeId type, Evaluator& evaluator, E
 /// The same from the text of a command-line parameter: by literal for scalars, as is for String, enum, File, Dir, else as JSON.
 Result<Value> DecodeParamText(std::string_view text, TypeId type, Evaluator& evaluator, EvalContext& context);
 
-/// The one JSON form of a value of `type`, canonical. Files by `context.FileText`. Secrets are a bug (JOBC_CHECK).
+/// The one JSON form of a value of `type`, canonical. Files by `context.FileText`. A Secret at any depth is an error.
 Result<std::string> EncodeJson(const Value& value, TypeId type, const Program& program, EvalContext& context);
 /// The same as a Json value.
 Result<Value> ToJsonValue(const Value& value, TypeId type, const Program& program, EvalContext& context);

@@ -1,0 +1,16 @@
+// Expressions and values as text for people: dumps, tests, messages. Nothing reads it back.
+#pragma once
+
+#include <string>
+
+#include "ir/program.h"
+
+namespace jobc::ir {
+
+/// `params.n * 2 + size(input0)`: close to the source language, one line. Ids that point nowhere are shown as `#7`.
+std::string DumpExpr(const Program& program, ExprId id);
+
+/// A value as a message shows it: `"x"`, `90s`, `Mode.full`, `[1, 2, …]`; cut after about `limit` bytes. Never a secret.
+std::string ShowValue(const Program& program, const Value& value, TypeId type, size_t limit = 80);
+
+}  // namespace jobc::ir

@@ -1,0 +1,116 @@
+#include "ir/file_path.h"
+
+#include <vector>
+
+namespace jobc::ir {
+namespace {
+
+/// Length of `gs://bucket` or of a leading `/`: what dirname must not cut.
+size_t RootLength(std::string_view path) {
+  if (IsUri(path)) {
+    size_t authority = path.find("://") + 3;
+    size_t slash = path.find('/', authority);
+    return slash == std::string_view::npos ? path.size() : slash;
+  }
+  return !path.empty() && path.front() == '/' ? 1 : 0;
+}
+
+std::string_view WithoutTrailingSlashes(std::string_view path) {
+  size_t root = RootLength(path);
+  while (path.size() > root && path.size() > 1 && path.back() == '/') path.remove_suffix(1);
+  return path;
+}
+
+}  // namespace
+
+bool IsUri(std::string_view text) {
+  for (std::string_view scheme : {"gs://", "s3://", "http://", "https://"}) {
+    if (text.substr(0, scheme.size()) == scheme) return true;
+  }
+  return false;
+}
+
+bool MakeFile(std::string_view text, FileBase base, std::string_view directory, bool is_dir, FileValue& out, std::string& why) {
+  if (text.empty()) {
+    why = "a path cannot be empty";
+    return false;
+  }
+  if (text.find('\0') != std::string_view::npos) {
+    why = "a path cannot contain a NUL byte";
+    return false;
+  }
+  out = FileValue{};
+  out.is_dir = is_dir;
+  if (IsUri(text)) {
+    if (text.find("://") + 3 == text.size()) {
+      why = "a URI needs a name after `" + std::string(text) + "`";
+      return false;
+    }
+    out.base = FileBase::Uri;
+    out.path = std::string(text);
+    return true;
+  }
+  bool absolute = text.front() == '/';
+  out.base = absolute ? FileBase::Absolute : base;
+  std::vector<std::string_view> parts;
+  auto add = [&](std::string_view path) {
+    while (!path.empty()) {
+      size_t slash = path.find('/');
+      std::string_view part = path.substr(0, slash);
+      path = slash == std::string_view::npos ? std::string_view() : path.substr(slash + 1);
+      if (part.empty() || part == ".") continue;
+      if (part == ".." && !parts.empty() && parts.back() != "..") {
+        parts.pop_back();
+      } else if (part != ".." || !absolute) {
+        parts.push_back(part);
+      }
+    }
+  };
+  if (!absolute) add(directory);
+  add(text);
+  if (absolute) out.path = "/";
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (i > 0) out.path += '/';
+    out.path += parts[i];
+  }
+  if (out.path.empty()) out.path = ".";
+  if (!is_dir && (out.path == "." || out.path == "/" || parts.back() == ".." || text.back() == '/')) {
+    why = "`" + std::string(text) + "` names a directory, not a file";
+    return false;
+  }
+  return true;
+}
+
+bool LeavesBase(std::string_view path) { return path == ".." || path.substr(0, 3) == "../"; }
+
+std::string_view PathBasename(std::string_view path) {
+  path = WithoutTrailingSlashes(path);
+  size_t root = RootLength(path);
+  if (path.size() <= root) return IsUri(path) ? path.substr(path.rfind('/') + 1) : path;
+  size_t slash = path.rfind('/');
+  return slash == std::string_view::npos ? path : path.substr(slash + 1);
+}
+
+std::string PathDirname(std::string_view path) {
+  path = WithoutTrailingSlashes(path);
+  size_t root = RootLength(path);
+  if (path.size() <= root) return std::string(path);
+  size_t slash = path.rfind('/');
+  if (slash == std::string_view::npos) return ".";
+  return std::string(WithoutTrailingSlashes(path.substr(0, slash < root ? root : slash)));
+}
+
+std::string_view PathStem(std::string_view path) {
+  std::string_view name = PathBasename(path);
+  return name.substr(0, name.size() - PathExtension(path).size());
+}
+
+std::string_view PathExtension(std::string_view path) {
+  std::string_view name = PathBasename(path);
+  size_t dot = name.rfind('.');
+  // A leading dot hides a file, it does not start an extension; so do the dots of `.` and `..`.
+  if (dot == std::string_view::npos || name.find_first_not_of('.') >= dot) return {};
+  return name.substr(dot);
+}
+
+}  // namespace jobc::ir

@@ -1,0 +1,25 @@
+// Paths of File and Dir values: from text as written to a normalised FileValue. Pure: nothing is looked up.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "ir/value.h"
+
+namespace jobc::ir {
+
+/// `text` relative to `directory` (itself relative to `base`; "" or "." is the base itself). A text that starts with `/`
+/// becomes Absolute, one with gs:// s3:// http:// https:// becomes Uri and is kept as written. `.`, `..` and doubled
+/// slashes are resolved; leading `..` stay. False with a reason for an empty text, a NUL byte or a missing name.
+bool MakeFile(std::string_view text, FileBase base, std::string_view directory, bool is_dir, FileValue& out, std::string& why);
+/// Whether a normalised path leads out of its base.
+bool LeavesBase(std::string_view path);
+bool IsUri(std::string_view text);
+
+// Parts of a path; for a URI the part before the first name ("gs://bucket") is never cut.
+std::string_view PathBasename(std::string_view path);
+std::string PathDirname(std::string_view path);
+std::string_view PathStem(std::string_view path);
+std::string_view PathExtension(std::string_view path);
+
+}  // namespace jobc::ir
