@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "compiler/diagnostics/diagnostics.h"
 #include "compiler/driver/explain.h"
 
 namespace jobc {
@@ -129,6 +130,31 @@ TEST(ExplainTexts, HaveOneSectionForEachCode) {
     EXPECT_TRUE(each.text.ends_with("\n") && !each.text.ends_with("\n\n")) << each.code;
   }
   EXPECT_FALSE(codes.empty());
+}
+
+TEST(ExplainTexts, CoverEveryCodeThatJobcCanGive) {
+  std::set<std::string_view> explained;
+  for (const ExplainText& each : ExplainTexts()) explained.insert(each.code);
+  for (const DiagnosticKind* kind : AllDiagnosticKinds()) {
+    EXPECT_TRUE(explained.count(kind->code)) << kind->code << " (" << kind->name << ") has no section in docs/diagnostics.md";
+  }
+}
+
+TEST(ExplainTexts, SayWhatWhenAndHowItIsWrittenRight) {
+  std::string_view previous;
+  for (const ExplainText& each : ExplainTexts()) {
+    SCOPED_TRACE(std::string(each.code));
+    // Sorted by number, so that a person who leafs through finds a code where it is expected.
+    EXPECT_LE(previous.empty() ? "" : previous.substr(1), each.code.substr(1));
+    previous = each.code;
+    const std::string severity = each.code.starts_with('E') ? "*Error, found by `jobc " : each.code.starts_with('W') ? "*Warning, found by `jobc " : "*Found by `jobc run`";
+    EXPECT_THAT(std::string(each.text), HasSubstr(severity));
+    const size_t wrong = each.text.find("\nWrong"), right = each.text.find("\nRight");
+    ASSERT_NE(wrong, std::string_view::npos);
+    ASSERT_NE(right, std::string_view::npos);
+    EXPECT_LT(each.text.find("```job\n", wrong), right);
+    EXPECT_NE(each.text.find("```job\nedition = 1\n", right), std::string_view::npos);
+  }
 }
 
 TEST(CommandLine, OptionsWithOptionalOrRepeatedValues) {
