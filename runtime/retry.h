@@ -10,6 +10,7 @@
 #include "ir/evaluate.h"
 #include "ir/plan.h"
 #include "runtime/attempt.h"
+#include "support/result.h"
 
 namespace jobc {
 
@@ -55,8 +56,11 @@ bool BackoffDelay(const ir::Backoff& backoff, uint32_t k, uint64_t seed, ir::Eva
 
 uint64_t JitterSeed(std::string_view run_id, std::string_view address, uint32_t attempt);
 
-/// Evaluates resources and timeouts as declared. On failure evaluator.fault() says why.
-bool EvaluateResources(const ir::ResourceSpec& spec, ir::Evaluator& evaluator, ir::EvalContext& context, Resources& out);
-bool EvaluateTimeouts(const ir::TimeoutSpec& spec, ir::Evaluator& evaluator, ir::EvalContext& context, Timeouts& out);
+/// Evaluates resources and timeouts as declared. The error names the attribute and what is wrong with it.
+Result<Resources> EvaluateResources(const ir::ResourceSpec& spec, ir::Evaluator& evaluator, ir::EvalContext& context);
+Result<Timeouts> EvaluateTimeouts(const ir::TimeoutSpec& spec, ir::Evaluator& evaluator, ir::EvalContext& context);
+
+/// A resource as expressions see it: cpu Int where whole else Float, memory and disk Bytes, gpu Int, spot Bool; null: not given.
+ir::Value ResourceValue(const Resources& resources, ir::ResourceKind kind);
 
 }  // namespace jobc

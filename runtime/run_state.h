@@ -190,9 +190,7 @@ class InstanceContext : public RunContext {
   const Resources* resources_ = nullptr;
   uint32_t attempt_ = 0;
   ir::ListValue inputs_;      ///< evaluated so far, in declared order
+  bool evaluating_ = false;   ///< an input: it may only use earlier ones
 };
-
-/// A resource as expressions see it: cpu Int where whole else Float, memory and disk Bytes, gpu Int, spot Bool; null: not given.
-ir::Value ResourceValue(const Resources& resources, ir::ResourceKind kind);
 
 }  // namespace jobc

@@ -66,15 +66,15 @@ struct CancelAttempt {
   int64_t grace_ms = 10'000;
 };
 
-/// `count` consecutive instances (all of one job, from `first` on) went from `from` to `to`; more than one only without
-/// verdict. For kWholeJob the job ended without instances.
+/// `count` consecutive instances of one job, from `first` on, went from `from` to `to`; more than one only for changes
+/// without an attempt. For kWholeJob the job ended without instances.
 struct InstanceChanged {
   InstanceRef first;
   uint32_t count = 1;
   InstanceState from = InstanceState::Waiting;
   InstanceState to = InstanceState::Waiting;
   AttemptId attempt = 0;            ///< the one that caused it, if any
-  std::shared_ptr<const Verdict> verdict;
+  std::shared_ptr<const Verdict> verdict;  ///< why, for failed, skipped, blocked, cancelled and backoff
 };
 
 /// The verdict of one attempt, first and only. Comes before the InstanceChanged it causes. Must be durable before

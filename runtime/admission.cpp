@@ -1,0 +1,140 @@
+#include "runtime/admission.h"
+
+#include <algorithm>
+#include <functional>
+
+#include "support/check.h"
+
+namespace jobc {
+
+uint32_t Admission::AddResource(int64_t total) {
+  totals_.push_back(total);
+  free_.push_back(total);
+  reserved_.push_back(0);
+  return static_cast<uint32_t>(totals_.size() - 1);
+}
+
+uint32_t Admission::Intern(uint32_t job, int priority, Claims claims) {
+  auto [it, added] = interned_.try_emplace({job, priority, std::move(claims)}, static_cast<uint32_t>(classes_.size()));
+  if (added) {
+    Class c;
+    c.job = job;
+    c.priority = priority;
+    c.claims = std::get<2>(it->first);
+    classes_.push_back(std::move(c));
+  }
+  return it->second;
+}
+
+Admission::Key Admission::KeyOf(uint32_t claim_class) const {
+  const Class& c = classes_[claim_class];
+  return {-c.priority, c.job, c.waiting.front().ordinal, claim_class};
+}
+
+void Admission::Push(uint32_t claim_class, uint32_t ordinal) {
+  Class& c = classes_[claim_class];
+  const bool first = c.waiting.empty() || ordinal < c.waiting.front().ordinal;
+  if (first && !c.waiting.empty()) order_.erase(KeyOf(claim_class));
+  c.waiting.push_back({ordinal, c.passes});
+  std::push_heap(c.waiting.begin(), c.waiting.end(), std::greater<>());
+  if (first) order_.insert(KeyOf(claim_class));
+}
+
+void Admission::Take(uint32_t claim_class) {
+  for (auto [resource, amount] : classes_[claim_class].claims) free_[resource] -= amount;
+}
+
+void Admission::Release(uint32_t claim_class) {
+  for (auto [resource, amount] : classes_[claim_class].claims) {
+    free_[resource] += amount;
+    JOBC_CHECK(free_[resource] <= totals_[resource]);
+  }
+}
+
+bool Admission::Fits(const Class& c) const {
+  for (auto [resource, amount] : c.claims) {
+    if (amount > free_[resource] - reserved_[resource]) return false;
+  }
+  return true;
+}
+
+void Admission::PopFront(Class& c) {
+  std::pop_heap(c.waiting.begin(), c.waiting.end(), std::greater<>());
+  c.waiting.pop_back();
+}
+
+void Admission::Clean(Class& c, const std::function<bool(InstanceRef)>& is_ready) {
+  while (!c.waiting.empty() && !is_ready({c.job, c.waiting.front().ordinal})) PopFront(c);
+}
+
+void Admission::Admit(const std::function<bool(InstanceRef)>& is_ready,
+                      const std::function<bool(InstanceRef, uint32_t)>& start) {
+  if (order_.empty()) return;
+  std::fill(reserved_.begin(), reserved_.end(), 0);
+  std::vector<uint32_t> passed;  // classes whose first does not fit and is not reserved for yet
+  uint32_t looked = 0;
+  auto reserve = [&](const Class& c) {
+    for (auto [resource, amount] : c.claims) reserved_[resource] += amount;
+  };
+  for (auto it = order_.begin(); it != order_.end() && looked < max_lookahead_;) {
+    const uint32_t id = std::get<3>(*it);
+    Class& c = classes_[id];
+    if (!is_ready({c.job, std::get<2>(*it)})) {
+      order_.erase(it);
+      Clean(c, is_ready);
+      if (!c.waiting.empty()) order_.insert(KeyOf(id));
+      it = order_.begin();  // its place may be anywhere now; what did not fit before is skipped again below
+      passed.clear();
+      looked = 0;
+      std::fill(reserved_.begin(), reserved_.end(), 0);
+      continue;
+    }
+    if (!Fits(c)) {
+      ++looked;
+      if (c.passes - c.waiting.front().passes_before >= max_passes_) {
+        reserve(c);
+      } else {
+        passed.push_back(id);
+      }
+      ++it;
+      continue;
+    }
+    const InstanceRef instance{c.job, c.waiting.front().ordinal};
+    it = order_.erase(it);
+    PopFront(c);
+    Clean(c, is_ready);
+    if (!c.waiting.empty()) {
+      const Key next = KeyOf(id);
+      if (it == order_.end() || next < *it) {
+        it = order_.insert(it, next);
+      } else {
+        order_.insert(next);
+      }
+    }
+    Take(id);
+    if (!start(instance, id)) {
+      Release(id);
+      continue;
+    }
+    for (size_t i = 0; i < passed.size();) {
+      Class& p = classes_[passed[i]];
+      ++p.passes;
+      if (p.passes - p.waiting.front().passes_before >= max_passes_) {
+        reserve(p);
+        passed.erase(passed.begin() + static_cast<ptrdiff_t>(i));
+      } else {
+        ++i;
+      }
+    }
+  }
+}
+
+std::vector<InstanceRef> Admission::Waiting() const {
+  std::vector<InstanceRef> out;
+  for (const Class& c : classes_) {
+    for (const Entry& entry : c.waiting) out.push_back({c.job, entry.ordinal});
+  }
+  return out;
+}
+
+}  // namespace jobc
