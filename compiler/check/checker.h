@@ -18,9 +18,12 @@
 
 namespace jobc::check {
 
+struct Declarations;
+
 class Checker {
  public:
   Checker(SourceManager& sources, Diagnostics& diags, Model& model);
+  ~Checker();
 
   SourceManager& sources;
   Diagnostics& diags;
@@ -47,6 +50,8 @@ class Checker {
   /// Struct, enum or alias.
   ir::TypeId ResolveTypeSymbol(const Symbol& symbol);
 
+  std::unique_ptr<Declarations> declarations;  ///< what only the declaration side keeps (declarations.h)
+
   // ---- types.cpp (expression side) ----
   /// A type as written; may be refined. Error type after a reported fault. `args_allowed`: `Args` in template params.
   ir::TypeId ResolveType(ast::TypeId type, Unit& unit, bool args_allowed = false);
@@ -71,6 +76,17 @@ class Checker {
   /// A word out of a closed set (`drain`, `oom`, …), also inside `if`/`match` over constants. Returns its index in
   /// `words`, or nullopt after E101/E201 with did-you-mean. `what`: "an error kind".
   std::optional<size_t> CheckWord(ast::ExprId expr, const Scope& scope, const std::vector<std::string_view>& words, std::string_view what);
+
+  /// Whether a local name (loop variable, fn parameter, comprehension variable) is free: E103 where it equals a visible
+  /// value name or a scope word. `_` is always free.
+  bool CheckLocalName(const ast::Name& name, const Scope& scope);
+  /// E201 for types that can be used but not kept (Range, Regex, instances) and for `null`, `[]`, `{}` without a type.
+  /// Returns whether `typed` may be the value of a `let`, input, export …
+  bool RequireStorable(const Typed& typed, Span span);
+  ir::TypeId ResourceType(ir::ResourceKind kind) const;  ///< cpu: Float, gpu: Int, spot: Bool, others Bytes
+  ir::TypeId RunStatusType();                            ///< the enum of `run.status`, `RunStatus` in sources
+  uint32_t frame_size = 0;                               ///< slots of Locals the last CheckExpr needs: Fn::locals
+  ir::TypeId run_status_type;                            ///< made by the first RunStatusType()
 
   // ---- helpers ----
   const ast::File& FileOf(const Scope& scope) const { return *scope.unit->file; }

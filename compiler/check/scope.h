@@ -74,6 +74,8 @@ struct FnInfo {
   std::vector<std::string_view> param_names;
   std::vector<ir::TypeId> param_types;  ///< may be refined
   ir::TypeId result;
+  Phase phase = Phase::C;               ///< of the body with parameters of phase C
+  Span leaf;
 };
 
 struct TypeInfo {  // struct, enum or alias
@@ -140,6 +142,13 @@ struct JobInfo {
   ir::TypeId key_type;             ///< Int without `key`
   std::vector<AxisInfo> axes;
 
+  /// What is known of `resources.x`, by ir::ResourceKind; filled before run, script … are checked.
+  struct ResourceInfo {
+    Phase phase = Phase::P;        ///< of its initialiser
+    Span leaf;
+  };
+  ResourceInfo resources[5];
+
   bool single() const { return !has_for && axes.empty(); }
   /// Number of indices of one instance: one for `for`, one an axis.
   uint32_t dimensions() const { return (has_for ? 1 : 0) + static_cast<uint32_t>(axes.size()); }
@@ -167,6 +176,19 @@ struct LocalName {
   Span leaf;
 };
 
+struct Typed {
+  ir::ExprId expr;                 ///< always valid; Op::Error after a reported fault
+  ir::TypeId type;                 ///< bare
+  Phase phase = Phase::C;
+  Span leaf;                       ///< the leaf that makes it so late
+};
+
+/// A parameter of the template whose text an expression belongs to: what `template.name` means there.
+struct TemplateArgument {
+  std::string_view name;
+  Typed value;                     ///< of type Args for argv lists: then only `...template.name` may use it
+};
+
 /// Where an expression stands. Copied and extended for inner scopes by the expression side.
 struct Scope {
   Unit* unit = nullptr;
@@ -178,14 +200,10 @@ struct Scope {
   std::vector<LocalName> locals;
   uint32_t next_slot = 0;
   Facts facts;
+  const std::vector<TemplateArgument>* template_arguments = nullptr;  ///< inside a template: `template.x`
   bool allow_secret = false;       ///< env values, secret files, module and fn arguments of type Secret
-};
-
-struct Typed {
-  ir::ExprId expr;                 ///< always valid; Op::Error after a reported fault
-  ir::TypeId type;                 ///< bare
-  Phase phase = Phase::C;
-  Span leaf;                       ///< the leaf that makes it so late
+  bool allow_per_run = true;       ///< `.duration`, `.attempts`, `run.id`; else E901
+  uint32_t output_index = UINT32_MAX;  ///< with kEarlierOutputs: only outputs before this one
 };
 
 }  // namespace jobc::check

@@ -1,0 +1,163 @@
+// Inside Check, declaration side: layers of settings and how they merge, the parts of the work in their order.
+// A job is what `defaults`, profile root, templates, the job itself and the profile's job block say together; every item
+// keeps the unit whose names it sees, so that a template's text means what it meant where it was written.
+#pragma once
+
+#include <llvm/ADT/ArrayRef.h>
+#include <llvm/ADT/SmallVector.h>
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "compiler/check/checker.h"
+#include "compiler/check/schema.h"
+
+namespace jobc::check {
+
+enum class LayerKind : uint8_t { Defaults, ProfileRoot, Template, Job, ProfileJob };
+
+/// What the template's text may call `template.x`; filled when the job that uses it is resolved.
+struct TemplateUse {
+  uint32_t template_index = 0;
+  std::vector<TemplateArgument> arguments;
+};
+
+/// The items of one block, of one source.
+struct Layer {
+  Unit* unit = nullptr;
+  Slice<ast::ItemId> items;
+  LayerKind kind = LayerKind::Job;
+  TemplateUse* use = nullptr;   ///< of LayerKind::Template
+  Span span;                    ///< of the block's keyword
+};
+
+/// One item with the layer it comes from.
+struct Placed {
+  const ast::Item* item = nullptr;
+  ast::ItemId id;
+  const Layer* layer = nullptr;
+
+  explicit operator bool() const { return item != nullptr; }
+  Unit* unit() const { return layer->unit; }
+};
+
+/// An attribute or field with all its layers, lowest first; the last one counts unless the rule says otherwise.
+struct MergedItem {
+  std::string_view name;
+  llvm::SmallVector<Placed, 1> all;
+  const Placed& last() const { return all.back(); }
+};
+
+/// A nested block with all its layers, lowest first. `label` is the text of its labels ("oom").
+struct MergedBlock {
+  std::string_view name;
+  std::string label;
+  std::deque<Layer> layers;
+  const ast::Item* first = nullptr;
+};
+
+struct Merged {
+  std::deque<Layer> layers;
+  llvm::SmallVector<MergedItem, 8> attrs;
+  llvm::SmallVector<MergedItem, 4> fields;
+  std::deque<MergedBlock> blocks;
+  Placed for_item;
+  std::vector<Placed> requires_;
+  std::vector<Placed> arms;     ///< later layers first
+
+  const Placed* Attr(std::string_view name) const;
+  const MergedItem* AttrLayers(std::string_view name) const;
+  const MergedBlock* Block(std::string_view name) const;
+};
+
+struct TemplateInfo {
+  Unit* unit = nullptr;
+  ast::ItemId item;
+  Progress progress = Progress::Untouched;
+};
+
+struct PoolInfo {
+  Unit* unit = nullptr;
+  ast::ItemId item;
+  uint32_t plan_index = 0;
+};
+
+struct SecretInfo {
+  Unit* unit = nullptr;
+  ast::ItemId item;
+};
+
+/// What an `import … as name` stands for.
+struct ImportInfo {
+  Unit* library = nullptr;      ///< types, functions, constants and templates of the file; nullptr where it failed
+  const ast::File* file = nullptr;
+  Span span;
+};
+
+/// The declaration of a job with its merged layers.
+struct JobDecl {
+  Merged merged;
+  std::deque<TemplateUse> uses;
+  Facts when_facts;
+};
+
+struct ProfileInfo {
+  Unit* unit = nullptr;
+  ast::ItemId item;
+};
+
+struct Declarations {
+  std::deque<ast::File> files;
+  std::map<std::string, const ast::File*> file_of_path;      ///< by real path or std name
+  std::map<const ast::File*, Unit*> library_of_file;
+  std::vector<std::string> loading;                          ///< files being imported, for cycles
+  void loading_pop() { if (!loading.empty()) loading.pop_back(); }
+  std::deque<TemplateInfo> templates;
+  std::deque<PoolInfo> pools;
+  std::deque<SecretInfo> secrets;
+  std::deque<ImportInfo> imports;
+  std::deque<JobDecl> job_decls;                             ///< same order as Checker::jobs
+  std::vector<std::string> resolving;                        ///< names being resolved, for cycles
+  struct UnitBlocks {
+    std::vector<Layer> defaults;
+    std::vector<std::pair<ast::ItemId, uint32_t>> jobs;      ///< with Checker::jobs index
+    std::vector<ast::ItemId> exports, publishes, limits, tests, params_blocks;
+    std::vector<ast::ItemId> requires_;
+  };
+  std::deque<UnitBlocks> unit_blocks;                        ///< same order as Checker::units
+  std::vector<ProfileInfo> profiles;
+};
+
+/// Merges layers, lowest first. `block` says which attributes are known there: unknown ones are E102, the same one twice
+/// in one layer E103.
+Merged Merge(Checker& checker, std::deque<Layer> layers, uint32_t block);
+
+/// units.cpp: declares everything of `root` and what it imports or instantiates.
+void DeclareAll(Checker& checker, SourceId root);
+/// jobs.cpp
+void CheckJobs(Checker& checker);
+/// The groups of settings that CheckSettings knows, one bit each, so that a profile re-checks only what it touches.
+ir::Job CheckJobUnderProfile(Checker& checker, uint32_t job, const std::deque<Layer>& profile_root,
+                             const std::deque<Layer>& profile_job);
+/// dependencies.cpp: dependencies of one job from its expressions.
+void CollectDependencies(Checker& checker, uint32_t job, ir::Job& out);
+void FindCycles(Checker& checker);
+/// implicit_inputs.cpp: hoists File values in argv, scripts and env into inputs `_1`, `_2` ….
+ir::ExprId HoistFiles(Checker& checker, ir::Job& job, ir::ExprId expr);
+/// profiles.cpp
+void CheckProfiles(Checker& checker);
+ir::Limits CheckLimits(Checker& checker, const std::deque<Layer>& layers);
+std::optional<ir::Backend> CheckBackend(Checker& checker, const MergedItem& layers, const Scope& scope);
+
+/// A name and where it stands, for messages about cycles.
+std::string CyclePath(const std::vector<std::string>& names, std::string_view again);
+/// Constant text of a String expression without interpolations, or nullopt.
+std::optional<std::string> PlainText(const ast::File& file, ast::ExprId expr);
+/// The source text of an expression.
+std::string_view SourceText(const Checker& checker, const ast::File& file, ast::ExprId expr);
+bool IsScopeWord(std::string_view name);
+
+}  // namespace jobc::check

@@ -1,0 +1,1321 @@
+// Bodies of jobs, checks, finally blocks and hooks: each attribute with the type, phase and scope the schema gives it.
+#include <algorithm>
+#include <csignal>
+#include <fmt/format.h>
+
+#include "compiler/check/declarations.h"
+#include "support/sha256.h"
+
+namespace jobc::check {
+namespace {
+
+using Words = std::vector<std::string_view>;
+
+const Words& StrategyWords() {
+  static const Words words = {"ignore", "continue", "drain", "halt"};
+  return words;
+}
+
+const Words& MatcherWords() {
+  static const Words words = [] {
+    Words w;
+    for (int i = 0; i < ir::kErrorKinds; ++i) w.push_back(ir::KindName(static_cast<ir::ErrorKind>(i)));
+    for (std::string_view c : {"system", "algorithm", "data"}) w.push_back(c);
+    return w;
+  }();
+  return words;
+}
+
+struct SignalName {
+  std::string_view name;
+  int number;
+};
+constexpr SignalName kSignals[] = {
+    {"SIGHUP", SIGHUP}, {"SIGINT", SIGINT}, {"SIGQUIT", SIGQUIT}, {"SIGILL", SIGILL}, {"SIGTRAP", SIGTRAP}, {"SIGABRT", SIGABRT},
+    {"SIGBUS", SIGBUS}, {"SIGFPE", SIGFPE}, {"SIGKILL", SIGKILL}, {"SIGUSR1", SIGUSR1}, {"SIGSEGV", SIGSEGV}, {"SIGUSR2", SIGUSR2},
+    {"SIGPIPE", SIGPIPE}, {"SIGALRM", SIGALRM}, {"SIGTERM", SIGTERM}, {"SIGXCPU", SIGXCPU}, {"SIGXFSZ", SIGXFSZ}, {"SIGSYS", SIGSYS},
+};
+
+constexpr std::string_view kContract[] = {"INPUT_PATH", "OUTPUT_PATH", "EXECUTION_ID"};
+
+/// Checks the attributes of one job (or of one job under one profile) into an ir::Job.
+class Body {
+ public:
+  Body(Checker& checker, uint32_t index, const Merged& merged, const Facts& facts, std::deque<TemplateUse>& uses, ir::Job& out)
+      : c_(checker), index_(index), job_(checker.jobs[index]), merged_(merged), facts_(facts), uses_(uses), out_(out) {}
+
+  /// Everything, for the base settings.
+  void All() {
+    const ast::Item& item = (*job_.unit->file)[job_.item];
+    out_.address = job_.address;
+    out_.kind = job_.kind;
+    out_.doc = item.doc;
+    out_.nullable = job_.nullable;
+    if (job_.kind == ir::JobKind::Hook) {
+      out_.hook_event = job_.name.text == "start" ? ir::HookEvent::Start : job_.name.text == "success" ? ir::HookEvent::Success
+                        : job_.name.text == "failure" ? ir::HookEvent::Failure : ir::HookEvent::Finish;
+    }
+    KnownNames();
+    After();
+    if (job_.kind == ir::JobKind::Check) {
+      Requires();
+      OnError();
+      return;
+    }
+    Inputs();
+    TemplateArguments();
+    Settings(nullptr);
+    Outputs();
+    Action();
+    Cache();
+  }
+
+  /// The settings that profiles may change; with `touched` only those named there.
+  void Settings(const std::vector<std::string_view>* touched) {
+    auto wanted = [&](std::string_view name) { return touched == nullptr || std::find(touched->begin(), touched->end(), name) != touched->end(); };
+    if (wanted("image")) out_.image = Attr("image", String(), kLoopWord(), "`image`");
+    if (wanted("resources")) ResourcesOf(merged_, out_.resources, kLoopWord() | kInput, Phase::S);
+    if (wanted("env")) Env();
+    if (wanted("pools")) Pools();
+    if (wanted("priority")) out_.priority = Attr("priority", IntRange(-100, 100, "-100..100"), kLoopWord(), "`priority`");
+    if (wanted("timeout")) TimeoutOf(merged_, out_.timeout, kLoopWord(), Phase::P);
+    if (wanted("errors")) Errors();
+    if (wanted("retry")) Retry();
+    if (wanted("submit")) Submit();
+    if (wanted("on_error")) OnError();
+    if (wanted("prologue")) out_.prologue = ProEpilogue("prologue", script::Part::Prologue);
+    if (wanted("epilogue")) out_.epilogue = ProEpilogue("epilogue", script::Part::Epilogue);
+    if (wanted("labels")) Labels();
+    if (wanted("staging")) out_.staging = Attr("staging", String(), kLoopWord(), "`staging`");
+    if (wanted("log_limit")) out_.log_limit = Attr("log_limit", c_.types.Basic(ir::TypeKind::Bytes), kLoopWord(), "`log_limit`");
+    if (wanted("grace")) out_.grace = Attr("grace", c_.types.Basic(ir::TypeKind::Duration), kLoopWord(), "`grace`");
+    if (wanted("inherit_env")) InheritEnv();
+    if (wanted("backend")) BackendOf();
+  }
+
+  void KnownNames() {
+    uint32_t block = job_.kind == ir::JobKind::Job ? kJob : job_.kind == ir::JobKind::Check ? kCheck : job_.kind == ir::JobKind::Finally ? kFinally : kHook;
+    for (const MergedItem& item : merged_.attrs) {
+      for (const Placed& placed : item.all) Known(item.name, placed.item->keyword, placed.layer->kind, block, Shape::Attr);
+    }
+    for (const MergedBlock& item : merged_.blocks) {
+      for (const Layer& layer : item.layers) Known(item.name, layer.span, layer.kind, block, Shape::Block);
+    }
+    for (const MergedItem& item : merged_.fields) {
+      for (const Placed& placed : item.all) {
+        c_.diags.Emit(placed.item->keyword, diag::MisplacedItem, fmt::format("`{}: …`", item.name), BlockTitle(block))
+            .Label("a typed field belongs into `input` or `output`")
+            .AddHelp(fmt::format("write `input {{ {0}: … }}` or `output {{ {0}: … }}`", item.name));
+      }
+    }
+    for (const Placed& arm : merged_.arms) {
+      c_.diags.Emit(arm.item->keyword, diag::MisplacedItem, "`… => …`", BlockTitle(block)).Label("arms belong into `errors { … }`");
+    }
+  }
+
+ private:
+  static uint32_t kLoopWord() { return kLoop; }
+  ir::TypeId String() { return c_.types.Basic(ir::TypeKind::String); }
+  ir::TypeId IntRange(int64_t low, std::optional<int64_t> high, std::string text) {
+    ir::Refinement refinement;
+    refinement.kind = ir::RefinementKind::IntRange;
+    refinement.int_low = low;
+    refinement.int_high = high;
+    refinement.text = std::move(text);
+    return c_.types.Refined(c_.types.Basic(ir::TypeKind::Int), c_.types.AddRefinement(std::move(refinement)));
+  }
+
+  bool IsTemplateParam(std::string_view name) {
+    for (const TemplateUse& use : uses_) {
+      const TemplateInfo& info = c_.declarations->templates[use.template_index];
+      const ast::File& file = *info.unit->file;
+      const ast::Item& item = file[info.item];
+      for (const ast::ItemId* id = file.begin(item.children); id != file.end(item.children); ++id) {
+        if (file[*id].kind != ast::ItemKind::Block || file[*id].name.text != "params") continue;
+        for (const ast::ItemId* field = file.begin(file[*id].children); field != file.end(file[*id].children); ++field) {
+          if (file[*field].kind == ast::ItemKind::Field && file[*field].name.text == name) return true;
+        }
+      }
+    }
+    return false;
+  }
+
+  void Known(std::string_view name, Span span, LayerKind layer, uint32_t own_block, Shape shape) {
+    uint32_t block = layer == LayerKind::Defaults ? kDefaults : layer == LayerKind::Template ? kTemplate
+                     : layer == LayerKind::ProfileRoot ? kProfile : layer == LayerKind::ProfileJob ? kProfileJob : own_block;
+    const Attribute* found = nullptr;
+    for (const Attribute& attribute : Attributes()) {
+      if (attribute.name != name || (attribute.blocks & block) == 0) continue;
+      found = &attribute;
+      if (attribute.shape == shape) return;
+    }
+    if (shape == Shape::Attr && IsTemplateParam(name)) return;
+    if (found != nullptr) {
+      std::string form = found->shape == Shape::Block ? fmt::format("{} {{ … }}", name) : found->shape == Shape::Attr ? fmt::format("{} = …", name) : fmt::format("{} …", name);
+      c_.diags.Emit(span, diag::WrongShape, name, form).Label(found->shape == Shape::Block ? "this is a block" : "this is an attribute");
+      return;
+    }
+    if (block == kProfile || block == kProfileJob) {
+      for (const Attribute& attribute : Attributes()) {
+        if (attribute.name == name && (attribute.blocks & kJob)) {
+          c_.diags.Emit(span, diag::NotForProfiles, name)
+              .Label("a profile says where and how a job runs, never what it is")
+              .AddHelp("set it in the job, or use a parameter");
+          return;
+        }
+      }
+    }
+    std::vector<std::string_view> names = AttributeNames(block);
+    auto& d = c_.diags.Emit(span, diag::UnknownAttribute, BlockTitle(block), name).Label("unknown");
+    std::string_view like = DidYouMean(name, names);
+    if (!like.empty()) {
+      d.AddHelp(fmt::format("did you mean `{}`?", like), {{span, std::string(like)}});
+      return;
+    }
+    // A word that belongs one level deeper is the most likely slip.
+    for (auto [inner, title] : {std::pair<uint32_t, std::string_view>{kResourcesBlock, "resources"}, {kTimeout, "timeout"}, {kRetry, "retry"}}) {
+      if (FindAttribute(name, inner) != nullptr) {
+        d.AddHelp(fmt::format("it belongs into a block:  {} {{ {} = … }}", title, name));
+        return;
+      }
+    }
+    std::string all;
+    for (std::string_view n : names) {
+      if (all.find(fmt::format("`{}`", n)) == std::string::npos) all += fmt::format("{}`{}`", all.empty() ? "" : ", ", n);
+    }
+    d.Note(fmt::format("{} has {}", BlockTitle(block), all));
+  }
+
+  Scope ScopeOf(const Placed& placed, uint32_t words, Phase latest, std::string_view place) {
+    Scope scope;
+    scope.unit = placed.unit();
+    scope.job = &job_;
+    scope.words = words;
+    if (job_.kind == ir::JobKind::Finally || job_.kind == ir::JobKind::Hook) scope.words |= kRun | kJobsAreNull;
+    scope.latest = latest;
+    if (scope.words & kRun && latest == Phase::S) scope.latest = Phase::R;
+    scope.place = place;
+    scope.facts = facts_;
+    if (placed.layer->use != nullptr) scope.template_arguments = &placed.layer->use->arguments;
+    return scope;
+  }
+
+  /// Loop variables of a dynamic scatter count as P in settings: what they give is checked again at expansion.
+  Typed CheckAt(const Placed& placed, ast::ExprId expr, const Scope& scope, ir::TypeId expected) {
+    Phase real = job_.for_phase;
+    if (job_.dynamic && scope.latest == Phase::P) job_.for_phase = Phase::P;
+    Typed typed = c_.CheckExpr(expr, scope, expected);
+    job_.for_phase = real;
+    return typed;
+  }
+
+  ir::ExprId Attr(std::string_view name, ir::TypeId type, uint32_t words, std::string_view place) {
+    const Placed* placed = merged_.Attr(name);
+    if (placed == nullptr || !placed->item->value.valid()) return {};
+    const Attribute* schema = FindAttribute(name, kSettings | kJobLike);
+    Scope scope = ScopeOf(*placed, words, schema != nullptr ? schema->latest : Phase::P, place);
+    return CheckAt(*placed, placed->item->value, scope, type).expr;
+  }
+
+  void After() {
+    if (const Placed* when = merged_.Attr("when")) {
+      Scope scope = ScopeOf(*when, kLoop, Phase::S, "`when`");
+      scope.facts = {};
+      out_.when = c_.CheckCondition(when->item->value, scope, &c_.declarations->job_decls[index_].when_facts).expr;
+    }
+    const Placed* after = merged_.Attr("after");
+    if (after == nullptr) return;
+    const ast::File& file = *after->unit()->file;
+    const ast::Expr& list = file[after->item->value];
+    if (list.kind != ast::ExprKind::List) {
+      if (list.kind != ast::ExprKind::Error) {
+        std::string_view text = c_.sources.Text(list.span);
+        c_.diags.Emit(list.span, diag::NotA, "a list of jobs", "something else")
+            .Label("`after` takes a list")
+            .AddHelp(fmt::format("write `after = [{}]`", text), {{list.span, fmt::format("[{}]", text)}});
+      }
+      return;
+    }
+    for (uint32_t i = 0; i < list.entries.size; ++i) AfterElement(*after, file, file.entries[list.entries.begin + i].value);
+  }
+
+  void AfterElement(const Placed& placed, const ast::File& file, ast::ExprId id) {
+    if (!id.valid() || file[id].kind == ast::ExprKind::Error) return;
+    const ast::Expr* e = &file[id];
+    ir::AfterKind kind = ir::AfterKind::Succeeded;
+    Unit* unit = placed.unit();
+    if (e->kind == ast::ExprKind::Member && (e->name.text == "done" || e->name.text == "failed" || e->name.text == "ok")) {
+      kind = e->name.text == "done" ? ir::AfterKind::Done : e->name.text == "failed" ? ir::AfterKind::Failed : ir::AfterKind::Succeeded;
+      e = &file[file.child(*e, 0)];
+    }
+    const ast::Expr* index = nullptr;
+    if (e->kind == ast::ExprKind::Index) {
+      index = e;
+      e = &file[file.child(*e, 0)];
+    }
+    if (e->kind != ast::ExprKind::Name) {
+      c_.diags.Emit(file[id].span, diag::NotA, "a job, `job.done` or `job.failed`", "another expression").Label("not a job");
+      return;
+    }
+    auto found = unit->values.find(llvm::StringRef(e->name.text.data(), e->name.text.size()));
+    std::vector<std::string_view> names;
+    for (const auto& entry : unit->values) {
+      if (entry.second.kind == SymbolKind::Job || entry.second.kind == SymbolKind::Check || entry.second.kind == SymbolKind::Module) names.push_back({entry.first().data(), entry.first().size()});
+    }
+    if (found == unit->values.end() || (found->second.kind != SymbolKind::Job && found->second.kind != SymbolKind::Check && found->second.kind != SymbolKind::Module)) {
+      std::sort(names.begin(), names.end());
+      auto& d = c_.diags.Emit(e->name.span, diag::UnknownJob, e->name.text).Label("not declared");
+      std::string_view like = DidYouMean(e->name.text, names);
+      if (!like.empty()) d.AddHelp(fmt::format("did you mean `{}`?", like), {{e->name.span, std::string(like)}});
+      return;
+    }
+    found->second.used = true;
+    if (found->second.kind == SymbolKind::Module) {
+      Unit* inner = c_.modules[found->second.index].inner;
+      if (inner == nullptr) return;
+      for (const JobInfo& job : c_.jobs) {
+        bool inside = false;
+        for (Unit* u = job.unit; u != nullptr; u = u->parent) inside = inside || u == inner;
+        if (inside && (job.kind == ir::JobKind::Job || job.kind == ir::JobKind::Check)) {
+          out_.after.push_back({job.index, kind, job.single() ? ir::Mapping::Single : ir::Mapping::All, {}});
+        }
+      }
+      return;
+    }
+    JobInfo& target = c_.ResolveJob(found->second.index);
+    if (target.kind == ir::JobKind::Finally || target.kind == ir::JobKind::Hook) {
+      c_.diags.Emit(e->name.span, diag::NotA, "a job or check", "a `finally` block").Label("it runs after everything else ended");
+      return;
+    }
+    if (kind == ir::AfterKind::Failed && target.kind == ir::JobKind::Job) {
+      // Only a job whose failure lets the run go on can be waited for to fail.
+      const Merged& upstream = c_.declarations->job_decls[target.index].merged;
+      std::string_view strategy;
+      if (const Placed* on_error = upstream.Attr("on_error")) {
+        const ast::Expr& value = (*on_error->unit()->file)[on_error->item->value];
+        if (value.kind == ast::ExprKind::Name) strategy = value.name.text;
+      }
+      if (strategy != "continue" && strategy != "ignore") {
+        c_.diags.Emit(file[id].span, diag::FailedNeverSeen, target.name.text, target.name.text)
+            .Label("never true while the run goes on")
+            .Secondary(target.name.span, "this job's `on_error` is neither `continue` nor `ignore`")
+            .AddHelp(fmt::format("set in `{}`:  on_error = continue", target.name.text));
+      }
+    }
+    ir::After entry{target.index, kind, ir::Mapping::Single, {}};
+    if (index == nullptr) {
+      entry.mapping = target.single() ? ir::Mapping::Single : ir::Mapping::All;
+    } else {
+      Scope scope = ScopeOf(placed, kLoop, Phase::S, "`after`");
+      scope.facts = {};
+      uint32_t given = index->children.size - 1;
+      if (given > target.dimensions()) {
+        c_.diags.Emit(index->op_span, diag::NotA, fmt::format("at most {} indices", target.dimensions()), std::to_string(given)).Label("too many");
+        return;
+      }
+      for (uint32_t k = 0; k < given; ++k) {
+        ast::ExprId child = file.child(*index, k + 1);
+        if (!child.valid() || file[child].kind == ast::ExprKind::Star) break;
+        ir::TypeId type = target.has_for ? (k == 0 ? target.key_type : target.axes[k - 1].type) : target.axes[k].type;
+        entry.indices.push_back(c_.CheckExpr(child, scope, type).expr);
+      }
+      entry.mapping = entry.indices.size() == target.dimensions() ? ir::Mapping::Expr : ir::Mapping::All;
+    }
+    out_.after.push_back(std::move(entry));
+  }
+
+  void Requires() {
+    Facts known;
+    for (const Placed& placed : merged_.requires_) {
+      Scope scope = ScopeOf(placed, 0, Phase::S, "`require`");
+      scope.facts = known;
+      Facts proven;
+      ir::Require entry;
+      entry.condition = c_.CheckCondition(placed.item->value, scope, &proven).expr;
+      entry.text = std::string(SourceText(c_, *placed.unit()->file, placed.item->value));
+      if (placed.item->value2.valid()) entry.message = c_.CheckText(placed.item->value2, scope).expr;
+      known.Add(proven);
+      entry.at = At(placed.item->span);
+      out_.requires_.push_back(std::move(entry));
+    }
+    if (merged_.requires_.empty()) {
+      c_.diags.Emit(job_.name.span, diag::MissingAttribute, fmt::format("`check {}`", job_.name.text), "require")
+          .Label("checks nothing")
+          .AddHelp("add:  require CONDITION else \"what is wrong\"");
+    }
+  }
+
+  void Inputs() {
+    const MergedBlock* block = merged_.Block("input");
+    if (block == nullptr) return;
+    inputs_ = Merge(c_, block->layers, 0);
+    for (const MergedItem& attr : inputs_.attrs) {
+      c_.diags.Emit(attr.last().item->keyword, diag::MisplacedItem, fmt::format("`{} = …`", attr.name), "`input`")
+          .Label("an input needs its type")
+          .AddHelp(fmt::format("write `{}: File = …` or another type", attr.name));
+    }
+    for (const MergedItem& field : inputs_.fields) {
+      const Placed& placed = field.last();
+      const ast::Item& item = *placed.item;
+      InputInfo info;
+      info.name = field.name;
+      info.span = item.name.span;
+      info.type = item.type.valid() ? c_.ResolveType(item.type, *placed.unit()) : c_.types.Basic(ir::TypeKind::Error);
+      ir::Input input;
+      input.name = std::string(field.name);
+      input.type = info.type;
+      if (c_.types.HasSecret(info.type)) {
+        c_.diags.Emit(item.name.span, diag::SecretInput, field.name)
+            .Label("inputs are written to inputs.json")
+            .AddHelp(fmt::format("pass it in the environment:  env {{ {} = … }}", field.name));
+      }
+      if (item.value.valid()) {
+        Scope scope = ScopeOf(placed, kLoop | kInput, Phase::S, "an input");
+        Typed value = c_.CheckExpr(item.value, scope, info.type);
+        info.phase = value.phase;
+        info.leaf = value.leaf;
+        input.value = value.expr;
+      } else {
+        c_.diags.Emit(item.name.span, diag::MissingArgument, field.name)
+            .Label(placed.layer->kind == LayerKind::Template ? "the template leaves this input to the job" : "has no value")
+            .Secondary(job_.name.span, "in this job")
+            .AddHelp(fmt::format("write `input {{ {}: {} = … }}`", field.name, c_.types.Show(info.type)));
+        input.value = c_.ErrorExpr();
+      }
+      job_.inputs.push_back(info);
+      out_.inputs.push_back(std::move(input));
+    }
+  }
+
+  void TemplateArguments() {
+    // The template that uses another one comes later and may be used in its arguments.
+    for (auto use = uses_.rbegin(); use != uses_.rend(); ++use) {
+      const TemplateInfo& info = c_.declarations->templates[use->template_index];
+      const ast::File& file = *info.unit->file;
+      const ast::Item& item = file[info.item];
+      for (const ast::ItemId* id = file.begin(item.children); id != file.end(item.children); ++id) {
+        if (file[*id].kind != ast::ItemKind::Block || file[*id].name.text != "params") continue;
+        const ast::Item& params = file[*id];
+        for (const ast::ItemId* field = file.begin(params.children); field != file.end(params.children); ++field) {
+          const ast::Item& param = file[*field];
+          if (param.kind != ast::ItemKind::Field) continue;
+          ir::TypeId type = param.type.valid() ? c_.ResolveType(param.type, *info.unit, true) : c_.types.Basic(ir::TypeKind::Error);
+          TemplateArgument argument;
+          argument.name = param.name.text;
+          const uint32_t words = kLoop | kInput | kOutputPaths | kResources;
+          const Placed* given = merged_.Attr(param.name.text);
+          Scope scope;
+          ast::ExprId value;
+          if (given != nullptr) {
+            scope = ScopeOf(*given, words, Phase::S, "an argument of a template");
+            value = given->item->value;
+          } else {
+            scope.unit = info.unit;
+            scope.job = &job_;
+            scope.words = words;
+            scope.place = "the default of a template's parameter";
+            value = param.value;
+          }
+          if (!value.valid()) {
+            c_.diags.Emit(job_.name.span, diag::MissingArgument, param.name.text)
+                .Label("uses the template without it")
+                .Secondary(param.name.span, "declared here")
+                .AddHelp(fmt::format("add to the job:  {} = …", param.name.text));
+            argument.value = {c_.ErrorExpr(), c_.types.Basic(ir::TypeKind::Error), Phase::C, {}};
+          } else if (c_.types.kind(type) == ir::TypeKind::Args) {
+            argument.value = c_.CheckArgv(value, scope);
+          } else {
+            argument.value = c_.CheckExpr(value, scope, type);
+          }
+          use->arguments.push_back(argument);
+        }
+      }
+    }
+  }
+
+  void Env() {
+    out_.env.clear();
+    const MergedBlock* block = merged_.Block("env");
+    if (block == nullptr) return;
+    Merged entries = Merge(c_, block->layers, 0);
+    for (const MergedItem& entry : entries.attrs) {
+      const Placed& placed = entry.last();
+      std::string name(entry.name);
+      Span span = placed.item->keyword;
+      if (name.size() >= 2 && name.front() == '"') name = name.substr(1, name.size() - 2);
+      bool valid = !name.empty() && (std::isalpha(static_cast<unsigned char>(name[0])) || name[0] == '_') &&
+                   std::all_of(name.begin(), name.end(), [](unsigned char ch) { return std::isalnum(ch) || ch == '_'; });
+      if (!valid) {
+        c_.diags.Emit(span, diag::NotA, "a name of an environment variable", fmt::format("`{}`", name)).Label("letters, digits and `_`, no digit first");
+        continue;
+      }
+      if (name.rfind("JOB_", 0) == 0 || std::find(std::begin(kContract), std::end(kContract), name) != std::end(kContract)) {
+        c_.diags.Emit(span, diag::ReservedVariable, name).Label("set by jobc for every attempt").AddHelp("use another name");
+        continue;
+      }
+      Scope scope = ScopeOf(placed, kLoop | kInput | kOutputPaths | kResources, Phase::S, "an environment variable");
+      scope.allow_secret = true;
+      Typed value = c_.CheckExpr(placed.item->value, scope);
+      ir::TypeId plain = c_.types.NonNull(value.type);
+      ir::TypeKind kind = c_.types.kind(plain);
+      if (kind != ir::TypeKind::Secret && kind != ir::TypeKind::Error && kind != ir::TypeKind::Null && !c_.types.HasText(plain)) {
+        c_.diags.Emit((*placed.unit()->file)[placed.item->value].span, diag::NotA, "a value with a text form", fmt::format("`{}`", c_.types.Show(value.type)))
+            .Label("cannot be put into an environment variable")
+            .AddHelp(kind == ir::TypeKind::List ? "join it:  join(…, \",\")" : "make it a text:  to_string(json(…))");
+        continue;
+      }
+      out_.env.push_back({std::move(name), value.expr, value.type});
+    }
+    for (ir::EnvEntry& entry : out_.env) entry.value = HoistFiles(c_, out_, entry.value);
+    std::sort(out_.env.begin(), out_.env.end(), [](const ir::EnvEntry& x, const ir::EnvEntry& y) { return x.name < y.name; });
+    SecretFiles();
+  }
+
+  void SecretFiles() {
+    out_.secret_files.clear();
+    const MergedBlock* block = merged_.Block("secret_files");
+    if (block == nullptr) return;
+    Merged entries = Merge(c_, block->layers, 0);
+    for (const MergedItem& entry : entries.attrs) {
+      const Placed& placed = entry.last();
+      std::string name(entry.name);
+      if (name.size() >= 2 && name.front() == '"') name = name.substr(1, name.size() - 2);
+      if (name.empty() || name.find('/') != std::string::npos || name == "." || name == "..") {
+        c_.diags.Emit(placed.item->keyword, diag::PathEscapes, name, "must be a plain file name").Label("not a file name");
+        continue;
+      }
+      Scope scope = ScopeOf(placed, 0, Phase::S, "a secret file");
+      scope.allow_secret = true;
+      out_.secret_files.push_back({std::move(name), c_.CheckExpr(placed.item->value, scope, c_.types.Basic(ir::TypeKind::Secret)).expr});
+    }
+    std::sort(out_.secret_files.begin(), out_.secret_files.end(), [](const ir::NamedExpr& x, const ir::NamedExpr& y) { return x.name < y.name; });
+  }
+
+  void UnknownIn(const Merged& merged, uint32_t block) {
+    for (const MergedItem& item : merged.attrs) Known(item.name, item.last().item->keyword, LayerKind::Job, block, Shape::Attr);
+    for (const MergedBlock& item : merged.blocks) Known(item.name, item.layers.back().span, LayerKind::Job, block, Shape::Block);
+    for (const MergedItem& item : merged.fields) {
+      c_.diags.Emit(item.last().item->keyword, diag::WrongShape, item.name, fmt::format("{} = …", item.name)).Label("this is set, not declared");
+    }
+    for (const Placed& arm : merged.arms) c_.diags.Emit(arm.item->keyword, diag::MisplacedItem, "`… => …`", BlockTitle(block)).Label("arms belong into `errors { … }`");
+  }
+
+  ir::ExprId Inner(const Merged& merged, std::string_view name, ir::TypeId type, uint32_t words, Phase latest, std::string_view place) {
+    const Placed* placed = merged.Attr(name);
+    if (placed == nullptr || !placed->item->value.valid()) return {};
+    Scope scope = ScopeOf(*placed, words, latest, place);
+    return CheckAt(*placed, placed->item->value, scope, type).expr;
+  }
+
+  void ResourcesOf(const Merged& from, ir::ResourceSpec& out, uint32_t words, Phase latest) {
+    out = {};
+    const MergedBlock* block = from.Block("resources");
+    if (block == nullptr) return;
+    Merged r = Merge(c_, block->layers, kResourcesBlock);
+    UnknownIn(r, kResourcesBlock);
+    ir::Refinement positive;
+    positive.kind = ir::RefinementKind::FloatRange;
+    positive.float_low = 0.0;
+    positive.text = "0.0..";
+    ir::TypeId cpu = c_.types.Refined(c_.types.Basic(ir::TypeKind::Float), c_.types.AddRefinement(positive));
+    ir::TypeId bytes = c_.types.Basic(ir::TypeKind::Bytes);
+    // An Int stays one, so that `~{resources.cpu}` is `8`, not a rounded number.
+    if (const Placed* placed = r.Attr("cpu")) {
+      Scope scope = ScopeOf(*placed, words, latest, "`cpu`");
+      Typed plain = CheckAt(*placed, placed->item->value, scope, cpu);
+      out.cpu = plain.expr;
+    }
+    out.memory = Inner(r, "memory", bytes, words, latest, "`memory`");
+    out.disk = Inner(r, "disk", bytes, words, latest, "`disk`");
+    out.gpu = Inner(r, "gpu", IntRange(0, std::nullopt, "0.."), words, latest, "`gpu`");
+    out.spot = Inner(r, "spot", c_.types.Basic(ir::TypeKind::Bool), words, latest, "`spot`");
+  }
+
+  ir::ExprId Limit(const Merged& from, std::string_view name, uint32_t words, Phase latest) {
+    std::string place = fmt::format("`{}`", name);
+    places_.push_back(place);
+    ir::ExprId expr = Inner(from, name, c_.types.Basic(ir::TypeKind::Duration), words, latest, places_.back());
+    if (expr.valid() && c_.exprs.IsConst(expr) && c_.exprs.ConstValue(expr).kind() == ir::ValueKind::Duration && c_.exprs.ConstValue(expr).as_int() <= 0) {
+      const Placed* placed = from.Attr(name);
+      c_.diags.Emit((*placed->unit()->file)[placed->item->value].span, diag::LimitNotPositive, name).Label("would end every attempt at once").AddHelp("leave it out for no limit");
+    }
+    return expr;
+  }
+
+  void TimeoutOf(const Merged& from, ir::TimeoutSpec& out, uint32_t words, Phase latest) {
+    out = {};
+    const MergedBlock* block = from.Block("timeout");
+    if (block == nullptr) return;
+    Merged t = Merge(c_, block->layers, kTimeout);
+    UnknownIn(t, kTimeout);
+    out.queue = Limit(t, "queue", words, latest);
+    out.run = Limit(t, "run", words, latest);
+    out.total = Limit(t, "total", words, latest);
+    out.idle = Limit(t, "idle", words, latest);
+  }
+
+  void Pools() {
+    out_.pools.clear();
+    const Placed* placed = merged_.Attr("pools");
+    // In a profile's root `pools` sets the slots of the pools themselves.
+    if (placed == nullptr || placed->layer->kind == LayerKind::ProfileRoot) return;
+    const ast::File& file = *placed->unit()->file;
+    const ast::Expr& map = file[placed->item->value];
+    if (map.kind != ast::ExprKind::Map) {
+      if (map.kind != ast::ExprKind::Error) c_.diags.Emit(map.span, diag::NotA, "a map such as { gpu = 1 }", "something else").Label("slots by pool");
+      return;
+    }
+    for (uint32_t i = 0; i < map.entries.size; ++i) {
+      const ast::Entry& entry = file.entries[map.entries.begin + i];
+      std::optional<std::string> name = PlainText(file, entry.key);
+      if (!name || !entry.value.valid()) continue;
+      const PoolInfo* pool = FindPool(*placed->unit(), *name, file[entry.key].span);
+      Scope scope = ScopeOf(*placed, kLoop, Phase::P, "slots of a pool");
+      Typed slots = CheckAt(*placed, entry.value, scope, IntRange(1, std::nullopt, "1.."));
+      if (pool != nullptr) out_.pools.emplace_back(pool->plan_index, slots.expr);
+    }
+    std::sort(out_.pools.begin(), out_.pools.end(), [](const auto& x, const auto& y) { return x.first < y.first; });
+  }
+
+  const PoolInfo* FindPool(Unit& unit, const std::string& name, Span span) {
+    auto found = unit.pools.find(name);
+    if (found != unit.pools.end()) {
+      found->second.used = true;
+      return &c_.declarations->pools[found->second.index];
+    }
+    std::vector<std::string_view> names;
+    for (const auto& entry : unit.pools) names.push_back({entry.first().data(), entry.first().size()});
+    std::sort(names.begin(), names.end());
+    auto& d = c_.diags.Emit(span, diag::UnknownPool, name).Label("not declared");
+    std::string_view like = DidYouMean(name, names);
+    if (!like.empty()) d.AddHelp(fmt::format("did you mean `{}`?", like), {{span, std::string(like)}});
+    else d.AddHelp(fmt::format("declare it:  pool {} {{ slots = 1 }}", name));
+    return nullptr;
+  }
+
+  // ---- errors, retry ----
+
+  void Errors() {
+    out_.errors.clear();
+    const MergedBlock* block = merged_.Block("errors");
+    if (block == nullptr) return;
+    Merged arms = Merge(c_, block->layers, 0);
+    for (const MergedItem& item : arms.attrs) {
+      c_.diags.Emit(item.last().item->keyword, diag::MisplacedItem, fmt::format("`{} = …`", item.name), "`errors`")
+          .Label("an arm is written `fact => kind`")
+          .AddHelp("write for example:  exit(137) => oom");
+    }
+    for (const Placed& placed : arms.arms) {
+      const ast::File& file = *placed.unit()->file;
+      ir::ErrorArm arm;
+      std::optional<ir::Fact> fact = FactOf(placed, file, placed.item->value);
+      bool outcome = OutcomeOf(placed, file, placed.item->value2, arm);
+      if (!fact || !outcome) continue;
+      arm.fact = std::move(*fact);
+      out_.errors.push_back(std::move(arm));
+    }
+  }
+
+  std::optional<ir::Fact> FactOf(const Placed& placed, const ast::File& file, ast::ExprId id) {
+    if (!id.valid()) return std::nullopt;
+    const ast::Expr& e = file[id];
+    auto wrong = [&](Span span) -> std::optional<ir::Fact> {
+      c_.diags.Emit(span, diag::NotA, "a fact: exit(n), exit(a..b), signal(NAME), stdout(re\"…\") or stderr(re\"…\")", "another expression")
+          .Label("not a fact about how the program ended");
+      return std::nullopt;
+    };
+    ir::Fact fact;
+    switch (e.kind) {
+      case ast::ExprKind::Error: return std::nullopt;
+      case ast::ExprKind::Paren: return FactOf(placed, file, file.child(e, 0));
+      case ast::ExprKind::Unary: {
+        if (e.unary != ast::UnaryOp::Not) return wrong(e.span);
+        std::optional<ir::Fact> inner = FactOf(placed, file, file.child(e, 0));
+        if (!inner) return std::nullopt;
+        fact.kind = ir::Fact::Kind::Not;
+        fact.operands.push_back(std::move(*inner));
+        return fact;
+      }
+      case ast::ExprKind::Binary: {
+        if (e.binary != ast::BinaryOp::And && e.binary != ast::BinaryOp::Or) return wrong(e.span);
+        std::optional<ir::Fact> left = FactOf(placed, file, file.child(e, 0));
+        std::optional<ir::Fact> right = FactOf(placed, file, file.child(e, 1));
+        if (!left || !right) return std::nullopt;
+        fact.kind = e.binary == ast::BinaryOp::And ? ir::Fact::Kind::And : ir::Fact::Kind::Or;
+        fact.operands.push_back(std::move(*left));
+        fact.operands.push_back(std::move(*right));
+        return fact;
+      }
+      case ast::ExprKind::Call: break;
+      default: return wrong(e.span);
+    }
+    std::string_view name = e.name.text;
+    if (e.entries.size != 1 || !file.entries[e.entries.begin].value.valid()) return wrong(e.span);
+    ast::ExprId argument = file.entries[e.entries.begin].value;
+    const ast::Expr& a = file[argument];
+    if (name == "stdout" || name == "stderr") {
+      if (a.kind != ast::ExprKind::Regex) {
+        c_.diags.Emit(a.span, diag::NotA, "a regular expression re\"…\"", "something else").Label("searched line by line in the log");
+        return std::nullopt;
+      }
+      c_.CheckExpr(argument, ScopeOf(placed, 0, Phase::C, "a fact"), c_.types.Basic(ir::TypeKind::Regex));
+      fact.kind = name == "stdout" ? ir::Fact::Kind::Stdout : ir::Fact::Kind::Stderr;
+      const ast::Part* part = a.parts.size > 0 ? &file.parts[a.parts.begin] : nullptr;
+      fact.pattern = part != nullptr ? part->text : std::string();
+      return fact;
+    }
+    if (name == "signal") {
+      fact.kind = ir::Fact::Kind::Signal;
+      if (a.kind == ast::ExprKind::Int) {
+        fact.low = fact.high = static_cast<int>(a.int_value);
+        if (a.int_value < 1 || a.int_value > 64) {
+          c_.diags.Emit(a.span, diag::OutOfRange, "signal", "1..64", std::to_string(a.int_value)).Label("no such signal");
+          return std::nullopt;
+        }
+        return fact;
+      }
+      if (a.kind != ast::ExprKind::Name) return wrong(a.span);
+      Words names;
+      for (const SignalName& signal : kSignals) {
+        names.push_back(signal.name);
+        if (signal.name == a.name.text) fact.low = fact.high = signal.number;
+      }
+      if (fact.low != 0) return fact;
+      auto& d = c_.diags.Emit(a.span, diag::UnknownSignal, a.name.text).Label("unknown");
+      std::string_view like = DidYouMean(a.name.text, names);
+      if (!like.empty()) d.AddHelp(fmt::format("did you mean `{}`?", like), {{a.span, std::string(like)}});
+      return std::nullopt;
+    }
+    if (name == "exit") {
+      fact.kind = ir::Fact::Kind::Exit;
+      int64_t low = 0, high = 255;
+      auto constant = [&](ast::ExprId bound, int64_t& out) {
+        if (!bound.valid()) return true;
+        Typed typed = c_.CheckExpr(bound, ScopeOf(placed, 0, Phase::C, "an exit code"), c_.types.Basic(ir::TypeKind::Int));
+        std::optional<ir::Value> value = c_.Constant(typed, file[bound].span);
+        if (!value || value->kind() != ir::ValueKind::Int) return false;
+        out = value->as_int();
+        return true;
+      };
+      if (a.kind == ast::ExprKind::Binary && a.binary == ast::BinaryOp::Range) {
+        if (!constant(file.child(a, 0), low) || !constant(file.child(a, 1), high)) return std::nullopt;
+      } else {
+        if (!constant(argument, low)) return std::nullopt;
+        high = low;
+      }
+      if (low < 0 || high > 255 || low > high) {
+        c_.diags.Emit(a.span, diag::OutOfRange, "exit", "within 0..255", low == high ? std::to_string(low) : fmt::format("{}..{}", low, high)).Label("no such exit code");
+        return std::nullopt;
+      }
+      fact.low = static_cast<int>(low);
+      fact.high = static_cast<int>(high);
+      return fact;
+    }
+    return wrong(e.span);
+  }
+
+  bool OutcomeOf(const Placed& placed, const ast::File& file, ast::ExprId id, ir::ErrorArm& arm) {
+    if (!id.valid()) return false;
+    const ast::Expr& e = file[id];
+    if (e.kind == ast::ExprKind::Error) return false;
+    if (e.kind == ast::ExprKind::Call) {
+      std::optional<ir::ErrorClass> named = ir::ClassFromName(e.name.text);
+      std::optional<std::string> name, title;
+      if (e.entries.size >= 1) name = PlainText(file, file.entries[e.entries.begin].value);
+      if (e.entries.size >= 2) title = PlainText(file, file.entries[e.entries.begin + 1].value);
+      if (!named || *named == ir::ErrorClass::None || !name || e.entries.size > 2 || (e.entries.size == 2 && !title)) {
+        c_.diags.Emit(e.span, diag::NotA, "a kind, `success`, or a named error such as data(\"bad-input\", \"what it means\")", "something else").Label("not an outcome");
+        return false;
+      }
+      bool valid = !name->empty() && (*name)[0] >= 'a' && (*name)[0] <= 'z' &&
+                   std::all_of(name->begin(), name->end(), [](char ch) { return (ch >= 'a' && ch <= 'z') || (ch >= '0' && ch <= '9') || ch == '-'; });
+      if (!valid || ir::KindFromName(*name)) {
+        c_.diags.Emit(file[file.entries[e.entries.begin].value].span, diag::NotA, "a name of lower-case letters, digits and `-` that is no kind", fmt::format("\"{}\"", *name)).Label("cannot name an error");
+        return false;
+      }
+      arm.error_class = *named;
+      arm.kind = *named == ir::ErrorClass::System ? ir::ErrorKind::Internal : *named == ir::ErrorClass::Data ? ir::ErrorKind::InvalidInput : ir::ErrorKind::Exit;
+      arm.name = *name;
+      arm.title = title.value_or("");
+      named_errors_.push_back(*name);
+      return true;
+    }
+    static const Words words = [] {
+      Words w{"success"};
+      for (int i = 0; i < ir::kErrorKinds; ++i) w.push_back(ir::KindName(static_cast<ir::ErrorKind>(i)));
+      return w;
+    }();
+    std::optional<size_t> word = c_.CheckWord(id, ScopeOf(placed, 0, Phase::C, "`errors`"), words, "an error kind");
+    if (!word) return false;
+    if (*word == 0) {
+      arm.success = true;
+      return true;
+    }
+    arm.kind = static_cast<ir::ErrorKind>(*word - 1);
+    arm.error_class = ir::ClassOf(arm.kind);
+    return true;
+  }
+
+  std::optional<ir::Matcher> MatcherOf(std::string_view text, bool is_name, Span span) {
+    ir::Matcher matcher;
+    if (is_name) {
+      matcher.name = std::string(text);
+      if (std::find(named_errors_.begin(), named_errors_.end(), text) == named_errors_.end()) {
+        auto& d = c_.diags.Emit(span, diag::UnknownError, text).Label("no arm of `errors` gives this name");
+        Words names(named_errors_.begin(), named_errors_.end());
+        std::string_view like = DidYouMean(text, names);
+        if (!like.empty()) d.AddHelp(fmt::format("did you mean \"{}\"?", like));
+        return std::nullopt;
+      }
+      return matcher;
+    }
+    if (std::optional<ir::ErrorKind> kind = ir::KindFromName(text)) {
+      if (*kind == ir::ErrorKind::Cancelled || *kind == ir::ErrorKind::Check || *kind == ir::ErrorKind::Expression) {
+        c_.diags.Emit(span, diag::NotRetryable, text).Label("would come out the same again");
+        return std::nullopt;
+      }
+      matcher.kind = *kind;
+      return matcher;
+    }
+    if (std::optional<ir::ErrorClass> error_class = ir::ClassFromName(text); error_class && *error_class != ir::ErrorClass::None) {
+      matcher.error_class = *error_class;
+      return matcher;
+    }
+    auto& d = c_.diags.Emit(span, diag::UnknownError, text).Label("not an error kind or class");
+    std::string_view like = DidYouMean(text, MatcherWords());
+    if (!like.empty()) d.AddHelp(fmt::format("did you mean `{}`?", like), {{span, std::string(like)}});
+    return std::nullopt;
+  }
+
+  std::vector<ir::Matcher> MatchersOf(const Placed& placed) {
+    std::vector<ir::Matcher> matchers;
+    const ast::File& file = *placed.unit()->file;
+    const ast::Expr& list = file[placed.item->value];
+    if (list.kind != ast::ExprKind::List) {
+      if (list.kind != ast::ExprKind::Error) {
+        c_.diags.Emit(list.span, diag::NotA, "a list of error kinds such as [network, preempted]", "something else").Label("not a list");
+      }
+      return matchers;
+    }
+    for (uint32_t i = 0; i < list.entries.size; ++i) {
+      ast::ExprId id = file.entries[list.entries.begin + i].value;
+      if (!id.valid()) continue;
+      const ast::Expr& e = file[id];
+      std::optional<ir::Matcher> matcher;
+      if (e.kind == ast::ExprKind::Name) {
+        matcher = MatcherOf(e.name.text, false, e.span);
+      } else if (std::optional<std::string> text = PlainText(file, id)) {
+        matcher = MatcherOf(*text, true, e.span);
+      } else if (e.kind != ast::ExprKind::Error) {
+        c_.diags.Emit(e.span, diag::NotA, "an error kind, class or name", "another expression").Label("not an error");
+      }
+      if (matcher) matchers.push_back(std::move(*matcher));
+    }
+    return matchers;
+  }
+
+  std::optional<ir::Backoff> BackoffOf(const Placed& placed) {
+    const ast::File& file = *placed.unit()->file;
+    const ast::Expr& call = file[placed.item->value];
+    if (call.kind == ast::ExprKind::Error) return std::nullopt;
+    ir::Backoff backoff;
+    if (call.kind == ast::ExprKind::Call && call.name.text == "constant") backoff.kind = ir::Backoff::Kind::Constant;
+    else if (call.kind == ast::ExprKind::Call && call.name.text == "linear") backoff.kind = ir::Backoff::Kind::Linear;
+    else if (call.kind == ast::ExprKind::Call && call.name.text == "exponential") backoff.kind = ir::Backoff::Kind::Exponential;
+    else {
+      c_.diags.Emit(call.span, diag::NotA, "a back-off", "another expression")
+          .Label("how long to wait before a retry?")
+          .AddHelp("write `constant(10s)`, `linear(10s, max = 5m)` or `exponential(5s, factor = 2.0, max = 10m, jitter = full)`");
+      return std::nullopt;
+    }
+    Scope scope = ScopeOf(placed, kLoop, Phase::P, "`backoff`");
+    ir::TypeId duration = c_.types.Basic(ir::TypeKind::Duration);
+    for (uint32_t i = 0; i < call.entries.size; ++i) {
+      const ast::Entry& entry = file.entries[call.entries.begin + i];
+      if (!entry.value.valid()) continue;
+      std::string_view name = entry.name.valid() ? entry.name.text : (i == 0 ? "base" : "");
+      if (name == "base") {
+        backoff.base = CheckAt(placed, entry.value, scope, duration).expr;
+      } else if (name == "max" && backoff.kind != ir::Backoff::Kind::Constant) {
+        backoff.max = CheckAt(placed, entry.value, scope, duration).expr;
+      } else if (name == "factor" && backoff.kind == ir::Backoff::Kind::Exponential) {
+        Scope constant = ScopeOf(placed, 0, Phase::C, "`factor`");
+        Typed typed = c_.CheckExpr(entry.value, constant, c_.types.Basic(ir::TypeKind::Float));
+        if (std::optional<ir::Value> value = c_.Constant(typed, file[entry.value].span); value && value->kind() == ir::ValueKind::Float) {
+          backoff.factor = value->as_float();
+          if (backoff.factor < 1.0) c_.diags.Emit(file[entry.value].span, diag::OutOfRange, "factor", "at least 1.0", ir::FloatText(backoff.factor)).Label("the delay would shrink");
+        }
+      } else if (name == "jitter") {
+        std::optional<size_t> word = c_.CheckWord(entry.value, ScopeOf(placed, 0, Phase::C, "`jitter`"), {"none", "full"}, "a jitter");
+        backoff.full_jitter = word && *word == 1;
+      } else {
+        c_.diags.Emit(entry.span, diag::UnknownArgument, call.name.text, name.empty() ? std::string_view("a second argument without a name") : name)
+            .Label("unknown argument")
+            .Note("constant(d), linear(d, max = d), exponential(d, factor = 2.0, max = d, jitter = full)");
+      }
+    }
+    if (!backoff.base.valid()) {
+      c_.diags.Emit(call.span, diag::MissingAttribute, fmt::format("`{}`", call.name.text), "a first delay").Label("expected a duration such as 10s");
+      return std::nullopt;
+    }
+    return backoff;
+  }
+
+  std::optional<int64_t> ConstantInt(const Merged& from, std::string_view name, int64_t low) {
+    const Placed* placed = from.Attr(name);
+    if (placed == nullptr || !placed->item->value.valid()) return std::nullopt;
+    places_.push_back(fmt::format("`{}`", name));
+    Scope scope = ScopeOf(*placed, 0, Phase::C, places_.back());
+    Typed typed = c_.CheckExpr(placed->item->value, scope, IntRange(low, std::nullopt, fmt::format("{}..", low)));
+    std::optional<ir::Value> value = c_.Constant(typed, (*placed->unit()->file)[placed->item->value].span);
+    if (!value || value->kind() != ir::ValueKind::Int) return std::nullopt;
+    return value->as_int();
+  }
+
+  void CollectNamedErrors() {
+    if (!named_errors_.empty() || out_.errors.empty()) return;
+    for (const ir::ErrorArm& arm : out_.errors) {
+      if (!arm.name.empty()) named_errors_.push_back(arm.name);
+    }
+  }
+
+  void Retry() {
+    out_.retry = {};
+    const MergedBlock* block = merged_.Block("retry");
+    if (block == nullptr) return;
+    CollectNamedErrors();
+    Merged r = Merge(c_, block->layers, kRetry);
+    UnknownIn(r, kRetry);
+    if (r.Attr("max_attempts") == nullptr) {
+      Span span = block->layers.back().span;
+      c_.diags.Emit(span, diag::MissingAttribute, "`retry`", "max_attempts")
+          .Label("how often at most?")
+          .AddHelp("write `max_attempts = 3`; it counts the first try");
+    }
+    out_.retry.max_attempts = ConstantInt(r, "max_attempts", 1).value_or(1);
+    if (const Placed* backoff = r.Attr("backoff")) {
+      if (std::optional<ir::Backoff> value = BackoffOf(*backoff)) out_.retry.backoff = *value;
+    }
+    if (const Placed* on = r.Attr("on")) {
+      out_.retry.has_on = true;
+      out_.retry.on = MatchersOf(*on);
+    }
+    if (const Placed* never = r.Attr("never")) out_.retry.never = MatchersOf(*never);
+    for (const MergedBlock& rule_block : r.blocks) {
+      if (rule_block.name != "on") continue;
+      ir::RetryRule rule;
+      for (const ast::Label& label : rule_block.first->labels) {
+        std::optional<ir::Matcher> matcher;
+        if (label.is_string) matcher = MatcherOf(label.text, true, label.span);
+        else if (!label.path.empty()) matcher = MatcherOf(label.path.front().text, false, label.span);
+        if (matcher) rule.matchers.push_back(std::move(*matcher));
+      }
+      if (rule_block.first->labels.empty()) {
+        c_.diags.Emit(rule_block.first->keyword, diag::MissingAttribute, "a rule `on … { }`", "an error kind").Label("for which errors?");
+      }
+      Merged inner = Merge(c_, rule_block.layers, kRetryOn);
+      UnknownIn(inner, kRetryOn);
+      rule.retries = ConstantInt(inner, "retries", 0);
+      rule.delay = Inner(inner, "delay", c_.types.Basic(ir::TypeKind::Duration), kLoop, Phase::P, "`delay`");
+      if (const Placed* backoff = inner.Attr("backoff")) rule.backoff = BackoffOf(*backoff);
+      ResourcesOf(inner, rule.resources, kLoop | kInput | kPrev, Phase::A);
+      TimeoutOf(inner, rule.timeout, kLoop | kPrev, Phase::A);
+      out_.retry.rules.push_back(std::move(rule));
+    }
+  }
+
+  void Submit() {
+    out_.submit = {};
+    const MergedBlock* block = merged_.Block("submit");
+    if (block == nullptr) return;
+    Merged s = Merge(c_, block->layers, kSubmit);
+    UnknownIn(s, kSubmit);
+    out_.submit.max_attempts = ConstantInt(s, "max_attempts", 1).value_or(5);
+    if (const Placed* backoff = s.Attr("backoff")) {
+      if (std::optional<ir::Backoff> value = BackoffOf(*backoff)) out_.submit.backoff = *value;
+    }
+  }
+
+  void OnError() {
+    const Placed* placed = merged_.Attr("on_error");
+    out_.on_error_set = placed != nullptr;
+    out_.on_error = ir::Strategy::Drain;
+    if (placed == nullptr) return;
+    std::optional<size_t> word = c_.CheckWord(placed->item->value, ScopeOf(*placed, 0, Phase::C, "`on_error`"), StrategyWords(), "a strategy");
+    if (!word) return;
+    out_.on_error = static_cast<ir::Strategy>(*word);
+    Span span = (*placed->unit()->file)[placed->item->value].span;
+    if (out_.on_error == ir::Strategy::Ignore && job_.kind == ir::JobKind::Check) {
+      c_.diags.Emit(span, diag::CheckCannotIgnore).Label("use drain, halt or continue").AddHelp("write `continue`", {{span, "continue"}});
+    }
+    if (out_.on_error == ir::Strategy::Ignore && (placed->layer->kind == LayerKind::ProfileRoot || placed->layer->kind == LayerKind::ProfileJob)) {
+      c_.diags.Emit(span, diag::IgnoreInProfile).Label("use drain, halt or continue").AddHelp("set it in the job itself");
+    }
+    // A job that tolerates its failure keeps doing so under every profile.
+    if (job_.kind == ir::JobKind::Job && base_ignores_ && out_.on_error != ir::Strategy::Ignore) {
+      if (placed->layer->kind == LayerKind::ProfileJob) {
+        c_.diags.Emit(span, diag::NotForProfiles, "on_error = ignore").Label("this job is tolerated: its consumers handle null");
+      }
+      out_.on_error = ir::Strategy::Ignore;
+    }
+  }
+
+ public:
+  void set_base_ignores(bool value) { base_ignores_ = value; }
+
+ private:
+  // ---- what runs ----
+
+  void Action() {
+    out_.action = ir::ActionKind::None;
+    const uint32_t words = kLoop | kInput | kOutputPaths | kResources;
+    if (const Placed* run = merged_.Attr("run")) {
+      out_.action = ir::ActionKind::Run;
+      out_.run = Argv(*run, words, "`run`");
+    } else if (const Placed* script = merged_.Attr("script")) {
+      out_.action = ir::ActionKind::Script;
+      out_.script = ScriptOf(*script, words, "`script`", script::Part::Script);
+    } else if (const Placed* args = merged_.Attr("image_args")) {
+      out_.action = ir::ActionKind::ImageArgs;
+      out_.run = Argv(*args, words, "`image_args`");
+    } else {
+      std::string what = job_.kind == ir::JobKind::Finally ? fmt::format("`finally {}`", job_.name.text) : job_.kind == ir::JobKind::Hook ? fmt::format("the hook on `{}`", job_.name.text) : fmt::format("the job `{}`", job_.name.text);
+      c_.diags.Emit(job_.name.span, diag::NothingToRun, what)
+          .Label("has neither `run` nor `script`")
+          .AddHelp("add a command:  run = [\"program\", \"argument\"]")
+          .AddHelp("or a script:  script = <<~SH … SH");
+    }
+  }
+
+  ir::ExprId Argv(const Placed& placed, uint32_t words, std::string_view place) {
+    Scope scope = ScopeOf(placed, words, Phase::S, place);
+    return HoistFiles(c_, out_, c_.CheckArgv(placed.item->value, scope).expr);
+  }
+
+  std::optional<ir::Script> ProEpilogue(std::string_view name, script::Part part) {
+    const Placed* placed = merged_.Attr(name);
+    if (placed == nullptr) return std::nullopt;
+    places_.push_back(fmt::format("`{}`", name));
+    std::optional<ir::Script> script = ScriptOf(*placed, kLoop | kInput | kOutputPaths | kResources, places_.back(), part);
+    if (script && !script::IsShell(static_cast<script::Interpreter>(script->interpreter))) {
+      c_.diags.Emit((*placed->unit()->file)[placed->item->value].span, diag::NotA, "a shell script (`<<~SH` or `<<~BASH`)", "another language").Label("it runs in the job's shell");
+    }
+    return script;
+  }
+
+  std::optional<ir::Script> ScriptOf(const Placed& placed, uint32_t words, std::string_view place, script::Part part_kind) {
+    const ast::File& file = *placed.unit()->file;
+    ast::ExprId id = placed.item->value;
+    if (!id.valid()) return std::nullopt;
+    const ast::Expr& heredoc = file[id];
+    if (heredoc.kind == ast::ExprKind::Error) return std::nullopt;
+    if (heredoc.kind != ast::ExprKind::Heredoc || heredoc.tag == ast::HeredocTag::Txt) {
+      c_.diags.Emit(heredoc.span, diag::NotA, "a script `<<~SH`, `<<~BASH`, `<<~PY` or `<<~R`", heredoc.kind == ast::ExprKind::Heredoc ? "plain text" : "another expression")
+          .Label("the tag says which interpreter runs it")
+          .AddHelp("write  script = <<~BASH  … on lines of its own …  BASH");
+      return std::nullopt;
+    }
+    script::Template source;
+    source.interpreter = heredoc.tag == ast::HeredocTag::Sh ? script::Interpreter::Sh : heredoc.tag == ast::HeredocTag::Bash ? script::Interpreter::Bash
+                         : heredoc.tag == ast::HeredocTag::Py ? script::Interpreter::Python : script::Interpreter::R;
+    Scope scope = ScopeOf(placed, words, Phase::S, place);
+    ir::Script out;
+    out.interpreter = static_cast<uint8_t>(source.interpreter);
+    std::vector<Span> spans;
+    struct TextPart {
+      uint32_t begin;
+      const ast::Part* part;
+    };
+    std::vector<TextPart> texts;
+    for (uint32_t i = 0; i < heredoc.parts.size; ++i) {
+      const ast::Part& part = file.parts[heredoc.parts.begin + i];
+      if (!part.expr.valid()) {
+        texts.push_back({static_cast<uint32_t>(source.text.size()), &part});
+        source.text += part.text;
+        continue;
+      }
+      Typed value = c_.CheckHole(part, scope);
+      script::Hole hole;
+      hole.offset = static_cast<uint32_t>(source.text.size());
+      hole.spliced = part.splice;
+      hole.source = std::string(c_.sources.Text(file[part.expr].span));
+      ir::TypeId plain = c_.types.NonNull(value.type);
+      hole.optional = c_.types.IsOptional(value.type);
+      switch (c_.types.kind(plain)) {
+        case ir::TypeKind::Bool: case ir::TypeKind::Int: case ir::TypeKind::Float: hole.kind = script::HoleKind::Number; break;
+        case ir::TypeKind::File: case ir::TypeKind::Dir: hole.kind = script::HoleKind::File; break;
+        case ir::TypeKind::Json: hole.kind = script::HoleKind::Json; break;
+        case ir::TypeKind::List: case ir::TypeKind::Args: hole.kind = script::HoleKind::List; break;
+        case ir::TypeKind::Map: hole.kind = script::HoleKind::Map; break;
+        case ir::TypeKind::Struct: case ir::TypeKind::Pair: hole.kind = script::HoleKind::Struct; break;
+        case ir::TypeKind::Null: hole.kind = script::HoleKind::Null; break;
+        case ir::TypeKind::Secret:
+          c_.diags.Emit(part.span, diag::SecretInScript)
+              .Label("the script is stored and shown")
+              .AddHelp("pass it in the environment:  env { TOKEN = … }, then use \"$TOKEN\"");
+          break;
+        default: hole.kind = script::HoleKind::Text; break;
+      }
+      ir::ScriptBinding binding;
+      binding.value = HoistFiles(c_, out_, value.expr);
+      binding.type = value.type;
+      binding.splice = part.splice;
+      binding.hole = static_cast<uint32_t>(source.holes.size());
+      out.bindings.push_back(binding);
+      spans.push_back(part.span);
+      source.holes.push_back(std::move(hole));
+    }
+    script::Lowered lowered = script::Lower(source, part_kind);
+    for (const script::Finding& finding : lowered.findings) {
+      Span span = heredoc.span;
+      if (finding.hole < spans.size()) {
+        span = spans[finding.hole];
+      } else {
+        for (const TextPart& text : texts) {
+          if (text.begin > finding.offset) break;
+          uint32_t local = finding.offset - text.begin;
+          uint32_t source_offset = text.part->span.begin;
+          for (const auto& [from, to] : text.part->positions) {
+            if (from > local) break;
+            source_offset = to + (local - from);
+          }
+          span = {heredoc.span.source, source_offset, source_offset + 1};
+        }
+      }
+      Diagnostic* d = nullptr;
+      switch (finding.code) {
+        case script::Code::E401: d = &c_.diags.Emit(span, diag::CommandWord, finding.message); break;
+        case script::Code::E403: d = &c_.diags.Emit(span, diag::ScriptContext, finding.message); break;
+        case script::Code::E404: d = &c_.diags.Emit(span, diag::ScriptList, finding.message); break;
+        case script::Code::W491: d = &c_.diags.Emit(span, diag::OtherLanguage, finding.message); break;
+      }
+      d->Label(finding.label);
+      if (!finding.help.empty()) d->AddHelp(finding.help);
+    }
+    out.text = lowered.text;
+    out.sha256 = Sha256Hex(out.text);
+    out.lowered = script::EncodeBindings(lowered);
+    return out;
+  }
+
+  void Cache() {
+    out_.cache = Attr("cache", c_.types.Basic(ir::TypeKind::Bool), kLoop, "`cache`");
+    out_.cache_salt = Attr("cache_salt", String(), kLoop, "`cache_salt`");
+  }
+
+  void Labels() {
+    out_.labels.clear();
+    const MergedBlock* block = merged_.Block("labels");
+    if (block == nullptr) return;
+    Merged labels = Merge(c_, block->layers, 0);
+    for (const MergedItem& entry : labels.attrs) {
+      const Placed& placed = entry.last();
+      std::string name(entry.name);
+      if (name.size() >= 2 && name.front() == '"') name = name.substr(1, name.size() - 2);
+      Scope scope = ScopeOf(placed, kLoop, Phase::P, "a label");
+      out_.labels.push_back({std::move(name), CheckAt(placed, placed.item->value, scope, String()).expr});
+    }
+    std::sort(out_.labels.begin(), out_.labels.end(), [](const ir::NamedExpr& x, const ir::NamedExpr& y) { return x.name < y.name; });
+  }
+
+  void InheritEnv() {
+    out_.inherit_env.clear();
+    const Placed* placed = merged_.Attr("inherit_env");
+    if (placed == nullptr) return;
+    Scope scope = ScopeOf(*placed, 0, Phase::C, "`inherit_env`");
+    Typed list = c_.CheckExpr(placed->item->value, scope, c_.types.List(String()));
+    std::optional<ir::Value> value = c_.Constant(list, (*placed->unit()->file)[placed->item->value].span);
+    if (!value || value->kind() != ir::ValueKind::List) return;
+    for (const ir::Value& name : value->as_list()) out_.inherit_env.push_back(name.as_string());
+  }
+
+  void Outputs() {
+    const MergedBlock* block = merged_.Block("output");
+    if (block == nullptr) return;
+    Merged fields = Merge(c_, block->layers, 0);
+    for (size_t i = 0; i < job_.outputs.size(); ++i) {
+      OutputInfo& info = job_.outputs[i];
+      const Placed* placed = nullptr;
+      for (const MergedItem& field : fields.fields) {
+        if (field.name == info.name) placed = &field.last();
+      }
+      if (placed == nullptr) continue;
+      const ast::File& file = *placed->unit()->file;
+      ir::Output output;
+      output.name = std::string(info.name);
+      output.type = info.type;
+      output.kind = info.kind;
+      output.doc = placed->item->doc;
+      output.at = At(placed->item->span);
+      ast::ExprId value = placed->item->value;
+      if (info.kind == ir::OutputKind::Path) {
+        Scope scope = ScopeOf(*placed, kLoop | kInput, Phase::P, "the path of an output");
+        // File and Dir outputs take a path, so the literal is a text here, not a file of the source.
+        output.value = CheckAt(*placed, value, scope, String()).expr;
+        CheckOutputPath(file[value].span, output.value, job_.outputs[i].name);
+      } else if (info.kind == ir::OutputKind::Glob) {
+        Glob(*placed, file, value, output);
+      } else if (info.kind == ir::OutputKind::Expr) {
+        Scope scope = ScopeOf(*placed, kLoop | kInput | kCapture | kEarlierOutputs, Phase::E, "an output");
+        output.value = c_.CheckExpr(value, scope, info.type).expr;
+      }
+      out_.outputs.push_back(std::move(output));
+    }
+  }
+
+  void CheckOutputPath(Span span, ir::ExprId path, std::string_view name) {
+    if (!c_.exprs.IsConst(path) || c_.exprs.ConstValue(path).kind() != ir::ValueKind::String) return;
+    const std::string& text = c_.exprs.ConstValue(path).as_string();
+    if (std::optional<std::string> why = WhyNotRelative(text)) {
+      c_.diags.Emit(span, diag::PathEscapes, text, *why)
+          .Label("outputs lie below the job's own directory")
+          .AddHelp("write a relative path such as \"report.html\"");
+      return;
+    }
+    for (const auto& [other, other_span] : paths_) {
+      if (other != text) continue;
+      c_.diags.Emit(span, diag::OneOutputPath, job_.name.text, text).Label("second output with this path").Secondary(other_span, "the first one");
+    }
+    paths_.emplace_back(text, span);
+  }
+
+  void Glob(const Placed& placed, const ast::File& file, ast::ExprId id, ir::Output& output) {
+    const ast::Expr& call = file[id];
+    if (call.kind != ast::ExprKind::Call || call.name.text != "glob") {
+      output.value = c_.ErrorExpr();
+      return;
+    }
+    for (uint32_t i = 0; i < call.entries.size; ++i) {
+      const ast::Entry& entry = file.entries[call.entries.begin + i];
+      if (!entry.value.valid()) continue;
+      if (!entry.name.valid() && i == 0) {
+        Scope scope = ScopeOf(placed, kLoop | kInput, Phase::P, "the pattern of a glob");
+        output.value = CheckAt(placed, entry.value, scope, String()).expr;
+        if (c_.exprs.IsConst(output.value) && c_.exprs.ConstValue(output.value).kind() == ir::ValueKind::String) {
+          if (std::optional<std::string> why = WhyNotRelative(c_.exprs.ConstValue(output.value).as_string())) {
+            c_.diags.Emit(file[entry.value].span, diag::PathEscapes, c_.exprs.ConstValue(output.value).as_string(), *why).Label("outputs lie below the job's own directory");
+          }
+        }
+        continue;
+      }
+      if (entry.name.text != "min" && entry.name.text != "max") {
+        c_.diags.Emit(entry.span, diag::UnknownArgument, "glob", entry.name.valid() ? entry.name.text : std::string_view("a second argument without a name"))
+            .Label("unknown argument")
+            .Note("glob(\"pattern\", min = 1, max = 64)");
+        continue;
+      }
+      Scope scope = ScopeOf(placed, 0, Phase::C, entry.name.text == "min" ? "`min`" : "`max`");
+      Typed typed = c_.CheckExpr(entry.value, scope, IntRange(0, std::nullopt, "0.."));
+      std::optional<ir::Value> value = c_.Constant(typed, file[entry.value].span);
+      if (!value || value->kind() != ir::ValueKind::Int) continue;
+      (entry.name.text == "min" ? output.glob_min : output.glob_max) = value->as_int();
+    }
+    if (!output.value.valid()) {
+      c_.diags.Emit(call.span, diag::MissingAttribute, "`glob`", "a pattern").Label("expected glob(\"pattern\")");
+      output.value = c_.ErrorExpr();
+    }
+  }
+
+  void BackendOf() {
+    out_.backend = {};
+    const MergedItem* layers = merged_.AttrLayers("backend");
+    if (layers == nullptr) return;
+    Scope scope = ScopeOf(layers->last(), kLoop, Phase::P, "a backend option");
+    if (std::optional<ir::Backend> backend = CheckBackend(c_, *layers, scope)) out_.backend = std::move(*backend);
+  }
+
+  ir::Position At(Span span) {
+    LineColumn at = c_.sources.Locate(span.source, span.begin);
+    for (uint32_t i = 0; i < c_.model.sources.size(); ++i) {
+      if (c_.model.sources[i] == span.source) return {i, at.line, at.column};
+    }
+    return {UINT32_MAX, at.line, at.column};
+  }
+
+ public:
+  static std::optional<std::string> WhyNotRelative(const std::string& text) {
+    if (text.empty()) return "is empty";
+    if (text[0] == '/') return "is absolute";
+    if (text.find('\0') != std::string::npos) return "holds a NUL byte";
+    size_t begin = 0;
+    while (begin <= text.size()) {
+      size_t end = text.find('/', begin);
+      if (end == std::string::npos) end = text.size();
+      std::string_view part(text.data() + begin, end - begin);
+      if (part == "..") return "leaves the directory with `..`";
+      begin = end + 1;
+    }
+    return std::nullopt;
+  }
+
+ private:
+  Checker& c_;
+  uint32_t index_;
+  JobInfo& job_;
+  const Merged& merged_;
+  const Facts& facts_;
+  std::deque<TemplateUse>& uses_;
+  ir::Job& out_;
+  Merged inputs_;
+  std::vector<std::string> named_errors_;
+  std::deque<std::string> places_;  // Scope::place views point here
+  std::vector<std::pair<std::string, Span>> paths_;
+  bool base_ignores_ = false;
+};
+
+}  // namespace
+
+void CheckJobs(Checker& checker) {
+  Model& model = checker.model;
+  model.plan.jobs.resize(checker.jobs.size());
+  model.job_spans.resize(checker.jobs.size());
+  for (uint32_t i = 0; i < checker.jobs.size(); ++i) checker.ResolveJob(i);
+  for (uint32_t i = 0; i < checker.jobs.size(); ++i) {
+    JobInfo& job = checker.jobs[i];
+    JobDecl& decl = checker.declarations->job_decls[i];
+    ir::Job& out = model.plan.jobs[i];
+    LineColumn at = checker.sources.Locate(job.name.span.source, job.name.span.begin);
+    uint32_t source = UINT32_MAX;
+    for (uint32_t s = 0; s < model.sources.size(); ++s) {
+      if (model.sources[s] == job.name.span.source) source = s;
+    }
+    out.at = {source, at.line, at.column};
+    model.job_spans[i] = job.name.span;
+    Body(checker, i, decl.merged, decl.when_facts, decl.uses, out).All();
+  }
+  for (uint32_t i = 0; i < checker.jobs.size(); ++i) CollectDependencies(checker, i, model.plan.jobs[i]);
+  FindCycles(checker);
+}
+
+ir::Job CheckJobUnderProfile(Checker& checker, uint32_t index, const std::deque<Layer>& profile_root, const std::deque<Layer>& profile_job) {
+  JobDecl& decl = checker.declarations->job_decls[index];
+  std::deque<Layer> layers;
+  // defaults < profile root < template < job < profile job
+  for (const Layer& layer : decl.merged.layers) {
+    if (layer.kind == LayerKind::Defaults) layers.push_back(layer);
+  }
+  for (const Layer& layer : profile_root) layers.push_back(layer);
+  for (const Layer& layer : decl.merged.layers) {
+    if (layer.kind != LayerKind::Defaults) layers.push_back(layer);
+  }
+  for (const Layer& layer : profile_job) layers.push_back(layer);
+  Merged merged = Merge(checker, std::move(layers), kJob);
+  std::vector<std::string_view> touched;
+  for (const std::deque<Layer>* group : {&profile_root, &profile_job}) {
+    for (const Layer& layer : *group) {
+      const ast::File& file = *layer.unit->file;
+      for (const ast::ItemId* id = file.begin(layer.items); id != file.end(layer.items); ++id) {
+        if (file[*id].kind == ast::ItemKind::Attr || file[*id].kind == ast::ItemKind::Block) touched.push_back(file[*id].name.text);
+      }
+    }
+  }
+  if (std::find(touched.begin(), touched.end(), "errors") != touched.end()) touched.push_back("retry");
+  ir::Job settings = checker.model.plan.jobs[index];
+  Body body(checker, index, merged, decl.when_facts, decl.uses, settings);
+  body.set_base_ignores(settings.on_error == ir::Strategy::Ignore);
+  body.Settings(&touched);
+  CollectDependencies(checker, index, settings);
+  return settings;
+}
+
+}  // namespace jobc::check
