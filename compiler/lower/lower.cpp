@@ -1,0 +1,657 @@
+#include "compiler/lower/lower.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fmt/format.h>
+#include <fstream>
+#include <map>
+#include <sstream>
+#include <sys/stat.h>
+#include <unordered_map>
+
+#include "ir/evaluate.h"
+#include "ir/expand.h"
+#include "ir/json.h"
+#include "support/sha256.h"
+
+namespace jobc {
+
+namespace fs = std::filesystem;
+
+std::string LocateFile(const ir::FileValue& file, const std::string& root_directory) {
+  if (file.base != ir::FileBase::Source || root_directory.empty()) return file.path;
+  return root_directory + "/" + file.path;
+}
+
+Result<ir::FileRow> DescribeFile(const std::string& path, bool is_dir) {
+  ir::FileRow row;
+  row.is_dir = is_dir;
+  if (!is_dir) {
+    Result<FileDigest> digest = Sha256OfFile(path);
+    if (!digest.ok()) return digest.error();
+    row.size = digest->size;
+    row.sha256 = digest->sha256;
+    return row;
+  }
+  std::error_code error;
+  if (!fs::is_directory(path, error)) {
+    if (!fs::exists(path, error)) return Error{fmt::format("cannot open `{}`: {}", path, std::strerror(ENOENT)), ENOENT};
+    return Error{fmt::format("`{}` is not a directory", path), ENOTDIR};
+  }
+  // Relative path, kind, executable bit and content of everything below, in byte order.
+  std::vector<std::string> entries;
+  fs::recursive_directory_iterator it(path, fs::directory_options::none, error), end;
+  for (; !error && it != end; it.increment(error)) entries.push_back(it->path().lexically_relative(path).generic_string());
+  if (error) return Error{fmt::format("cannot read the directory `{}`: {}", path, error.message()), error.value()};
+  std::sort(entries.begin(), entries.end());
+  Sha256 hash;
+  for (const std::string& entry : entries) {
+    std::string full = path + "/" + entry;
+    struct stat info;
+    if (lstat(full.c_str(), &info) != 0) return Error{fmt::format("cannot read `{}`: {}", full, std::strerror(errno)), errno};
+    std::string line = entry;
+    line += '\0';
+    if (S_ISREG(info.st_mode)) {
+      Result<FileDigest> digest = Sha256OfFile(full);
+      if (!digest.ok()) return digest.error();
+      line += (info.st_mode & 0111) != 0 ? "x" : "f";
+      line += digest->sha256;
+      row.size += digest->size;
+    } else if (S_ISDIR(info.st_mode)) {
+      line += "d";
+    } else if (S_ISLNK(info.st_mode)) {
+      line += "l" + fs::read_symlink(full, error).string();
+    } else {
+      return Error{fmt::format("`{}` is neither a file nor a directory nor a link", full), EINVAL};
+    }
+    line += '\n';
+    hash.Update(line);
+  }
+  row.sha256 = hash.HexDigest();
+  return row;
+}
+
+namespace {
+
+using ir::ExprId;
+using ir::Op;
+
+/// More instances than this are not looked at one by one where a proof is not found; the run checks them as they start.
+constexpr uint64_t kMostPathsLookedAt = 2'000'000;
+
+class PlanContext : public ir::EvalContext {
+ public:
+  PlanContext(const std::string& root_directory) : root_directory_(root_directory) {}
+
+  bool Var(uint32_t slot, ir::Value& out, ir::Fault& fault) override {
+    if (instances == nullptr) return EvalContext::Var(slot, out, fault);
+    out = instances->Var(ordinal, slot);
+    return true;
+  }
+
+  bool FileSize(const ir::FileValue& file, ir::Value& out, ir::Fault& fault) override {
+    const ir::FileRow* row = Describe(file, fault);
+    if (row == nullptr) return false;
+    out = ir::Value::Bytes(static_cast<int64_t>(row->size));
+    return true;
+  }
+
+  bool FileSha256(const ir::FileValue& file, ir::Value& out, ir::Fault& fault) override {
+    const ir::FileRow* row = Describe(file, fault);
+    if (row == nullptr) return false;
+    out = ir::Value::String(row->sha256);
+    return true;
+  }
+
+  bool FileText(const ir::FileValue& file, std::string& out, ir::Fault&) override {
+    out = file.path;
+    return true;
+  }
+
+  /// The row of a file, made and remembered on first use.
+  const ir::FileRow* Describe(const ir::FileValue& file, ir::Fault& fault) {
+    auto key = std::make_tuple(file.base, file.is_dir, file.path);
+    auto it = rows_.find(key);
+    if (it == rows_.end()) {
+      ir::FileRow row;
+      if (file.base != ir::FileBase::Uri) {
+        Result<ir::FileRow> described = DescribeFile(LocateFile(file, root_directory_), file.is_dir);
+        if (!described.ok()) {
+          fault = {ir::FaultKind::BadArgument, described.error().message, {}};
+          return nullptr;
+        }
+        row = *described;
+      }
+      row.base = file.base;
+      row.is_dir = file.is_dir;
+      row.path = file.path;
+      it = rows_.emplace(key, std::move(row)).first;
+    }
+    return &it->second;
+  }
+
+  /// All files met, sorted: by base, kind and path.
+  std::vector<ir::FileRow> Rows() const {
+    std::vector<ir::FileRow> rows;
+    for (const auto& [key, row] : rows_) rows.push_back(row);
+    return rows;
+  }
+
+  const ir::Instances* instances = nullptr;
+  uint64_t ordinal = 0;
+
+ private:
+  const std::string& root_directory_;
+  std::map<std::tuple<ir::FileBase, bool, std::string>, ir::FileRow> rows_;
+};
+
+class Lowerer {
+ public:
+  Lowerer(Model&& model, const LowerOptions& options, const SourceManager& sources, Diagnostics& diags)
+      : model_(std::move(model)), plan_(model_.plan), options_(options), sources_(sources), diags_(diags),
+        root_directory_(sources[model_.root].directory), context_(root_directory_), evaluator_(plan_.program) {}
+
+  std::optional<ir::Plan> Run() {
+    SelectProfile();
+    const size_t before = diags_.error_count();
+    GiveParams();
+    if (diags_.error_count() == before) {
+      CheckRequires();
+      CheckFiles();
+    }
+    if (diags_.error_count() == before) {
+      CheckDomains();
+      CheckSettings();
+    }
+    if (diags_.has_errors()) return std::nullopt;
+    for (size_t i = 0; i < plan_.sources.size(); ++i) plan_.sources[i].sha256 = Sha256Hex(sources_[model_.sources[i]].text);
+    plan_.files = context_.Rows();
+    SetRows();
+    return std::move(plan_);
+  }
+
+ private:
+  void SelectProfile() {
+    if (options_.profile == "none") return;
+    const Profile* chosen = nullptr;
+    std::vector<std::string_view> names;
+    for (const Profile& profile : model_.profiles) {
+      names.push_back(profile.name);
+      if (options_.profile.empty() ? profile.is_default : profile.name == options_.profile) chosen = &profile;
+    }
+    if (chosen == nullptr) {
+      if (options_.profile.empty()) return;
+      auto& d = diags_.Emit({}, diag::UnknownProfile, options_.profile);
+      std::string_view like = DidYouMean(options_.profile, names);
+      if (!like.empty()) {
+        d.AddHelp(fmt::format("did you mean `--profile {}`?", like));
+      } else if (names.empty()) {
+        d.Note("this file declares no profiles");
+      } else {
+        std::string all;
+        for (std::string_view n : names) all += (all.empty() ? "" : ", ") + std::string(n);
+        d.Note("the profiles of this file are " + all);
+      }
+      return;
+    }
+    plan_.profile = chosen->name;
+    for (const ProfileJob& job : chosen->jobs) plan_.jobs[job.job] = job.settings;
+    if (!chosen->pools.empty()) plan_.pools = chosen->pools;
+    if (chosen->limits.time_ms) plan_.limits.time_ms = chosen->limits.time_ms;
+    if (chosen->limits.attempts) plan_.limits.attempts = chosen->limits.attempts;
+    if (chosen->limits.instances) plan_.limits.instances = chosen->limits.instances;
+    if (chosen->on_error) plan_.on_error = chosen->on_error;
+    plan_.max_parallel = chosen->max_parallel;
+  }
+
+  // ---- parameters ----
+
+  struct Given {
+    bool is_json = false;
+    ir::Value json;
+    std::string text;
+    std::string origin;
+  };
+
+  ir::Param* FindParam(std::string_view name) {
+    for (ir::Param& param : plan_.program.params) {
+      if (param.name == name) return &param;
+    }
+    return nullptr;
+  }
+
+  void UnknownName(std::string_view name, const std::string& where) {
+    std::vector<std::string_view> names;
+    for (const ir::Param& param : plan_.program.params) names.push_back(param.name);
+    auto& d = diags_.Emit({}, diag::UnknownRootParam, name, where);
+    std::string_view like = DidYouMean(name, names);
+    if (!like.empty()) {
+      d.AddHelp(fmt::format("did you mean `{}`?", like));
+    } else if (names.empty()) {
+      d.Note("this file has no parameters");
+    } else {
+      std::string all;
+      for (std::string_view n : names) all += (all.empty() ? "" : ", ") + std::string(n);
+      d.Note("its parameters are " + all);
+    }
+  }
+
+  void GiveParams() {
+    std::map<std::string, Given> given;
+    for (const auto& [name, text] : options_.environment) {
+      if (FindParam(name) == nullptr) {
+        diags_.Emit({}, diag::UnusedParamVariable, name).Note("the file has no parameter of that name");
+        continue;
+      }
+      given[name] = {false, {}, text, "JOB_PARAM_" + name};
+    }
+    for (const ParamOption& option : options_.params) {
+      if (option.is_file) ReadParamFile(option.text, given);
+    }
+    for (const ParamOption& option : options_.params) {
+      if (option.is_file) continue;
+      if (FindParam(option.name) == nullptr) {
+        UnknownName(option.name, fmt::format("`-p {}=…`", option.name));
+        continue;
+      }
+      given[option.name] = {false, {}, option.text, "-p"};
+    }
+    for (size_t i = 0; i < plan_.program.params.size(); ++i) {
+      ir::Param& param = plan_.program.params[i];
+      Span span = model_.param_spans[i];
+      auto it = given.find(param.name);
+      if (it == given.end()) {
+        if (!param.fallback.valid()) {
+          if (plan_.program.types.IsOptional(param.type)) {
+            param.value = ir::Value();
+            param.origin = "default";
+            continue;
+          }
+          diags_.Emit(span, diag::MissingParam, param.name)
+              .Label(fmt::format("`{}`, without a default", plan_.program.types.Show(param.type)))
+              .AddHelp(fmt::format("give it on the command line:  -p {}=…", param.name))
+              .AddHelp(fmt::format("or in a file:  -p @params.json  with  {{\"{}\": …}}", param.name));
+          continue;
+        }
+        ir::Value value;
+        if (!evaluator_.Evaluate(param.fallback, context_, value)) {
+          // A default that fails because an earlier parameter is missing has been told there.
+          if (evaluator_.fault().kind != ir::FaultKind::Unavailable) diags_.Emit(span, diag::BadParam, param.name, evaluator_.fault().message).Label("its default");
+          continue;
+        }
+        param.value = std::move(value);
+        param.origin = "default";
+        continue;
+      }
+      const Given& g = it->second;
+      Result<ir::Value> value = g.is_json ? ir::DecodeJson(g.json, param.type, evaluator_, context_) : ir::DecodeParamText(g.text, param.type, evaluator_, context_);
+      if (!value.ok()) {
+        auto& d = diags_.Emit(span, diag::BadParam, param.name, value.error().message)
+                      .Label(fmt::format("declared as `{}`", plan_.program.types.Show(param.type)));
+        d.Note(g.is_json ? fmt::format("the value comes from {}", g.origin) : fmt::format("the value `{}` comes from {}", g.text.size() > 200 ? g.text.substr(0, 200) + "…" : g.text, g.origin));
+        continue;
+      }
+      param.value = std::move(*value);
+      param.origin = g.origin;
+    }
+  }
+
+  void ReadParamFile(const std::string& path, std::map<std::string, Given>& given) {
+    std::error_code error;
+    if (fs::is_directory(path, error)) {
+      diags_.Emit({}, diag::BadParamFile, path, "it is a directory").AddHelp("give a JSON file:  -p @params.json");
+      return;
+    }
+    std::ifstream in(path, std::ios::binary);
+    if (!in) {
+      diags_.Emit({}, diag::BadParamFile, path, std::strerror(errno)).AddHelp("a relative path starts at the working directory");
+      return;
+    }
+    std::ostringstream text;
+    text << in.rdbuf();
+    Result<ir::Value> json = ir::ParseJson(std::move(text).str());
+    if (!json.ok()) {
+      diags_.Emit({}, diag::BadParamFile, path, json.error().message);
+      return;
+    }
+    if (json->kind() != ir::ValueKind::Map) {
+      diags_.Emit({}, diag::BadParamFile, path, "expected an object such as {\"name\": value}");
+      return;
+    }
+    for (const auto& [key, value] : json->as_map()) {
+      if (FindParam(key.as_string()) == nullptr) {
+        UnknownName(key.as_string(), path);
+        continue;
+      }
+      given[key.as_string()] = {true, value, "", fs::path(path).filename().string()};
+    }
+  }
+
+  void CheckRequires() {
+    for (const ParamRequire& require : model_.requires_) {
+      ir::Value value;
+      if (!evaluator_.Evaluate(require.condition, context_, value)) {
+        if (evaluator_.fault().kind != ir::FaultKind::Unavailable) diags_.Emit(require.span, diag::EvaluationFailed, evaluator_.fault().message).Label("cannot be evaluated");
+        continue;
+      }
+      if (value.as_bool()) continue;
+      std::string message;
+      ir::Value text;
+      if (require.message.valid() && evaluator_.Evaluate(require.message, context_, text)) message = text.as_string();
+      diags_.Emit(require.span, diag::RequireFailed, message.empty() ? fmt::format("`{}` does not hold", require.text) : message).Label("required here");
+    }
+  }
+
+  // ---- files ----
+
+  void CheckFiles() {
+    for (size_t i = 0; i < plan_.program.params.size(); ++i) {
+      const ir::Param& param = plan_.program.params[i];
+      if (param.value) FilesIn(*param.value, param.type, model_.param_spans[i], param.name + " (" + param.origin + ")");
+    }
+    for (const FileLiteral& literal : model_.files) {
+      ir::Value value;
+      if (!evaluator_.Evaluate(literal.expr, context_, value)) continue;  // depends on an instance: looked at when it starts
+      if (value.kind() == ir::ValueKind::File) CheckFile(value.as_file(), literal.span, "");
+    }
+  }
+
+  void FilesIn(const ir::Value& value, ir::TypeId type, Span span, const std::string& from) {
+    switch (value.kind()) {
+      case ir::ValueKind::File: CheckFile(value.as_file(), span, from); break;
+      case ir::ValueKind::List:
+        if (!HoldsFile(type)) return;
+        for (const ir::Value& element : value.as_list()) FilesIn(element, {}, span, from);
+        break;
+      case ir::ValueKind::Map:
+        if (!HoldsFile(type)) return;
+        for (const auto& [key, element] : value.as_map()) FilesIn(element, {}, span, from);
+        break;
+      default: break;
+    }
+  }
+
+  bool HoldsFile(ir::TypeId type) {
+    if (!type.valid()) return true;
+    const ir::TypeTable& types = plan_.program.types;
+    const ir::TypeNode& node = types[type];
+    switch (node.kind) {
+      case ir::TypeKind::File: case ir::TypeKind::Dir: return true;
+      case ir::TypeKind::List: case ir::TypeKind::Optional: return HoldsFile(node.a);
+      case ir::TypeKind::Map: return HoldsFile(node.b);
+      case ir::TypeKind::Pair: return HoldsFile(node.a) || HoldsFile(node.b);
+      case ir::TypeKind::Struct:
+        for (const ir::Field& field : types.structs()[node.def].fields) {
+          if (HoldsFile(field.type)) return true;
+        }
+        return false;
+      default: return false;
+    }
+  }
+
+  void CheckFile(const ir::FileValue& file, Span span, const std::string& from) {
+    ir::Fault fault;
+    if (context_.Describe(file, fault) != nullptr) return;
+    const std::string path = LocateFile(file, root_directory_);
+    auto& d = diags_.Emit(span, diag::FileMissing, file.is_dir ? "directory" : "file", file.path, Reason(path, file.is_dir, fault.message))
+                  .Label(from.empty() ? "needed before anything runs" : "the value of this parameter");
+    if (!from.empty()) d.Note("the value comes from " + from);
+    std::error_code error;
+    fs::path parent = fs::path(path).parent_path();
+    std::vector<std::string> names;
+    for (fs::directory_iterator it(parent.empty() ? "." : parent, error), end; !error && it != end && names.size() < 10'000; it.increment(error)) {
+      if (it->is_directory(error) == file.is_dir) names.push_back(it->path().filename().string());
+    }
+    std::sort(names.begin(), names.end());
+    std::vector<std::string_view> views(names.begin(), names.end());
+    std::string wanted = fs::path(path).filename().string();
+    std::string_view like = DidYouMean(wanted, views);
+    if (!like.empty() && like != wanted) {
+      d.AddHelp(fmt::format("did you mean `{}`?", (fs::path(file.path).parent_path() / std::string(like)).string()));
+    } else if (file.base == ir::FileBase::Source) {
+      d.Note("a relative path in a source starts at the directory of that source");
+    } else if (file.base == ir::FileBase::Cwd) {
+      d.Note("a relative path on the command line starts at the working directory");
+    }
+  }
+
+  static std::string Reason(const std::string& path, bool is_dir, const std::string& fallback) {
+    struct stat info;
+    if (stat(path.c_str(), &info) != 0) return errno == ENOENT ? "does not exist" : std::strerror(errno);
+    if (!is_dir && S_ISDIR(info.st_mode)) return "is a directory";
+    if (is_dir && !S_ISDIR(info.st_mode)) return "is not a directory";
+    size_t colon = fallback.rfind(": ");
+    return colon == std::string::npos ? fallback : "cannot be read: " + fallback.substr(colon + 2);
+  }
+
+  /// Files of parameter values know their row, so that the run finds hash and size without looking for the path.
+  void SetRows() {
+    std::map<std::tuple<ir::FileBase, bool, std::string>, uint32_t> rows;
+    for (uint32_t i = 0; i < plan_.files.size(); ++i) rows[{plan_.files[i].base, plan_.files[i].is_dir, plan_.files[i].path}] = i;
+    for (ir::Param& param : plan_.program.params) {
+      if (param.value && HoldsFile(param.type)) param.value = WithRows(*param.value, rows);
+    }
+  }
+
+  ir::Value WithRows(const ir::Value& value, const std::map<std::tuple<ir::FileBase, bool, std::string>, uint32_t>& rows) {
+    switch (value.kind()) {
+      case ir::ValueKind::File: {
+        ir::FileValue file = value.as_file();
+        auto it = rows.find({file.base, file.is_dir, file.path});
+        if (it != rows.end()) file.row = it->second;
+        return ir::Value::File(std::move(file));
+      }
+      case ir::ValueKind::List: {
+        ir::ListValue list;
+        for (const ir::Value& element : value.as_list()) list.push_back(WithRows(element, rows));
+        return ir::Value::List(std::move(list));
+      }
+      case ir::ValueKind::Map: {
+        ir::MapValue map;
+        for (const auto& [key, element] : value.as_map()) map.emplace_back(key, WithRows(element, rows));
+        return ir::Value::Map(std::move(map));
+      }
+      default: return value;
+    }
+  }
+
+  // ---- instances ----
+
+  void CheckDomains() {
+    std::vector<std::optional<ir::Instances>> all(plan_.jobs.size());
+    for (uint32_t j = 0; j < plan_.jobs.size(); ++j) {
+      ir::Job& job = plan_.jobs[j];
+      if (job.domain.dynamic) continue;
+      context_.instances = nullptr;
+      Result<ir::Instances> instances = ir::Instances::Expand(plan_, j, evaluator_, context_);
+      if (!instances.ok()) {
+        diags_.Emit(model_.job_spans[j], diag::KeysCollide, job.address, instances.error().message).Label("its instances cannot be told apart");
+        continue;
+      }
+      job.domain.count = instances->size();
+      if (job.domain.count == 0u && !job.domain.excluded.empty() && job.domain.axes.size() > 0 && !job.domain.list.valid()) {
+        diags_.Emit(model_.job_spans[j], diag::NothingLeft, job.address).Label("`exclude` removes every combination");
+      }
+      all[j] = std::move(*instances);
+    }
+    for (uint32_t j = 0; j < plan_.jobs.size(); ++j) {
+      if (!all[j]) continue;
+      CheckPaths(j, *all[j]);
+      CheckIndices(j, *all[j], all);
+    }
+    context_.instances = nullptr;
+  }
+
+  /// A part of a path that can hold neither `/` nor `.`.
+  bool Harmless(ExprId expr) {
+    const ir::Expr& e = plan_.program.exprs[expr];
+    if (e.op == Op::Const) {
+      const ir::Value& value = plan_.program.exprs.ConstValue(expr);
+      return value.kind() == ir::ValueKind::String ? value.as_string().find("..") == std::string::npos : true;
+    }
+    ir::TypeKind kind = plan_.program.types.kind(e.type);
+    if (kind == ir::TypeKind::Int || kind == ir::TypeKind::Bool || kind == ir::TypeKind::Enum) return true;
+    if (e.op == Op::Call && static_cast<ir::Builtin>(e.a) == ir::Builtin::pad) {
+      return plan_.program.types.kind(plan_.program.exprs[plan_.program.exprs.arg(e, 0)].type) == ir::TypeKind::Int;
+    }
+    if (e.op == Op::Apply) return Harmless(plan_.program.fns[e.a].body);
+    if (e.op == Op::Concat) {
+      // Two harmless parts must not make `..` together, nor an absolute path.
+      bool dot_before = false;
+      for (uint32_t i = 0; i < e.args.size; ++i) {
+        ExprId arg = plan_.program.exprs.arg(e, i);
+        if (!Harmless(arg)) return false;
+        if (plan_.program.exprs.IsConst(arg) && plan_.program.exprs.ConstValue(arg).kind() == ir::ValueKind::String) {
+          const std::string& text = plan_.program.exprs.ConstValue(arg).as_string();
+          if (i == 0 && !text.empty() && text[0] == '/') return false;
+          if (dot_before && !text.empty() && text[0] == '.') return false;
+          dot_before = !text.empty() && text.back() == '.';
+        } else {
+          dot_before = false;
+        }
+      }
+      return true;
+    }
+    return false;
+  }
+
+  void CheckPaths(uint32_t j, const ir::Instances& instances) {
+    const ir::Job& job = plan_.jobs[j];
+    for (const ir::Output& output : job.outputs) {
+      if (output.kind != ir::OutputKind::Path && output.kind != ir::OutputKind::Glob) continue;
+      if (!output.value.valid() || Harmless(output.value) || instances.size() > kMostPathsLookedAt) continue;
+      for (uint64_t i = 0; i < instances.size(); ++i) {
+        context_.instances = &instances;
+        context_.ordinal = i;
+        ir::Value value;
+        if (!evaluator_.Evaluate(output.value, context_, value)) {
+          if (evaluator_.fault().kind == ir::FaultKind::Unavailable) break;
+          diags_.Emit(model_.job_spans[j], diag::EvaluationFailed, fmt::format("the path of `{}.{}`: {}", instances.Address(i), output.name, evaluator_.fault().message)).Label("in this job");
+          break;
+        }
+        const std::string& path = value.as_string();
+        if (path.empty() || path[0] == '/' || path == ".." || path.rfind("../", 0) == 0 || path.find("/../") != std::string::npos || (path.size() >= 3 && path.compare(path.size() - 3, 3, "/..") == 0)) {
+          diags_.Emit(model_.job_spans[j], diag::PathEscapes, path, "leaves the job's own directory")
+              .Label("in this job")
+              .Note(fmt::format("it is the path of `{}` of {}", output.name, instances.Address(i)));
+          break;
+        }
+      }
+    }
+  }
+
+  /// Every instance that is referred to by known indices exists (E205).
+  void CheckIndices(uint32_t j, const ir::Instances& instances, const std::vector<std::optional<ir::Instances>>& all) {
+    const ir::Job& job = plan_.jobs[j];
+    for (const ir::Dependency& dependency : job.dependencies) {
+      if (dependency.mapping != ir::Mapping::Expr || !all[dependency.job]) continue;
+      for (uint64_t i = 0; i < instances.size(); ++i) {
+        context_.instances = &instances;
+        context_.ordinal = i;
+        if (dependency.condition.valid()) {
+          ir::Value condition;
+          if (!evaluator_.Evaluate(dependency.condition, context_, condition) || !condition.as_bool()) continue;
+        }
+        ir::ListValue indices;
+        bool known = true;
+        for (ExprId index : dependency.indices) {
+          ir::Value value;
+          if (!evaluator_.Evaluate(index, context_, value)) {
+            known = false;
+            break;
+          }
+          indices.push_back(std::move(value));
+        }
+        if (!known) break;
+        if (all[dependency.job]->Find(indices) >= 0) continue;
+        const ir::Job& other = plan_.jobs[dependency.job];
+        Span span = IndexSpan(dependency);
+        auto& d = diags_.Emit(span.valid() ? span : model_.job_spans[j], diag::NoSuchInstance, other.address, IndexText(indices, other))
+                      .Label(fmt::format("{} refers to it", instances.Address(i)))
+                      .Secondary(model_.job_spans[dependency.job], fmt::format("has {} instances", all[dependency.job]->size()));
+        if (all[dependency.job]->size() > 0) d.Note(fmt::format("the first is {}", all[dependency.job]->Address(0)));
+        break;
+      }
+    }
+  }
+
+  Span IndexSpan(const ir::Dependency& dependency) {
+    if (dependency.indices.empty()) return {};
+    ir::Place place = plan_.program.exprs.place(dependency.indices.front());
+    if (place.source == UINT32_MAX) return {};
+    return {SourceId{place.source}, place.begin, place.end};
+  }
+
+  std::string IndexText(const ir::ListValue& indices, const ir::Job& job) {
+    std::vector<std::string> texts;
+    size_t k = 0;
+    for (const ir::Value& index : indices) {
+      ir::TypeId type = job.domain.list.valid() ? (k == 0 ? job.domain.key_type : job.domain.axes[k - 1].type) : job.domain.axes[k].type;
+      std::string text;
+      if (!evaluator_.ToText(index, type, context_, text)) text = "?";
+      texts.push_back(std::move(text));
+      ++k;
+    }
+    return ir::FormatAddress(job.address, texts);
+  }
+
+  void CheckSettings() {
+    for (uint32_t p = 0; p < plan_.pools.size(); ++p) {
+      ir::Value slots;
+      if (!plan_.pools[p].slots.valid() || !evaluator_.Evaluate(plan_.pools[p].slots, context_, slots)) continue;
+      for (uint32_t j = 0; j < plan_.jobs.size(); ++j) {
+        for (const auto& [pool, claim] : plan_.jobs[j].pools) {
+          ir::Value value;
+          if (pool != p || !evaluator_.Evaluate(claim, context_, value)) continue;
+          if (value.as_int() > slots.as_int()) {
+            diags_.Emit(model_.job_spans[j], diag::NeverAdmitted, plan_.jobs[j].address, plan_.pools[p].name)
+                .Label(fmt::format("takes {} slots of `{}`", value.as_int(), plan_.pools[p].name))
+                .Note(fmt::format("the pool has {}", slots.as_int()))
+                .AddHelp(fmt::format("claim at most {}, or give the pool more slots", slots.as_int()));
+          }
+        }
+      }
+    }
+    std::map<std::string, size_t> published;
+    for (const ir::Publish& publish : plan_.publishes) {
+      for (const ir::PublishEntry& entry : publish.entries) {
+        ir::Value path;
+        if (!entry.path.valid() || plan_.program.exprs.IsConst(entry.path) || !evaluator_.Evaluate(entry.path, context_, path)) continue;
+        const std::string& text = path.as_string();
+        if (text.empty() || text[0] == '/' || text.find("//") != std::string::npos || ("/" + text + "/").find("/../") != std::string::npos || ("/" + text + "/").find("/./") != std::string::npos) {
+          Span span = PlaceSpan(entry.path);
+          diags_.Emit(span, diag::PathEscapes, text, "is no relative path below the destination").Label("published here");
+        }
+        if (text.empty() || text.back() == '/') continue;
+        if (!published.try_emplace(publish.destination + "\n" + text, 0).second) {
+          diags_.Emit(PlaceSpan(entry.path), diag::PublishedTwice, text).Label("second source for this path");
+        }
+      }
+    }
+  }
+
+  Span PlaceSpan(ExprId expr) {
+    ir::Place place = plan_.program.exprs.place(expr);
+    if (place.source == UINT32_MAX) return {};
+    return {SourceId{place.source}, place.begin, place.end};
+  }
+
+  Model model_;
+  ir::Plan& plan_;
+  const LowerOptions& options_;
+  const SourceManager& sources_;
+  Diagnostics& diags_;
+  std::string root_directory_;
+  PlanContext context_;
+  ir::Evaluator evaluator_;
+};
+
+}  // namespace
+
+std::optional<ir::Plan> Lower(Model&& model, const LowerOptions& options, const SourceManager& sources, Diagnostics& diags) {
+  return Lowerer(std::move(model), options, sources, diags).Run();
+}
+
+}  // namespace jobc

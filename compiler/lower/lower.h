@@ -1,0 +1,41 @@
+// Stage 4 of 4: Model to ir::Plan. Chooses the profile, gives the parameters their values, hashes the files that are known
+// now, and checks what needs values: `require`, missing files, keys, indices, paths. The only stage that reads files
+// other than sources; what it reads is recorded in the plan by content, never by place.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "compiler/check/model.h"
+#include "compiler/diagnostics/diagnostics.h"
+#include "compiler/source/source.h"
+#include "ir/plan.h"
+
+namespace jobc {
+
+/// One `-p` of the command line, in order.
+struct ParamOption {
+  bool is_file = false;     ///< `-p @FILE`
+  std::string name;         ///< of `-p NAME=TEXT`
+  std::string text;         ///< or the file's path
+};
+
+struct LowerOptions {
+  std::string profile;      ///< "": the file's default profile, or none; "none": no profile
+  std::vector<ParamOption> params;
+  /// JOB_PARAM_x as (x, value).
+  std::vector<std::pair<std::string, std::string>> environment;
+};
+
+/// Takes the Model apart. Returns nullopt where errors were emitted. Must not be called after Check() found errors.
+std::optional<ir::Plan> Lower(Model&& model, const LowerOptions& options, const SourceManager& sources, Diagnostics& diags);
+
+/// Where a file of the plan lies on this machine. `root_directory`: that of the root source.
+std::string LocateFile(const ir::FileValue& file, const std::string& root_directory);
+
+/// Size and content hash of what stands at `path`; of a directory, of the sorted list of (relative path, kind, x-bit, hash).
+Result<ir::FileRow> DescribeFile(const std::string& path, bool is_dir);
+
+}  // namespace jobc
