@@ -82,6 +82,8 @@ class Backend {
   virtual bool Attach(AttemptId id, const std::string& handle) = 0;
   /// The engine has taken what it wants from the directories. `keep`: what is left of them is for people to look at.
   virtual void Release(AttemptId id, bool keep) = 0;
+  /// Removes a tree of the run without blocking.
+  virtual void RemoveLater(const std::string& path) = 0;
   /// uv_now() of the last byte of output; for idle timeouts.
   virtual uint64_t LastOutput(AttemptId id) const = 0;
   /// Ends everything at once and returns when nothing is alive. No events follow.

@@ -663,7 +663,10 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
   if (job.log_limit.valid()) {
     Value limit;
     if (evaluator.Evaluate(job.log_limit, context, limit) && !limit.is_null()) {
-      launch.log_limit = static_cast<uint64_t>(std::max<int64_t>(limit.as_int(), 0));
+      uint64_t bytes = static_cast<uint64_t>(std::max<int64_t>(limit.as_int(), 0));
+      if (bytes != process::LogOptions().limit_bytes) {
+        launch.log_limit = bytes;
+      }
     }
   }
   out.ok = true;

@@ -1,0 +1,1528 @@
+#include "runtime/engine.h"
+
+#include <dirent.h>
+#include <fmt/format.h>
+#include <re2/re2.h>
+#include <sched.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "ir/expand.h"
+#include "ir/json.h"
+#include "runtime/environment.h"
+#include "runtime/process/os.h"
+#include "runtime/process/process_tree.h"
+#include "runtime/publish.h"
+#include "runtime/results.h"
+#include "runtime/retry.h"
+#include "runtime/state_dir.h"
+#include "support/sha256.h"
+#include "support/text_width.h"
+
+namespace jobc {
+namespace {
+
+constexpr int64_t kCommitIntervalMs = 20;
+constexpr size_t kStderrLines = 20;
+
+int64_t Number(std::string_view text) { return std::strtoll(std::string(text).c_str(), nullptr, 10); }
+
+/// `quota period` of cgroup v2 or two files of v1, as whole cpus; 0: no quota.
+uint32_t QuotaCpus() {
+  auto own = process::ReadFile("/proc/self/cgroup");
+  if (!own) {
+    return 0;
+  }
+  uint32_t best = 0;
+  auto consider = [&](int64_t quota, int64_t period) {
+    if (quota > 0 && period > 0) {
+      uint32_t cpus = static_cast<uint32_t>(std::max<int64_t>(1, (quota + period - 1) / period));
+      best = best == 0 ? cpus : std::min(best, cpus);
+    }
+  };
+  std::string_view text = *own;
+  for (size_t begin = 0; begin < text.size();) {
+    size_t end = std::min(text.find('\n', begin), text.size());
+    std::string_view line = text.substr(begin, end - begin);
+    begin = end + 1;
+    if (line.substr(0, 3) == "0::") {
+      std::string path(line.substr(3));
+      for (;;) {
+        if (auto max = process::ReadFile("/sys/fs/cgroup" + path + (path == "/" ? "" : "/") + "cpu.max"); max && max->substr(0, 3) != "max") {
+          size_t blank = max->find(' ');
+          if (blank != std::string::npos) {
+            consider(Number(max->substr(0, blank)), Number(max->substr(blank + 1)));
+          }
+        }
+        if (path.size() <= 1) {
+          break;
+        }
+        path.resize(std::max<size_t>(path.rfind('/'), 1));
+      }
+    }
+  }
+  auto quota = process::ReadFile("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
+  auto period = process::ReadFile("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+  if (quota && period) {
+    consider(Number(*quota), Number(*period));
+  }
+  return best;
+}
+
+int64_t MachineMemory() {
+  int64_t pages = sysconf(_SC_PHYS_PAGES);
+  int64_t memory = pages > 0 ? pages * sysconf(_SC_PAGESIZE) : 0;
+  for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+    if (auto text = process::ReadFile(path); text && !text->empty() && (*text)[0] >= '0' && (*text)[0] <= '9') {
+      int64_t limit = Number(*text);
+      if (limit > 0) {
+        memory = memory == 0 ? limit : std::min(memory, limit);
+      }
+    }
+  }
+  return memory;
+}
+
+int64_t CountGpus() {
+  int64_t count = 0;
+  DIR* dir = opendir("/proc/driver/nvidia/gpus");
+  if (dir == nullptr) {
+    return 0;
+  }
+  while (dirent* entry = readdir(dir)) {
+    count += entry->d_name[0] != '.' ? 1 : 0;
+  }
+  closedir(dir);
+  return count;
+}
+
+/// Searches a stream that comes in pieces for a pattern, line by line.
+class LineSearch {
+ public:
+  explicit LineSearch(const std::string& pattern) : pattern_(pattern, Options()) {}
+  /// True once a line matched.
+  bool Add(std::string_view bytes) {
+    while (!found_ && !bytes.empty()) {
+      size_t end = bytes.find('\n');
+      if (end == std::string_view::npos) {
+        // A line without end is searched in pieces: memory stays bounded.
+        line_.append(bytes);
+        if (line_.size() > kLongestLine) {
+          EndLine();
+        }
+        return found_;
+      }
+      line_.append(bytes.substr(0, end));
+      EndLine();
+      bytes.remove_prefix(end + 1);
+    }
+    return found_;
+  }
+  bool Finish() {
+    if (!line_.empty()) {
+      EndLine();
+    }
+    return found_;
+  }
+
+ private:
+  static constexpr size_t kLongestLine = 1 << 20;
+  static RE2::Options Options() {
+    RE2::Options options;
+    options.set_log_errors(false);
+    return options;
+  }
+  void EndLine() {
+    found_ = found_ || (pattern_.ok() && RE2::PartialMatch(line_, pattern_));
+    line_.clear();
+  }
+  RE2 pattern_;
+  std::string line_;
+  bool found_ = false;
+};
+
+/// The address back from a safe name; as it is where it was cut.
+std::string UnsafeName(std::string_view name) {
+  std::string out;
+  for (size_t i = 0; i < name.size(); ++i) {
+    if (name[i] == '%' && i + 2 < name.size() && std::isxdigit(static_cast<unsigned char>(name[i + 1])) && std::isxdigit(static_cast<unsigned char>(name[i + 2]))) {
+      out += static_cast<char>(std::strtol(std::string(name.substr(i + 1, 2)).c_str(), nullptr, 16));
+      i += 2;
+    } else {
+      out += name[i];
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+Capacity MachineCapacity() {
+  Capacity capacity;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) {
+    capacity.cpus = static_cast<uint32_t>(std::max(1, CPU_COUNT(&set)));
+  } else {
+    capacity.cpus = static_cast<uint32_t>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)));
+  }
+  if (uint32_t quota = QuotaCpus(); quota != 0) {
+    capacity.cpus = std::min(capacity.cpus, quota);
+  }
+  capacity.memory = MachineMemory();
+  capacity.gpus = CountGpus();
+  return capacity;
+}
+
+std::vector<std::string> ChangedPlanFiles(const ir::Plan& plan, const Roots& roots) {
+  std::vector<std::string> problems;
+  for (const ir::FileRow& row : plan.files) {
+    std::string path;
+    switch (row.base) {
+      case ir::FileBase::Source: path = roots.root + "/" + row.path; break;
+      case ir::FileBase::Cwd: path = roots.cwd + "/" + row.path; break;
+      case ir::FileBase::Absolute: path = row.path; break;
+      default: continue;
+    }
+    struct stat info;
+    if (stat(path.c_str(), &info) != 0) {
+      problems.push_back(fmt::format("`{}` cannot be read: {}", path, std::strerror(errno)));
+      continue;
+    }
+    if (static_cast<bool>(S_ISDIR(info.st_mode)) != row.is_dir) {
+      problems.push_back(fmt::format("`{}` was a {} when the plan was made and is none now", path, row.is_dir ? "directory" : "file"));
+      continue;
+    }
+    if (row.is_dir || row.sha256.empty()) {
+      continue;
+    }
+    if (static_cast<uint64_t>(info.st_size) != row.size) {
+      problems.push_back(fmt::format("`{}` had {} bytes when the plan was made and has {} now", path, row.size, info.st_size));
+      continue;
+    }
+    auto digest = Sha256OfFile(path);
+    if (!digest) {
+      problems.push_back(digest.error().message);
+    } else if (digest->sha256 != row.sha256) {
+      problems.push_back(fmt::format("`{}` has another content than when the plan was made (sha256 {}… instead of {}…)", path, digest->sha256.substr(0, 12), row.sha256.substr(0, 12)));
+    }
+  }
+  return problems;
+}
+
+std::string VerdictJson(const Verdict& verdict) {
+  if (verdict.success) {
+    return "";
+  }
+  std::string out = fmt::format("{{\"class\":\"{}\",\"kind\":\"{}\",\"message\":{}", ir::ClassName(verdict.error_class), ir::KindName(verdict.kind), ir::JsonQuote(verdict.message));
+  if (!verdict.name.empty()) {
+    out += ",\"name\":" + ir::JsonQuote(verdict.name);
+  }
+  if (verdict.signal) {
+    out += fmt::format(",\"signal\":{}", *verdict.signal);
+  }
+  if (!verdict.title.empty()) {
+    out += ",\"title\":" + ir::JsonQuote(verdict.title);
+  }
+  return out + "}";
+}
+
+Verdict VerdictFromRecord(const Record& record) {
+  Verdict verdict;
+  verdict.success = record.a < 0;
+  if (verdict.success) {
+    verdict.exit_code = record.b >= 0 ? std::optional<int>(static_cast<int>(record.b)) : std::nullopt;
+    return verdict;
+  }
+  verdict.kind = static_cast<ir::ErrorKind>(std::min<int64_t>(record.a, ir::kErrorKinds - 1));
+  verdict.error_class = ir::ClassOf(verdict.kind);
+  if (record.b >= 0) {
+    verdict.exit_code = static_cast<int>(record.b);
+  }
+  auto json = ir::ParseJson(record.text);
+  if (json && json->kind() == ir::ValueKind::Map) {
+    auto text = [&](const char* key) {
+      const ir::Value* found = json->Find(key);
+      return found != nullptr && found->kind() == ir::ValueKind::String ? found->as_string() : std::string();
+    };
+    verdict.message = text("message");
+    verdict.name = text("name");
+    verdict.title = text("title");
+    if (auto error_class = ir::ClassFromName(text("class"))) {
+      verdict.error_class = *error_class;
+    }
+    if (const ir::Value* signal = json->Find("signal"); signal != nullptr && signal->kind() == ir::ValueKind::Int) {
+      verdict.signal = static_cast<int>(signal->as_int());
+    }
+  }
+  return verdict;
+}
+
+struct Engine::Impl : public BackendEvents {
+  /// An attempt between its start and its reaping.
+  struct Live {
+    InstanceRef instance;
+    uint32_t number = 1;
+    Backend* backend = nullptr;
+    AttemptLaunch launch;
+    std::string result_path;
+    bool staged = false;
+    std::vector<InputIdentity> identities;
+    std::unique_ptr<AttemptContext> context;
+    std::optional<AttemptExit> exit;
+    std::optional<Verdict> failed;    ///< by the backend
+    bool judged = false;              ///< the scheduler has its verdict, or was told to cancel it
+    int64_t started_ms = 0;
+    uint64_t last_output = 0;
+  };
+
+  /// What a failure report needs after its attempt is gone.
+  struct FailureTrace {
+    AttemptId id = 0;
+    std::string reproduce;
+    std::string stderr_tail;
+    int64_t elapsed_ms = -1;
+  };
+
+  class Logs : public LogSource, public LogSearcher {
+   public:
+    Logs(Impl& impl, AttemptId id) : impl_(impl), id_(id) {}
+    Result<LogText> ReadAll(LogStream stream) override {
+      const process::LogReader* reader = impl_.Reader();
+      if (reader == nullptr) {
+        return Error{"the log of this run cannot be read", EIO};
+      }
+      process::LogTextProblem problem = process::LogTextProblem::kNone;
+      auto text = reader->Text(id_, Stream(stream), ir::kMaxResultBytes, &problem);
+      if (!text) {
+        return text.error();
+      }
+      LogText out;
+      out.text = *std::move(text);
+      out.truncated = problem == process::LogTextProblem::kTruncated;
+      if (problem == process::LogTextProblem::kTooLarge) {
+        return Error{fmt::format("it is more than {}; write to a file and declare it as output", ir::BytesForPeople(ir::kMaxResultBytes)), EFBIG};
+      }
+      if (problem == process::LogTextProblem::kNotUtf8) {
+        return Error{"it is not UTF-8 text", EILSEQ};
+      }
+      return out;
+    }
+    bool Search(LogStream stream, const std::string& pattern) override { return impl_.SearchLog(id_, Stream(stream), pattern); }
+
+   private:
+    static process::LogStream Stream(LogStream stream) { return stream == LogStream::Stdout ? process::LogStream::kStdout : process::LogStream::kStderr; }
+    Impl& impl_;
+    AttemptId id_;
+  };
+
+  explicit Impl(EngineSetup s) : setup(std::move(s)), plan(*setup.plan), evaluator(plan.program), input_evaluator(plan.program), path_evaluator(plan.program) {}
+
+  ~Impl() override {
+    for (auto& backend : backends) {
+      backend.reset();
+    }
+    CloseLoop();
+  }
+
+  // -- Set-up --------------------------------------------------------------------
+
+  bool Open(StartFailure& failure) {
+    auto secrets = ReadSecrets(plan, setup.roots);
+    if (!secrets) {
+      failure = {3, secrets.error().message};
+      return false;
+    }
+    masker = Masker(*secrets);
+    world = std::make_unique<World>(plan, setup.roots, *std::move(secrets));
+    created_ms = process::WallMillis();
+    id = NewRunId(created_ms);
+    auto dir = CreateRunDir(setup.state_dir, id);
+    if (!dir) {
+      failure = {15, dir.error().message};
+      return false;
+    }
+    run_dir = *std::move(dir);
+    auto taken = RunLock::Take(run_dir);
+    if (!taken) {
+      failure = {15, taken.error().message};
+      return false;
+    }
+    lock.emplace(*std::move(taken));
+    RunHeader header;
+    header.id = id;
+    header.name = setup.options.name;
+    header.created_ms = created_ms;
+    header.version = setup.options.version;
+    header.plan_digest = setup.plan_digest;
+    header.source = setup.options.source;
+    header.root = setup.roots.root;
+    header.cwd = setup.roots.cwd;
+    header.profile = plan.profile;
+    header.options = OptionsJson();
+    auto made = Journal::Create(run_dir + "/journal.db", header, setup.plan_text, setup.options.durability);
+    if (!made) {
+      failure = {15, made.error().message};
+      return false;
+    }
+    journal.emplace(*std::move(made));
+    auto log_writer = process::LogWriter::Open(run_dir);
+    if (!log_writer) {
+      failure = {15, log_writer.error().message};
+      return false;
+    }
+    log = *std::move(log_writer);
+    state = std::make_unique<RunState>(plan, id);
+    builder = std::make_unique<LaunchBuilder>(plan, id, run_dir);
+    return Finish(failure);
+  }
+
+  bool Finish(StartFailure& failure) {
+    capacity = MachineCapacity();
+    SchedulerOptions options;
+    options.max_parallel = setup.options.max_parallel;
+    options.local_parallel = capacity.cpus;
+    options.cpu_milli = int64_t{capacity.cpus} * 1000;
+    options.memory = capacity.memory;
+    options.gpu = capacity.gpus;
+    options.on_error = setup.options.on_error;
+    RunContext context(*state, world.get());
+    if (setup.options.max_parallel != 0) {
+      options.local_parallel = setup.options.max_parallel;
+    } else if (plan.max_parallel.valid()) {
+      ir::Value value;
+      if (!evaluator.Evaluate(plan.max_parallel, context, value)) {
+        failure = {3, "max_parallel: " + evaluator.fault().message};
+        return false;
+      }
+      if (value.kind() == ir::ValueKind::Int && value.as_int() > 0) {
+        options.local_parallel = static_cast<uint32_t>(std::min<int64_t>(value.as_int(), 100'000));
+      }
+    }
+    for (const ir::Job& job : plan.jobs) {
+      for (const ir::NamedExpr& option : job.backend.options) {
+        ir::Value value;
+        if (option.name == "oversubscribe" && evaluator.Evaluate(option.value, context, value) && value.kind() == ir::ValueKind::Bool) {
+          options.oversubscribe = options.oversubscribe || value.as_bool();
+        }
+      }
+    }
+    scheduler = std::make_unique<Scheduler>(plan, *state, options, world.get());
+    JOBC_CHECK(uv_loop_init(&loop) == 0);
+    loop_open = true;
+    return true;
+  }
+
+  std::string OptionsJson() const {
+    std::string out = "{";
+    if (setup.options.max_parallel != 0) {
+      out += fmt::format("\"max_parallel\":{},", setup.options.max_parallel);
+    }
+    if (setup.options.on_error) {
+      out += fmt::format("\"on_error\":\"{}\",", ir::StrategyName(*setup.options.on_error));
+    }
+    if (!setup.options.publish_to.empty()) {
+      out += "\"publish_to\":" + ir::JsonQuote(setup.options.publish_to) + ",";
+    }
+    return out + fmt::format("\"strict\":{}}}", setup.options.strict ? "true" : "false");
+  }
+
+  Backend* BackendOf(ir::BackendKind kind, std::string& problem) {
+    auto& slot = backends[static_cast<size_t>(kind)];
+    if (slot == nullptr) {
+      if (!setup.backends) {
+        problem = "this program was built without backends";
+        return nullptr;
+      }
+      BackendHost host;
+      host.loop = &loop;
+      host.events = this;
+      host.log = log.get();
+      host.masker = &masker;
+      host.guardian = setup.guardian;
+      host.run_id = id;
+      host.run_dir = run_dir;
+      host.state_dir = setup.state_dir;
+      auto made = setup.backends(kind, host);
+      if (!made) {
+        problem = made.error().message;
+        return nullptr;
+      }
+      slot = *std::move(made);
+    }
+    return slot.get();
+  }
+
+  // -- The loop ------------------------------------------------------------------
+
+  RunOutcome Run() {
+    uv_update_time(&loop);
+    begin_ms = Now();
+    uv_timer_init(&loop, &deadline);
+    uv_timer_init(&loop, &commit_timer);
+    uv_timer_init(&loop, &tick_timer);
+    uv_check_init(&loop, &check);
+    deadline.data = commit_timer.data = tick_timer.data = check.data = this;
+    handles_open = true;
+    uv_check_start(&check, [](uv_check_t* handle) { static_cast<Impl*>(handle->data)->Pump(); });
+    if (setup.options.handle_signals) {
+      for (size_t i = 0; i < signals.size(); ++i) {
+        static constexpr int kSignals[] = {SIGINT, SIGTERM, SIGHUP};
+        uv_signal_init(&loop, &signals[i]);
+        signals[i].data = this;
+        uv_signal_start(&signals[i], [](uv_signal_t* handle, int number) {
+          auto* self = static_cast<Impl*>(handle->data);
+          self->Interrupt(fmt::format("SIG{}", sigabbrev_np(number)));
+        }, kSignals[i]);
+      }
+      signals_open = true;
+    }
+    if (setup.observer != nullptr && setup.observer->interval_ms > 0) {
+      uint64_t interval = static_cast<uint64_t>(setup.observer->interval_ms);
+      uv_timer_start(&tick_timer, [](uv_timer_t* handle) {
+        auto* self = static_cast<Impl*>(handle->data);
+        self->setup.observer->OnTick(self->Progress());
+      }, 0, interval);
+    }
+
+    auto self = process::ReadProcess(getpid());
+    Write({.type = RecordType::Opened, .a = getpid(), .b = static_cast<int64_t>(self ? self->start_ticks : 0),
+           .text = fmt::format("{{\"boot\":\"{}\",\"version\":{}}}", process::BootId(), ir::JsonQuote(setup.options.version))});
+    RunEvent started = Event(RunEventKind::RunStarted);
+    started.run = id;
+    pending_events.push_back(std::move(started));
+    RememberLastRun(setup.state_dir, id);
+
+    std::string unavailable;
+    for (const ir::Job& job : plan.jobs) {
+      if (job.kind != ir::JobKind::Check && unavailable.empty() && BackendOf(job.backend.kind, unavailable) == nullptr) {
+        unavailable = fmt::format("{}: {}", job.address, unavailable);
+      }
+    }
+    scheduler->Begin(Now());
+    if (!unavailable.empty()) {
+      scheduler->BackendUnavailable(unavailable, Now());
+    }
+    Pump();
+    while (!finished && !killed) {
+      uv_run(&loop, UV_RUN_ONCE);
+    }
+    return End();
+  }
+
+  RunOutcome End() {
+    for (auto& backend : backends) {
+      if (backend != nullptr) {
+        backend->Stop();
+      }
+    }
+    log->Flush();
+    RunOutcome out;
+    out.run_id = id;
+    out.run_dir = run_dir;
+    if (killed && !finished) {
+      out.exit_code = 130;
+      out.status = RunStatus::Interrupted;
+      out.message = "killed by a second interrupt";
+      WriteFinished(out.exit_code, out.status, out.message);
+    } else {
+      out.exit_code = finish.exit_code;
+      out.status = finish.status;
+      out.message = finish.message;
+      if (out.exit_code == 0 && setup.options.strict && finish.tolerated_failures) {
+        out.exit_code = 11;
+      }
+    }
+    if (environment_failed && out.exit_code != 130) {
+      out.exit_code = 15;
+    }
+    out.exports = exports_json;
+    EmitPending(true);
+    for (auto& [attempt, live_attempt] : live) {
+      live_attempt.context.reset();
+    }
+    for (auto& backend : backends) {
+      backend.reset();
+    }
+    journal.reset();
+    log.reset();
+    CloseLoop();
+    lock.reset();
+    return out;
+  }
+
+  void CloseLoop() {
+    if (!loop_open) {
+      return;
+    }
+    auto close = [](uv_handle_t* handle) {
+      if (!uv_is_closing(handle)) {
+        uv_close(handle, nullptr);
+      }
+    };
+    if (handles_open) {
+      close(reinterpret_cast<uv_handle_t*>(&deadline));
+      close(reinterpret_cast<uv_handle_t*>(&commit_timer));
+      close(reinterpret_cast<uv_handle_t*>(&tick_timer));
+      close(reinterpret_cast<uv_handle_t*>(&check));
+    }
+    if (signals_open) {
+      for (uv_signal_t& handle : signals) {
+        close(reinterpret_cast<uv_handle_t*>(&handle));
+      }
+    }
+    uv_run(&loop, UV_RUN_DEFAULT);
+    uv_loop_close(&loop);
+    loop_open = false;
+  }
+
+  int64_t Now() { return static_cast<int64_t>(uv_now(&loop)); }
+
+  RunEvent Event(RunEventKind kind) {
+    RunEvent event;
+    event.kind = kind;
+    event.time_ms = process::WallMillis();
+    event.at_ms = Now() - begin_ms;
+    return event;
+  }
+
+  RunEvent Event(RunEventKind kind, InstanceRef instance) {
+    RunEvent event = Event(kind);
+    event.address = state->Address(instance);
+    event.max_attempts = static_cast<uint32_t>(plan.jobs[instance.job].retry.max_attempts);
+    return event;
+  }
+
+  bool Observed() const { return setup.observer != nullptr; }
+
+  // -- The journal ---------------------------------------------------------------
+
+  void Write(Record record) {
+    if (environment_failed) {
+      return;
+    }
+    record.time_ms = process::WallMillis();
+    if (auto written = journal->Append(record); !written) {
+      JournalFailed(written.error());
+    }
+  }
+
+  void WriteFinished(int exit_code, RunStatus status, const std::string& message) {
+    Write({.type = RecordType::Finished, .a = exit_code,
+           .text = fmt::format("{{\"message\":{},\"status\":\"{}\"}}", ir::JsonQuote(message), RunStatusName(status))});
+    Commit();
+  }
+
+  void Commit() {
+    if (!environment_failed && journal) {
+      if (auto done = journal->Commit(); !done) {
+        JournalFailed(done.error());
+      }
+    }
+  }
+
+  void JournalFailed(const Error& error) {
+    if (!environment_failed) {
+      environment_failed = true;
+      scheduler->EnvironmentFailed(error.message, Now());
+    }
+  }
+
+  void EmitPending(bool all) {
+    if (pending_events.empty() || (!all && journal && journal->dirty() && !environment_failed)) {
+      return;
+    }
+    std::vector<RunEvent> events;
+    events.swap(pending_events);
+    std::vector<FailureReport> reports;
+    reports.swap(pending_reports);
+    if (Observed()) {
+      for (const RunEvent& event : events) {
+        setup.observer->OnEvent(event);
+      }
+      for (const FailureReport& report : reports) {
+        setup.observer->OnFailure(report);
+      }
+    }
+  }
+
+  // -- Actions -------------------------------------------------------------------
+
+  void Pump() {
+    if (pumping || finished) {
+      return;
+    }
+    pumping = true;
+    for (;;) {
+      std::vector<Action> actions = scheduler->TakeActions();
+      if (actions.empty()) {
+        break;
+      }
+      bool has_effects = false;
+      for (Action& action : actions) {
+        std::visit([&](auto& typed) { Journalize(typed); }, action);
+        has_effects = has_effects || HasEffect(action);
+      }
+      if (has_effects) {
+        // Intents, verdicts and final states are durable before anything that depends on them begins.
+        log->Flush();
+        Commit();
+        EmitPending(false);
+        for (Action& action : actions) {
+          std::visit([&](auto& typed) { CarryOut(typed); }, action);
+        }
+      }
+      if (finished) {
+        break;
+      }
+    }
+    pumping = false;
+    if (!finished) {
+      ArmTimers();
+    }
+  }
+
+  static bool HasEffect(const Action& action) {
+    return std::holds_alternative<StartAttempt>(action) || std::holds_alternative<CancelAttempt>(action) ||
+           std::holds_alternative<EvaluateExports>(action) || std::holds_alternative<jobc::PublishOutputs>(action) ||
+           std::holds_alternative<RunFinished>(action);
+  }
+
+  void ArmTimers() {
+    if (journal && journal->dirty() && !environment_failed) {
+      if (!uv_is_active(reinterpret_cast<uv_handle_t*>(&commit_timer))) {
+        uv_timer_start(&commit_timer, [](uv_timer_t* handle) {
+          auto* self = static_cast<Impl*>(handle->data);
+          self->log->Flush();
+          self->Commit();
+          self->EmitPending(true);
+          self->Pump();
+        }, kCommitIntervalMs, 0);
+      }
+    } else {
+      uv_timer_stop(&commit_timer);
+      EmitPending(true);
+    }
+    if (auto next = scheduler->NextDeadline()) {
+      uv_timer_start(&deadline, [](uv_timer_t* handle) {
+        auto* self = static_cast<Impl*>(handle->data);
+        self->Tick();
+        self->Pump();
+      }, static_cast<uint64_t>(std::max<int64_t>(0, *next - Now())), 0);
+    } else {
+      uv_timer_stop(&deadline);
+    }
+  }
+
+  void Tick() {
+    for (auto& [attempt, one] : live) {
+      if (one.launch.timeouts.idle && one.started_ms != 0 && !one.exit && !one.judged) {
+        uint64_t last = one.backend->LastOutput(attempt);
+        if (last > one.last_output) {
+          one.last_output = last;
+          scheduler->AttemptOutput(attempt, static_cast<int64_t>(last));
+        }
+      }
+    }
+    scheduler->Tick(Now());
+  }
+
+  // First pass: what becomes a record.
+
+  void Journalize(StartAttempt& start) {
+    Write({.type = RecordType::Intent, .job = static_cast<int32_t>(start.instance.job), .ordinal = start.instance.ordinal,
+           .attempt = static_cast<int32_t>(start.number), .a = static_cast<int64_t>(start.id)});
+  }
+  void Journalize(CancelAttempt&) {}
+  void Journalize(EvaluateExports&) {}
+  void Journalize(PublishOutputs&) {}
+  void Journalize(RunFinished& done) {
+    int exit_code = done.exit_code == 0 && setup.options.strict && done.tolerated_failures ? 11 : done.exit_code;
+    Write({.type = RecordType::Finished, .a = exit_code,
+           .text = fmt::format("{{\"message\":{},\"status\":\"{}\"}}", ir::JsonQuote(done.message), RunStatusName(done.status))});
+  }
+  void Journalize(InstanceChanged& change) {
+    if (IsFinal(change.to)) {
+      std::string text;
+      if (change.verdict != nullptr && (change.attempt == 0 || change.to != InstanceState::Failed)) {
+        text = VerdictJson(*change.verdict);
+      }
+      Write({.type = RecordType::Final, .job = static_cast<int32_t>(change.first.job), .ordinal = Ordinal(change.first), .attempt = 0,
+             .a = static_cast<int64_t>(change.to), .b = change.count, .text = std::move(text)});
+    }
+    Notify(change);
+  }
+  void Journalize(AttemptJudged& judged) {
+    const Verdict& verdict = *judged.verdict;
+    Write({.type = RecordType::Verdict, .job = static_cast<int32_t>(judged.instance.job), .ordinal = Ordinal(judged.instance),
+           .attempt = static_cast<int32_t>(judged.number), .a = verdict.success ? -1 : static_cast<int64_t>(verdict.kind),
+           .b = verdict.exit_code ? *verdict.exit_code : -1, .text = VerdictJson(verdict)});
+    auto found = live.find(judged.id);
+    if (found != live.end()) {
+      if (!judged.from_backend) {
+        found->second.judged = true;
+      }
+      if (!verdict.success) {
+        Trace(judged.id, found->second);
+      }
+    }
+    if (Observed()) {
+      RunEvent event = Event(RunEventKind::AttemptEnded, judged.instance);
+      event.attempt = judged.number;
+      event.attempt_id = judged.id;
+      event.verdict = judged.verdict;
+      if (found != live.end() && found->second.started_ms != 0) {
+        event.duration_ms = (found->second.exit ? found->second.exit->wall_ms : event.time_ms) - found->second.started_ms;
+      }
+      pending_events.push_back(std::move(event));
+    }
+  }
+  void Journalize(RetryScheduled& retry) {
+    Write({.type = RecordType::Retry, .job = static_cast<int32_t>(retry.instance.job), .ordinal = Ordinal(retry.instance),
+           .attempt = static_cast<int32_t>(retry.next_number), .a = retry.delay_ms, .b = retry.rule, .text = HistoryJson(retry.instance)});
+    if (Observed()) {
+      RunEvent event = Event(RunEventKind::Retrying, retry.instance);
+      event.attempt = retry.next_number;
+      event.duration_ms = retry.delay_ms;
+      if (auto trace = traces.find(retry.failed); trace != traces.end()) {
+        traces.erase(trace);
+      }
+      pending_events.push_back(std::move(event));
+    }
+  }
+  void Journalize(JobExpanded& expanded) {
+    if (!expanded.list.is_null()) {
+      const ir::Job& job = plan.jobs[expanded.job];
+      ir::TypeId type = plan.program.exprs[job.domain.list].type;
+      auto json = StoredJson(expanded.list, type);
+      Write({.type = RecordType::Expanded, .job = static_cast<int32_t>(expanded.job), .a = expanded.count, .text = json ? *json : std::string()});
+    }
+    if (Observed() && !expanded.list.is_null()) {
+      RunEvent event = Event(RunEventKind::Expanded);
+      event.address = plan.jobs[expanded.job].address;
+      event.count = expanded.count;
+      pending_events.push_back(std::move(event));
+    }
+  }
+  void Journalize(ModeChanged& mode) {
+    std::string cause = mode.cause.job < plan.jobs.size() ? state->Address(mode.cause) : "";
+    Write({.type = RecordType::Mode, .a = static_cast<int64_t>(mode.mode), .text = cause});
+    if (Observed() && mode.mode >= ir::Strategy::Drain) {
+      RunEvent event = Event(RunEventKind::ModeChanged);
+      event.text = mode.mode == ir::Strategy::Halt ? "halt: everything that is not finished is cancelled" : "drain: nothing new is started, running jobs finish";
+      pending_events.push_back(std::move(event));
+    }
+  }
+  void Journalize(PhaseChanged& phase) {
+    current_phase = phase.phase;
+    if (Observed()) {
+      RunEvent event = Event(RunEventKind::Phase);
+      event.text = PhaseName(phase.phase);
+      pending_events.push_back(std::move(event));
+    }
+  }
+  void Journalize(HookFailed& hook) {
+    std::string text = fmt::format("hook {} failed: {}{}{}", state->Address(hook.hook), ReasonText(*hook.verdict), hook.verdict->message.empty() ? "" : ": ", hook.verdict->message);
+    Write({.type = RecordType::Note, .job = static_cast<int32_t>(hook.hook.job), .ordinal = Ordinal(hook.hook), .text = text});
+    Warn(masker.Mask(text));
+  }
+
+  static int64_t Ordinal(InstanceRef instance) { return instance.ordinal == kWholeJob ? -1 : static_cast<int64_t>(instance.ordinal); }
+
+  void Warn(std::string text) {
+    RunEvent event = Event(RunEventKind::Warning);
+    event.text = std::move(text);
+    pending_events.push_back(std::move(event));
+  }
+
+  Result<std::string> StoredJson(const ir::Value& value, ir::TypeId type) {
+    class Context : public ir::EvalContext {
+     public:
+      explicit Context(World& world) : world_(world) {}
+      bool FileText(const ir::FileValue& file, std::string& out, ir::Fault&) override {
+        out = file.base == ir::FileBase::Job ? file.path : world_.Locate(file);
+        return true;
+      }
+      World& world_;
+    } context(*world);
+    return ir::EncodeJson(value, type, plan.program, context);
+  }
+
+  /// What retries must remember, for resume.
+  std::string HistoryJson(InstanceRef instance) const {
+    const RetryHistory* history = state->history(instance);
+    if (history == nullptr) {
+      return "";
+    }
+    std::string out = "{\"granted\":[";
+    for (size_t i = 0; i < history->granted.size(); ++i) {
+      out += (i == 0 ? "" : ",") + std::to_string(history->granted[i]);
+    }
+    out += fmt::format("],\"total_used_ms\":{}", history->total_used_ms);
+    if (history->has_next) {
+      auto number = [&](const char* name, const std::optional<int64_t>& value) {
+        if (value) {
+          out += fmt::format(",\"{}\":{}", name, *value);
+        }
+      };
+      number("cpu_milli", history->resources.cpu_milli);
+      number("memory", history->resources.memory);
+      number("disk", history->resources.disk);
+      number("gpu", history->resources.gpu);
+      if (history->resources.spot) {
+        out += fmt::format(",\"spot\":{}", *history->resources.spot);
+      }
+      number("timeout_queue", history->timeouts.queue);
+      number("timeout_run", history->timeouts.run);
+      number("timeout_total", history->timeouts.total);
+      number("timeout_idle", history->timeouts.idle);
+    }
+    return out + "}";
+  }
+
+  // -- Effects -------------------------------------------------------------------
+
+  template <typename T>
+  void CarryOut(T&) {}
+
+  void CarryOut(StartAttempt& start) {
+    if (environment_failed || killed) {
+      scheduler->AttemptEnded(start.id, Answer(Failed(ir::ErrorKind::Cancelled, "the run cannot go on")), Now());
+      scheduler->AttemptReaped(start.id, Now());
+      return;
+    }
+    const ir::Job& job = plan.jobs[start.instance.job];
+    std::string problem;
+    Backend* backend = BackendOf(job.kind == ir::JobKind::Hook ? ir::BackendKind::Process : job.backend.kind, problem);
+    auto fail = [&](Verdict verdict) {
+      scheduler->AttemptEnded(start.id, Answer(std::move(verdict)), Now());
+      scheduler->AttemptReaped(start.id, Now());
+    };
+    if (backend == nullptr) {
+      fail(Failed(ir::ErrorKind::Submit, problem));
+      return;
+    }
+    auto places = backend->Prepare(start.id);
+    if (!places) {
+      fail(Failed(ir::ErrorKind::Staging, places.error().message));
+      return;
+    }
+    Live& one = live[start.id];
+    one.instance = start.instance;
+    one.number = start.number;
+    one.backend = backend;
+    one.launch.places = *places;
+    one.launch.timeouts = start.timeouts;
+    one.launch.resources = start.resources;
+    one.context = std::make_unique<AttemptContext>(*state, *world, input_evaluator, start.instance);
+    one.context->SetPathEvaluator(&path_evaluator);
+    one.context->SetResources(&one.launch.resources);
+    one.context->SetAttempt(start.number);
+    LaunchBuilder::Prepared prepared = builder->Build(start, *places, evaluator, *one.context);
+    one.launch = std::move(prepared.launch);
+    one.staged = prepared.staged;
+    one.launch.address = state->Address(start.instance);
+    if (!prepared.ok) {
+      prepared.failure.message = masker.Mask(prepared.failure.message);
+      if (!one.launch.secrets_dir.empty()) {
+        (void)process::RemoveTree(one.launch.secrets_dir).ok();
+      }
+      CleanUp(start.id, one, false);
+      live.erase(start.id);
+      if (prepared.refused) {
+        scheduler->StartRefused(start.id, std::move(prepared.failure), Now());
+      } else {
+        fail(std::move(prepared.failure));
+      }
+      return;
+    }
+    one.result_path = std::move(prepared.result_path);
+    one.identities = std::move(prepared.identities);
+    if (Observed()) {
+      RunEvent event = Event(RunEventKind::Submitting, start.instance);
+      event.attempt = start.number;
+      event.attempt_id = start.id;
+      pending_events.push_back(std::move(event));
+    }
+    backend->Submit(one.launch);
+  }
+
+  void CarryOut(CancelAttempt& cancel) {
+    auto found = live.find(cancel.id);
+    if (found == live.end()) {
+      return;
+    }
+    found->second.judged = true;
+    if (Observed()) {
+      RunEvent event = Event(RunEventKind::KillSent, found->second.instance);
+      event.attempt = found->second.number;
+      event.attempt_id = cancel.id;
+      event.text = CancelWhyText(cancel.why);
+      pending_events.push_back(std::move(event));
+    }
+    found->second.backend->Cancel(cancel.id, cancel.grace_ms);
+  }
+
+  void CarryOut(EvaluateExports&) {
+    RunContext context(*state, world.get());
+    std::string json = "{";
+    std::optional<Verdict> failure;
+    for (size_t i = 0; i < plan.exports.size(); ++i) {
+      const ir::Export& one = plan.exports[i];
+      std::string text = "null";
+      ir::Value value;
+      std::string problem;
+      if (!evaluator.Evaluate(one.value, context, value)) {
+        problem = evaluator.fault().message;
+      } else if (plan.program.types.Bare(one.type) != one.type && !value.is_null() && !evaluator.CheckRefinements(value, one.type, one.name, context)) {
+        problem = evaluator.fault().message;
+      } else if (auto encoded = ir::EncodeJson(value, one.type, plan.program, context)) {
+        text = masker.Mask(*encoded);
+      } else {
+        problem = encoded.error().message;
+      }
+      if (!problem.empty() && state->status() == RunStatus::Succeeded && !failure) {
+        failure = Failed(ir::ErrorKind::Expression, fmt::format("export `{}` failed: {}", one.name, masker.Mask(problem)));
+      }
+      json += (i == 0 ? "" : ",") + ir::JsonQuote(one.name) + ":" + text;
+    }
+    json += "}";
+    exports_json = json;
+    if (!environment_failed && !plan.exports.empty()) {
+      if (auto put = journal->PutExports(json); !put) {
+        JournalFailed(put.error());
+      }
+    }
+    scheduler->ExportsDone(std::move(failure), Now());
+  }
+
+  void CarryOut(PublishOutputs&) { scheduler->PublishDone(Publish(), Now()); }
+
+  std::optional<Verdict> Publish() {
+    RunContext context(*state, world.get());
+    // Everything is checked before anything is touched.
+    std::vector<std::pair<const ir::Publish*, std::vector<PublishItem>>> sets;
+    for (const ir::Publish& publish : plan.publishes) {
+      if (publish.destination.find("://") != std::string::npos && setup.options.publish_to.empty()) {
+        return Failed(ir::ErrorKind::Publish, fmt::format("cannot publish to `{}`: object stores are not available in this version of jobc; use `--publish-to DIR`", publish.destination));
+      }
+      std::vector<PublishItem> items;
+      for (const ir::PublishEntry& entry : publish.entries) {
+        ir::Value path;
+        ir::Value value;
+        if (!evaluator.Evaluate(entry.path, context, path) || !evaluator.Evaluate(entry.value, context, value)) {
+          return Failed(ir::ErrorKind::Publish, fmt::format("an entry of publish \"{}\" failed: {}", publish.destination, evaluator.fault().message));
+        }
+        std::string key = path.as_string();
+        bool directory = !key.empty() && key.back() == '/';
+        auto add = [&](const ir::Value& element) {
+          if (element.is_null()) {
+            return;
+          }
+          const ir::FileValue& file = element.as_file();
+          PublishItem item;
+          item.source = world->Locate(file);
+          item.is_dir = file.is_dir;
+          size_t slash = file.path.rfind('/');
+          item.path = directory ? key + (slash == std::string::npos ? file.path : file.path.substr(slash + 1)) : key;
+          if (file.base == ir::FileBase::Job && file.path.rfind("outputs/", 0) == 0) {
+            item.producer = UnsafeName(std::string_view(file.path).substr(8, file.path.find('/', 8) - 8));
+          }
+          items.push_back(std::move(item));
+        };
+        if (value.kind() == ir::ValueKind::List) {
+          for (const ir::Value& element : value.as_list()) {
+            add(element);
+          }
+        } else {
+          add(value);
+        }
+      }
+      for (const PublishItem& item : items) {
+        if (std::string problem = PublishPathProblem(item.path); !problem.empty()) {
+          return Failed(ir::ErrorKind::Publish, fmt::format("cannot publish to `{}`: {}", item.path, problem));
+        }
+      }
+      if (std::string collision = PublishCollision(items); !collision.empty()) {
+        return Failed(ir::ErrorKind::Publish, fmt::format("publish \"{}\": {}", publish.destination, collision));
+      }
+      sets.emplace_back(&publish, std::move(items));
+    }
+    for (auto& [publish, items] : sets) {
+      std::string destination = !setup.options.publish_to.empty() ? setup.options.publish_to
+                                : publish->destination.rfind('/', 0) == 0 ? publish->destination
+                                                                         : setup.roots.root + "/" + publish->destination;
+      if (auto done = PublishFiles(destination, id, std::move(items), publish->prune); !done) {
+        return Failed(ir::ErrorKind::Publish, fmt::format("publish \"{}\": {}", publish->destination, done.error().message));
+      }
+    }
+    return std::nullopt;
+  }
+
+  void CarryOut(RunFinished& done) {
+    finish = done;
+    finished = true;
+    RunEvent event = Event(RunEventKind::RunFinished);
+    event.run = id;
+    event.exit_code = done.exit_code == 0 && setup.options.strict && done.tolerated_failures ? 11 : done.exit_code;
+    event.status = RunStatusName(done.status);
+    event.text = masker.Mask(done.message);
+    pending_events.push_back(std::move(event));
+    EmitPending(true);
+  }
+
+  // -- Answers of backends ---------------------------------------------------------
+
+  AttemptResult Answer(Verdict verdict) {
+    AttemptResult result;
+    verdict.message = masker.Mask(verdict.message);
+    result.verdict = std::move(verdict);
+    return result;
+  }
+
+  void OnStarted(AttemptId attempt, int64_t wall_ms, int64_t pid, const std::string& handle) override {
+    auto found = live.find(attempt);
+    if (found == live.end()) {
+      return;
+    }
+    Live& one = found->second;
+    one.started_ms = wall_ms;
+    Write({.type = RecordType::Started, .job = static_cast<int32_t>(one.instance.job), .ordinal = Ordinal(one.instance), .attempt = static_cast<int32_t>(one.number),
+           .a = pid, .b = wall_ms, .text = handle});
+    scheduler->AttemptStarted(attempt, Now());
+    if (Observed()) {
+      RunEvent event = Event(RunEventKind::Started, one.instance);
+      event.attempt = one.number;
+      event.attempt_id = attempt;
+      event.pid = pid;
+      pending_events.push_back(std::move(event));
+    }
+  }
+
+  void OnExited(AttemptId attempt, const AttemptExit& exit) override {
+    auto found = live.find(attempt);
+    if (found == live.end()) {
+      return;
+    }
+    found->second.exit = exit;
+    scheduler->AttemptExited(attempt, Now());
+  }
+
+  void OnFailed(AttemptId attempt, Verdict verdict) override {
+    auto found = live.find(attempt);
+    if (found != live.end()) {
+      found->second.failed = std::move(verdict);
+    }
+  }
+
+  void OnReaped(AttemptId attempt) override {
+    auto found = live.find(attempt);
+    if (found == live.end()) {
+      return;
+    }
+    Live& one = found->second;
+    bool success = false;
+    if (!one.judged) {
+      AttemptResult result = Judge(attempt, one);
+      success = result.verdict.success;
+      if (!success) {
+        Trace(attempt, one);
+      }
+      scheduler->AttemptEnded(attempt, std::move(result), Now());
+    }
+    Record reaped{.type = RecordType::Reaped, .job = static_cast<int32_t>(one.instance.job), .ordinal = Ordinal(one.instance), .attempt = static_cast<int32_t>(one.number)};
+    if (one.exit) {
+      reaped.a = one.exit->usage.cpu_ms;
+      reaped.b = one.exit->usage.max_memory;
+      reaped.text = std::to_string(one.exit->wall_ms);
+    }
+    Write(std::move(reaped));
+    if (Observed()) {
+      RunEvent event = Event(RunEventKind::Reaped, one.instance);
+      event.attempt = one.number;
+      event.attempt_id = attempt;
+      pending_events.push_back(std::move(event));
+    }
+    scheduler->AttemptReaped(attempt, Now());
+    CleanUp(attempt, one, !success);
+    live.erase(attempt);
+  }
+
+  void OnUnavailable(ir::BackendKind kind, std::string message) override {
+    Warn(fmt::format("backend {}: {}", ir::BackendName(kind), message));
+    scheduler->BackendUnavailable(std::move(message), Now());
+  }
+
+  void CleanUp(AttemptId attempt, Live& one, bool keep) {
+    if (one.staged && !keep) {
+      one.backend->RemoveLater(one.launch.places.stage_dir);
+    }
+    one.backend->Release(attempt, keep);
+  }
+
+  /// What an attempt that is over means: its outputs if it succeeded.
+  AttemptResult Judge(AttemptId attempt, Live& one) {
+    AttemptResult result;
+    result.started_ms = one.started_ms;
+    if (one.exit) {
+      result.ended_ms = one.exit->wall_ms;
+      result.usage = one.exit->usage;
+    }
+    if (one.failed) {
+      result.verdict = *one.failed;
+    } else if (!one.exit) {
+      result.verdict = Failed(ir::ErrorKind::Internal, "the backend gave no answer");
+    } else if (one.exit->out_of_memory) {
+      result.verdict = Failed(ir::ErrorKind::Oom, one.launch.resources.memory
+                                                      ? fmt::format("the kernel killed it at its memory limit of {}", ir::BytesForPeople(*one.launch.resources.memory))
+                                                      : std::string("the kernel killed it because memory ran out"));
+      result.verdict.exit_code = one.exit->exit_code;
+      result.verdict.signal = one.exit->signal;
+    } else {
+      Logs logs(*this, attempt);
+      AttemptFacts facts;
+      facts.exit_code = one.exit->exit_code;
+      facts.signal = one.exit->signal;
+      facts.logs = &logs;
+      const ir::Job& job = plan.jobs[one.instance.job];
+      result.verdict = Resolve(facts, job.errors);
+      if (result.verdict.success) {
+        Collect(attempt, one, logs, result);
+      }
+    }
+    result.verdict.message = masker.Mask(result.verdict.message);
+    return result;
+  }
+
+  void Collect(AttemptId attempt, Live& one, Logs& logs, AttemptResult& result) {
+    std::optional<int> exit_code = one.exit->exit_code;
+    if (!exit_code && one.exit->signal) {
+      exit_code = 128 + *one.exit->signal;
+    }
+    auto fail = [&](Verdict verdict) {
+      verdict.exit_code = one.exit->exit_code;
+      verdict.signal = one.exit->signal;
+      result.verdict = std::move(verdict);
+    };
+    if (auto changed = ChangedInput(one.identities)) {
+      Verdict verdict = Failed(ir::ErrorKind::Staging, *changed);
+      verdict.no_retry = true;
+      fail(std::move(verdict));
+      return;
+    }
+    one.context->SetEnded(&logs, exit_code);
+    CollectRequest request;
+    request.output_dir = one.launch.places.output_dir;
+    request.result_path = one.result_path;
+    request.run_dir = run_dir;
+    request.place = "outputs/" + ir::SafeName(one.launch.address);
+    Collected collected = CollectOutputs(plan, one.instance.job, request, evaluator, *one.context, masker);
+    for (const std::string& note : collected.notes) {
+      Warn(masker.Mask(one.launch.address + ": " + note));
+    }
+    if (!collected.verdict.success) {
+      fail(std::move(collected.verdict));
+      return;
+    }
+    if (auto published = PublishCaptured(collected, request); !published) {
+      fail(Failed(ir::ErrorKind::Staging, "the outputs could not be kept: " + published.error().message));
+      return;
+    }
+    if (!collected.outputs.empty() || !collected.result.is_null()) {
+      StoredOutputs stored;
+      stored.job = static_cast<int32_t>(one.instance.job);
+      stored.ordinal = one.instance.ordinal;
+      stored.attempt = static_cast<int32_t>(one.number);
+      auto encoded = EncodeOutputs(plan, one.instance.job, collected.outputs);
+      if (!encoded) {
+        fail(Failed(ir::ErrorKind::Schema, encoded.error().message));
+        return;
+      }
+      stored.outputs = *std::move(encoded);
+      if (!collected.result.is_null()) {
+        stored.result = ir::JsonText(collected.result);
+      }
+      if (!environment_failed) {
+        if (auto put = journal->PutOutputs(stored); !put) {
+          JournalFailed(put.error());
+        }
+      }
+    }
+    result.verdict = Succeeded();
+    result.verdict.exit_code = one.exit->exit_code;
+    result.outputs = std::move(collected.outputs);
+    result.result = std::move(collected.result);
+  }
+
+  // -- Logs ----------------------------------------------------------------------
+
+  /// Everything that was written so far; null if it cannot be read.
+  const process::LogReader* Reader() {
+    log->Flush();
+    if (!log_reader) {
+      auto opened = process::LogReader::Open(run_dir);
+      if (!opened) {
+        return nullptr;
+      }
+      log_reader.emplace(*std::move(opened));
+    } else if (!log_reader->Refresh().ok()) {
+      return nullptr;
+    }
+    return &*log_reader;
+  }
+
+  bool SearchLog(AttemptId attempt, process::LogStream stream, const std::string& pattern) {
+    const process::LogReader* reader = Reader();
+    if (reader == nullptr) {
+      return false;
+    }
+    LineSearch search(pattern);
+    (void)reader->ForEach(attempt, stream, 0, [&](const process::LogReader::Chunk& chunk) { return !search.Add(chunk.bytes); }).ok();
+    return search.Finish();
+  }
+
+  void Trace(AttemptId attempt, Live& one) {
+    if (!Observed() || traces.count(attempt) != 0) {
+      return;
+    }
+    FailureTrace trace;
+    trace.id = attempt;
+    trace.reproduce = ReproduceCommand(one.launch, plan.jobs[one.instance.job], plan.program.types, masker);
+    if (const process::LogReader* reader = Reader()) {
+      if (auto tail = reader->Tail(attempt, process::LogStream::kStderr, kStderrLines, 64 << 10)) {
+        trace.stderr_tail = *std::move(tail);
+      }
+    }
+    if (one.started_ms != 0) {
+      trace.elapsed_ms = (one.exit ? one.exit->wall_ms : process::WallMillis()) - one.started_ms;
+    }
+    traces.emplace(attempt, std::move(trace));
+  }
+
+  // -- For people ------------------------------------------------------------------
+
+  void Notify(const InstanceChanged& change) {
+    if (!Observed()) {
+      return;
+    }
+    RunEventKind kind;
+    switch (change.to) {
+      case InstanceState::Ready:
+        if (change.from != InstanceState::Waiting) {
+          return;
+        }
+        kind = RunEventKind::Queued;
+        break;
+      case InstanceState::Succeeded: kind = RunEventKind::Succeeded; break;
+      case InstanceState::Failed: kind = RunEventKind::Failed; break;
+      case InstanceState::Skipped: kind = RunEventKind::Skipped; break;
+      case InstanceState::Blocked: kind = RunEventKind::Blocked; break;
+      case InstanceState::Cancelled: kind = RunEventKind::Cancelled; break;
+      default: return;
+    }
+    RunEvent event = Event(kind, change.first);
+    event.count = change.count;
+    event.attempt_id = change.attempt;
+    event.verdict = change.verdict;
+    if (change.first.ordinal != kWholeJob && change.count == 1) {
+      event.attempt = state->attempts(change.first);
+      InstanceTimes times = state->times(change.first);
+      if (times.started_ms != 0 && times.ended_ms >= times.started_ms && IsFinal(change.to)) {
+        event.duration_ms = times.ended_ms - times.started_ms;
+      }
+    }
+    if (change.verdict != nullptr && change.to != InstanceState::Failed) {
+      event.text = masker.Mask(change.verdict->message);
+    }
+    const ir::Job& job = plan.jobs[change.first.job];
+    event.tolerated = change.to == InstanceState::Failed && job.on_error == ir::Strategy::Ignore && job.kind == ir::JobKind::Job;
+    if (change.to == InstanceState::Failed && change.verdict != nullptr) {
+      pending_reports.push_back(Report(change, event));
+    }
+    pending_events.push_back(std::move(event));
+  }
+
+  FailureReport Report(const InstanceChanged& change, const RunEvent& event) {
+    const ir::Job& job = plan.jobs[change.first.job];
+    FailureReport report;
+    report.address = event.address;
+    report.kind = ir::KindName(change.verdict->kind);
+    report.error_name = change.verdict->name;
+    report.message = masker.Mask(change.verdict->title.empty() ? change.verdict->message
+                                 : change.verdict->message.empty() ? change.verdict->title
+                                                                   : change.verdict->title + "\n" + change.verdict->message);
+    report.exit_code = change.verdict->exit_code;
+    report.signal = change.verdict->signal;
+    report.attempts = event.attempt;
+    report.max_attempts = static_cast<uint32_t>(job.retry.max_attempts);
+    report.tolerated = event.tolerated;
+    report.backend = job.kind == ir::JobKind::Check ? "" : std::string(ir::BackendName(job.backend.kind));
+    if (job.at.source < plan.sources.size()) {
+      report.declared_at = fmt::format("{}:{}:{}", plan.sources[job.at.source].name, job.at.line, job.at.column);
+    }
+    if (auto trace = traces.find(change.attempt); trace != traces.end()) {
+      report.elapsed_ms = trace->second.elapsed_ms;
+      report.reproduce_command = trace->second.reproduce;
+      std::string_view tail = trace->second.stderr_tail;
+      while (!tail.empty()) {
+        size_t end = std::min(tail.find('\n'), tail.size());
+        report.stderr_lines.emplace_back(tail.substr(0, end));
+        tail.remove_prefix(std::min(end + 1, tail.size()));
+      }
+      report.stderr_total_lines = report.stderr_lines.size();
+      report.logs_command = fmt::format("jobc logs {} {}", id, ShellQuote(event.address));
+      failing_lines[change.first.job] = report.stderr_lines;
+      traces.erase(trace);
+    }
+    return report;
+  }
+
+  RunProgress Progress() const {
+    RunProgress out;
+    out.name = setup.options.name.empty() ? id : setup.options.name;
+    switch (current_phase) {
+      case RunPhase::Publish: out.state = "publishing"; break;
+      case RunPhase::Finally: out.state = "finally"; break;
+      default:
+        out.state = scheduler->mode() == ir::Strategy::Halt ? "halting" : scheduler->mode() == ir::Strategy::Drain ? "draining" : "running";
+        break;
+    }
+    if (finished) {
+      out.state = RunStatusName(finish.status);
+    }
+    out.elapsed_ms = static_cast<int64_t>(uv_now(&loop)) - begin_ms;
+    for (uint32_t i = 0; i < plan.jobs.size(); ++i) {
+      const ir::Job& job = plan.jobs[i];
+      if (job.kind == ir::JobKind::Hook) {
+        continue;
+      }
+      JobProgress row;
+      row.name = job.address;
+      row.waiting = state->count(i, InstanceState::Waiting);
+      row.queued = state->count(i, InstanceState::Ready);
+      row.running = state->count(i, InstanceState::Running);
+      row.retrying = state->count(i, InstanceState::Backoff);
+      row.succeeded = state->count(i, InstanceState::Succeeded);
+      row.failed = state->count(i, InstanceState::Failed);
+      row.tolerated = job.on_error == ir::Strategy::Ignore ? row.failed : 0;
+      row.skipped = state->count(i, InstanceState::Skipped);
+      row.blocked = state->count(i, InstanceState::Blocked);
+      row.cancelled = state->count(i, InstanceState::Cancelled);
+      row.scatter = !job.domain.single();
+      row.expanded = state->expanded(i);
+      if (auto lines = failing_lines.find(i); lines != failing_lines.end() && row.tolerated == 0) {
+        row.failing_lines = lines->second;
+      }
+      if (!row.scatter && row.expanded && state->size(i) == 1) {
+        InstanceTimes times = state->times({i, 0});
+        if (times.started_ms != 0 && times.ended_ms != 0) {
+          row.elapsed_ms = times.ended_ms - times.started_ms;
+        }
+      }
+      out.jobs.push_back(std::move(row));
+    }
+    for (const auto& [attempt, one] : live) {
+      for (JobProgress& row : out.jobs) {
+        if (one.started_ms != 0 && row.name == plan.jobs[one.instance.job].address) {
+          row.elapsed_ms = std::max(row.elapsed_ms, process::WallMillis() - one.started_ms);
+          if (one.number > 1 && !row.scatter) {
+            row.note = fmt::format("attempt {} of {}", one.number, plan.jobs[one.instance.job].retry.max_attempts);
+          }
+          break;
+        }
+      }
+    }
+    return out;
+  }
+
+  void Interrupt(const std::string& who) {
+    ++interrupts;
+    uv_update_time(&loop);
+    bool at_once = interrupts > 1;
+    Write({.type = RecordType::Stop, .a = interrupts, .text = who});
+    scheduler->CancelRun(at_once, fmt::format("interrupted by {}", who), Now());
+    if (at_once) {
+      killed = true;
+      uv_stop(&loop);
+      return;
+    }
+    Warn(fmt::format("interrupted by {}: cancelling all jobs, then `finally`; again to stop at once", who));
+    Pump();
+  }
+
+  EngineSetup setup;
+  const ir::Plan& plan;
+  std::string id;
+  std::string run_dir;
+  int64_t created_ms = 0;
+  int64_t begin_ms = 0;
+  Capacity capacity;
+  std::optional<RunLock> lock;
+  std::optional<Journal> journal;
+  std::unique_ptr<process::LogWriter> log;
+  std::optional<process::LogReader> log_reader;
+  Masker masker;
+  std::unique_ptr<World> world;
+  std::unique_ptr<RunState> state;
+  ir::Evaluator evaluator;
+  ir::Evaluator input_evaluator;
+  ir::Evaluator path_evaluator;
+  std::unique_ptr<LaunchBuilder> builder;
+  std::unique_ptr<Scheduler> scheduler;
+
+  uv_loop_t loop{};
+  bool loop_open = false;
+  bool handles_open = false;
+  bool signals_open = false;
+  uv_timer_t deadline{};
+  uv_timer_t commit_timer{};
+  uv_timer_t tick_timer{};
+  uv_check_t check{};
+  std::array<uv_signal_t, 3> signals{};
+
+  std::array<std::unique_ptr<Backend>, ir::kBackendKinds> backends;
+  std::unordered_map<AttemptId, Live> live;
+  std::unordered_map<AttemptId, FailureTrace> traces;
+  std::unordered_map<uint32_t, std::vector<std::string>> failing_lines;
+  std::vector<RunEvent> pending_events;
+  std::vector<FailureReport> pending_reports;
+  std::string exports_json;
+  RunPhase current_phase = RunPhase::New;
+  RunFinished finish;
+  int interrupts = 0;
+  bool pumping = false;
+  bool finished = false;
+  bool killed = false;
+  bool environment_failed = false;
+};
+
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Engine::~Engine() = default;
+
+std::unique_ptr<Engine> Engine::Start(EngineSetup setup, StartFailure& failure) {
+  auto impl = std::make_unique<Impl>(std::move(setup));
+  if (!impl->Open(failure)) {
+    return nullptr;
+  }
+  return std::unique_ptr<Engine>(new Engine(std::move(impl)));
+}
+
+RunOutcome Engine::Run() { return impl_->Run(); }
+const std::string& Engine::run_id() const { return impl_->id; }
+const std::string& Engine::run_dir() const { return impl_->run_dir; }
+RunProgress Engine::Progress() const { return impl_->Progress(); }
+void Engine::Interrupt(const std::string& who) { impl_->Interrupt(who); }
+const RunState& Engine::state() const { return *impl_->state; }
+Scheduler::Counters Engine::counters() const { return impl_->scheduler->counters(); }
+
+}  // namespace jobc
