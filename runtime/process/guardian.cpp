@@ -363,6 +363,8 @@ class Guardian {
     std::string group;
     UniqueFd group_fd;
     UniqueFd events_fd;
+    uint32_t generation = 0;
+    bool spent = false;  ///< cgroup.kill was used on it
     LimitGroups limits;
     UniqueFd limit_events_fd;
     // By shim.
@@ -475,7 +477,7 @@ class Guardian {
         if (slot.shim_socket) {
           SendToShim(slot, reader_.WholeFrame());
         } else {
-          KillCgroup(slot.live_group());
+          KillSlot(slot);
         }
         break;
       case FrameKind::kRegister:
@@ -526,8 +528,10 @@ class Guardian {
       }
       AppendRecord(text);
     }
-    if (by_cgroup_ && mkdir(base_.c_str(), 0755) != 0) {
-      by_cgroup_ = false;
+    if (by_cgroup_) {
+      // Tried once, as there are kernels and containers that make groups but do not let (live) processes be born there.
+      by_cgroup_ = mkdir(base_.c_str(), 0755) == 0 &&
+                   CanBeBornIn(UniqueFd(open(base_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)).get());
     }
     Answer().Add(FrameKind::kReady, 0, 0, ReadyBody{by_cgroup_}, by_cgroup_ ? base_ : std::string());
   }
@@ -553,7 +557,7 @@ class Guardian {
   void Start(const FrameHead& head, std::string_view payload, std::string_view frame) {
     Slot& slot = slots_[head.slot];
     if (by_cgroup_ && !slot.group_fd) {
-      slot.group = fmt::format("{}/{}", base_, head.slot);
+      slot.group = fmt::format("{}/{}.{}", base_, head.slot, slot.generation++);
       if (mkdir(slot.group.c_str(), 0755) == 0 || errno == EEXIST) {
         slot.group_fd.Reset(open(slot.group.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
         slot.events_fd.Reset(open((slot.group + "/cgroup.events").c_str(), O_RDONLY | O_CLOEXEC));
@@ -643,7 +647,7 @@ class Guardian {
     }
     Answer().Add(FrameKind::kExited, index, slot.attempt, body);
     if (Populated(slot)) {
-      KillCgroup(slot.live_group());
+      KillSlot(slot);
       Watch(slot.live_events(), EPOLLPRI, kGroupTag);
       draining_.push_back(index);
     } else {
@@ -657,8 +661,21 @@ class Guardian {
     return events.find("populated 1") != std::string_view::npos;
   }
 
+  /// A group is not used again after a kill: kernels with a kill sequence number (seen on 6.18) compare that of the
+  /// parent's group with that of the child's, so whatever is born into a group that was killed once dies at birth.
+  static void KillSlot(Slot& slot) {
+    KillCgroup(slot.live_group());
+    slot.spent = slot.spent || !slot.limit_events_fd;
+  }
+
   void Reaped(uint32_t index) {
     Slot& slot = slots_[index];
+    if (slot.spent) {
+      slot.spent = false;
+      slot.group_fd.Reset();
+      slot.events_fd.Reset();
+      RemoveCgroup(slot.group);
+    }
     Answer().Add(FrameKind::kReaped, index, slot.attempt, ReapedBody{});
     slot.busy = false;
     if (slot.limits.enforced().any() || slot.limit_events_fd) {
@@ -673,7 +690,7 @@ class Guardian {
       Slot& slot = slots_[index];
       if (Populated(slot)) {
         if (again) {
-          KillCgroup(slot.live_group());
+          KillSlot(slot);
         }
         ++i;
         continue;
@@ -693,7 +710,8 @@ class Guardian {
         AddFailure(Answer(), head, {SpawnStage::kFork, errno, "supervisor"});
         return;
       }
-      pid_t pid = fork();
+      // Not fork(): libuv's atfork handler would close descriptors that jobc's loop had, by numbers that are ours now.
+      pid_t pid = static_cast<pid_t>(syscall(SYS_clone, SIGCHLD, nullptr, nullptr, nullptr, nullptr));
       if (pid == 0) {
         BecomeShim(pair[1], slot.stdout_fd.get(), slot.stderr_fd.get());
       }
@@ -901,8 +919,8 @@ class Guardian {
   std::vector<std::string> registered_;
 };
 
-/// Kills processes that carry the run's id in their environment, and their descendants; returns how many.
-uint32_t KillMarked(const std::string& run_id) {
+/// Kills processes that carry the run's id in their environment, and their descendants; returns them.
+std::vector<pid_t> KillMarked(const std::string& run_id) {
   std::string marker = "JOB_RUN_ID=" + run_id;
   std::unordered_map<pid_t, ProcessInfo> all;
   for (const ProcessInfo& info : AllProcesses()) {
@@ -913,7 +931,7 @@ uint32_t KillMarked(const std::string& run_id) {
     auto it = all.find(pid);
     pid = it == all.end() ? 0 : it->second.parent;
   }
-  uint32_t killed = 0;
+  std::vector<pid_t> killed;
   for (const auto& [pid, info] : all) {
     if (!info.alive() || spared.count(pid)) {
       continue;
@@ -927,11 +945,13 @@ uint32_t KillMarked(const std::string& run_id) {
     }
     kill(pid, SIGSTOP);
     for (pid_t below : Descendants(pid)) {
-      if (!spared.count(below)) {
-        killed += kill(below, SIGKILL) == 0;
+      if (!spared.count(below) && kill(below, SIGKILL) == 0) {
+        killed.push_back(below);
       }
     }
-    killed += kill(pid, SIGKILL) == 0;
+    if (kill(pid, SIGKILL) == 0) {
+      killed.push_back(pid);
+    }
   }
   return killed;
 }
@@ -1059,13 +1079,15 @@ StaleRun CleanUpRecord(const LiveRun& run, int64_t patience_ms) {
   }
   if (same_boot) {
     int64_t deadline = MonotonicMillis() + patience_ms;
+    std::unordered_set<pid_t> ended;
     for (bool first = true;; first = false) {
-      uint32_t alive = 0;
+      size_t alive = 0;
       for (const std::string& group : run.groups) {
         if (CgroupPopulated(group)) {
-          uint32_t count = static_cast<uint32_t>(CgroupProcesses(group, true).size());
-          report.processes_ended += first ? count : 0;
-          alive += count;
+          for (pid_t pid : CgroupProcesses(group, true)) {
+            ended.insert(pid);
+          }
+          ++alive;  // also if its processes cannot be seen from here
           KillCgroup(group);
         }
       }
@@ -1073,13 +1095,15 @@ StaleRun CleanUpRecord(const LiveRun& run, int64_t patience_ms) {
         for (pid_t pid : CgroupProcesses(group, true)) {
           if (IsAlive(pid, 0)) {
             ++alive;
+            ended.insert(pid);
             kill(pid, SIGKILL);
           }
         }
       }
-      uint32_t marked = KillMarked(run.run_id);
-      report.processes_ended += marked;
-      alive += marked;
+      std::vector<pid_t> marked = KillMarked(run.run_id);
+      ended.insert(marked.begin(), marked.end());
+      alive += marked.size();
+      report.processes_ended = static_cast<uint32_t>(ended.size());
       if (alive == 0) {
         break;
       }

@@ -72,6 +72,13 @@ Result<std::unique_ptr<ProcessClient>> ProcessClient::Create(uv_loop_t* loop, Gu
   client->prepare_->data = client.get();
   uv_prepare_start(client->prepare_, OnPrepare);
   uv_unref(reinterpret_cast<uv_handle_t*>(client->prepare_));
+  client->check_ = new uv_check_t;
+  uv_check_init(loop, client->check_);
+  client->check_->data = client.get();
+  uv_check_start(client->check_, OnCheck);
+  uv_unref(reinterpret_cast<uv_handle_t*>(client->check_));
+  client->idle_ = new uv_idle_t;
+  uv_idle_init(loop, client->idle_);
   FrameWriter(client->Out()).AddText(FrameKind::kBegin, 0, 0, options.run_id + '\0' + options.state_dir + '\0');
   client->SendAll();
   client->UpdateReference();
@@ -85,7 +92,7 @@ void ProcessClient::UpdateReference() {
     return;
   }
   auto* handle = reinterpret_cast<uv_handle_t*>(socket_poll_);
-  if (running_.empty() && failed_.empty()) {
+  if (running_.empty()) {
     uv_unref(handle);
   } else {
     uv_ref(handle);
@@ -138,17 +145,15 @@ std::string* ProcessClient::Out() {
 void ProcessClient::Start(uint64_t attempt, const ProcessSpec& spec) {
   SpawnFailure failure;
   if (lost_ || stopped_) {
-    failed_.emplace_back(attempt, SpawnFailure{SpawnStage::kFork, EPIPE, spec.argv.empty() ? "" : spec.argv[0]});
+    FailLater(attempt, {SpawnStage::kFork, EPIPE, spec.argv.empty() ? "" : spec.argv[0]});
     return;
   }
   if (spec.argv.empty() || spec.argv[0].empty()) {
-    failed_.emplace_back(attempt, SpawnFailure{SpawnStage::kNotFound, ENOENT});
-    UpdateReference();
+    FailLater(attempt, {SpawnStage::kNotFound, ENOENT});
     return;
   }
   if (!CheckSizes(spec.argv, spec.env, &failure)) {
-    failed_.emplace_back(attempt, std::move(failure));
-    UpdateReference();
+    FailLater(attempt, std::move(failure));
     return;
   }
   if (free_slots_.empty()) {
@@ -166,8 +171,7 @@ void ProcessClient::Start(uint64_t attempt, const ProcessSpec& spec) {
   if (!slot.pipes[0] || !slot.pipes[1]) {
     if (Result<void> made = MakePipes(slot); !made) {
       ClosePipes(slot);
-      failed_.emplace_back(attempt, SpawnFailure{SpawnStage::kFork, made.error().code, spec.argv[0]});
-      UpdateReference();
+      FailLater(attempt, {SpawnStage::kFork, made.error().code, spec.argv[0]});
       return;
     }
   }
@@ -266,18 +270,31 @@ void ProcessClient::SendAll() {
 void ProcessClient::OnPrepare(uv_prepare_t* handle) { static_cast<ProcessClient*>(handle->data)->Flush(); }
 
 void ProcessClient::Flush() {
-  // Failures are told here and not from Start(), so that callers are never called back from their own call. What those
-  // callbacks start is sent in this same round.
-  while (!failed_.empty()) {
-    std::vector<std::pair<uint64_t, SpawnFailure>> failed = std::move(failed_);
-    failed_.clear();
-    for (const auto& [attempt, failure] : failed) {
-      events_->OnSpawnFailed(attempt, failure);
-    }
-    UpdateReference();
-  }
   SendAll();
   log_->Flush();
+}
+
+void ProcessClient::FailLater(uint64_t attempt, SpawnFailure failure) {
+  failed_.emplace_back(attempt, std::move(failure));
+  if (idle_) {
+    uv_idle_start(idle_, [](uv_idle_t*) {});
+  }
+}
+
+void ProcessClient::OnCheck(uv_check_t* handle) {
+  auto* client = static_cast<ProcessClient*>(handle->data);
+  if (client->failed_.empty()) {
+    return;
+  }
+  // Told here and not from Start(), so that callers are never called back from their own call.
+  std::vector<std::pair<uint64_t, SpawnFailure>> failed = std::move(client->failed_);
+  client->failed_.clear();
+  uv_idle_stop(client->idle_);
+  for (const auto& [attempt, failure] : failed) {
+    if (!client->stopped_) {
+      client->events_->OnSpawnFailed(attempt, failure);
+    }
+  }
 }
 
 void ProcessClient::OnSocketEvent(uv_poll_t* handle, int status, int events) {
@@ -521,6 +538,8 @@ void ProcessClient::Stop() {
   if (prepare_) {
     uv_prepare_stop(prepare_);
     CloseHandle(std::exchange(prepare_, nullptr));
+    CloseHandle(std::exchange(check_, nullptr));
+    CloseHandle(std::exchange(idle_, nullptr));
   }
   guardian_.socket.Reset();
 }

@@ -136,6 +136,8 @@ class ProcessClient {
   static void OnSocketEvent(uv_poll_t* handle, int status, int events);
   static void OnPipeEvent(uv_poll_t* handle, int status, int events);
   static void OnPrepare(uv_prepare_t* handle);
+  static void OnCheck(uv_check_t* handle);
+  void FailLater(uint64_t attempt, SpawnFailure failure);
 
   uv_loop_t* loop_;
   GuardianHandle guardian_;
@@ -144,6 +146,8 @@ class ProcessClient {
   Options options_;
   uv_poll_t* socket_poll_ = nullptr;  // handles outlive this until the loop has closed them
   uv_prepare_t* prepare_ = nullptr;
+  uv_check_t* check_ = nullptr;
+  uv_idle_t* idle_ = nullptr;  // runs while `failed_` is not empty, so that the loop does not wait
   bool waiting_for_room_ = false;
   bool lost_ = false;
   bool stopped_ = false;

@@ -145,6 +145,18 @@ __attribute__((noinline)) long CloneChild(CloneArgs* args, size_t size, int (*ch
 #endif
 }
 
+/// One child at a time runs on it, because the parent waits for its exec: so one stack does for ever.
+char* ChildStack() {
+  thread_local char* stack = nullptr;
+  if (!stack) {
+    void* memory = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    stack = memory == MAP_FAILED ? nullptr : static_cast<char*>(memory);
+  }
+  return stack;
+}
+
+JOBC_NO_SANITIZE int ExitMain(void*) { _exit(0); }
+
 std::string_view Environment(char* const* envp, std::string_view name) {
   for (; *envp; ++envp) {
     if (strncmp(*envp, name.data(), name.size()) == 0 && (*envp)[name.size()] == '=') {
@@ -209,15 +221,10 @@ SpawnOutcome Spawn(const SpawnRequest& request) {
       rest.remove_prefix(end + 1);
     }
   }
-  // One child at a time runs on it, because the parent waits for its exec: so one stack does for ever.
-  thread_local char* stack = nullptr;
+  char* stack = ChildStack();
   if (!stack) {
-    void* memory = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-    if (memory == MAP_FAILED) {
-      outcome.failure = {SpawnStage::kFork, errno, std::string(program)};
-      return outcome;
-    }
-    stack = static_cast<char*>(memory);
+    outcome.failure = {SpawnStage::kFork, ENOMEM, std::string(program)};
+    return outcome;
   }
   ChildContext context{&request, &candidates};
   long pid = -ENOSYS;
@@ -275,6 +282,27 @@ SpawnOutcome Spawn(const SpawnRequest& request) {
     }
   }
   return outcome;
+}
+
+bool CanBeBornIn(int cgroup_fd) {
+  char* stack = ChildStack();
+  if (!stack || cgroup_fd < 0) {
+    return false;
+  }
+  CloneArgs args{};
+  args.flags = CLONE_VM | CLONE_VFORK | kCloneIntoCgroup;
+  args.exit_signal = SIGCHLD;
+  args.stack = reinterpret_cast<uint64_t>(stack);
+  args.stack_size = kStackBytes;
+  args.cgroup = static_cast<uint64_t>(cgroup_fd);
+  long pid = CloneChild(&args, sizeof args, ExitMain, nullptr);
+  if (pid < 0) {
+    return false;
+  }
+  int status = -1;
+  while (waitpid(static_cast<pid_t>(pid), &status, 0) < 0 && errno == EINTR) {
+  }
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
 bool CheckSizes(const std::vector<std::string>& argv, const std::vector<std::string>& env, SpawnFailure* failure) {

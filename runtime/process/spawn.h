@@ -63,6 +63,9 @@ struct SpawnOutcome {
 /// The program is looked up in the PATH of `envp`. All signals must be blocked in this process.
 SpawnOutcome Spawn(const SpawnRequest& request);
 
+/// True if a process started into this version 2 group lives to its end. About 0.1 ms.
+bool CanBeBornIn(int cgroup_fd);
+
 /// Checks the sizes that the kernel limits. True if they are all right.
 bool CheckSizes(const std::vector<std::string>& argv, const std::vector<std::string>& env, SpawnFailure* failure);
 

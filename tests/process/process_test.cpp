@@ -1,0 +1,433 @@
+// Stories of attempts, with real processes, for both ways in which trees are ended.
+#include <grp.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+
+#include "tests/process/harness.h"
+
+namespace jobc::process {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::EndsWith;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+class Process : public ::testing::TestWithParam<Mode> {
+ protected:
+  void SetUp() override {
+    if (LacksGroups(GetParam())) {
+      GTEST_SKIP() << "no writable control groups: " << FindCgroupPlaces().why_no_tree;
+    }
+  }
+  GuardianOptions options() const { return OptionsOf(GetParam()); }
+};
+
+INSTANTIATE_TEST_SUITE_P(Trees, Process, ::testing::Values(Mode::kGroups, Mode::kShims), ModeName);
+
+TEST_P(Process, TellsStartExitAndReapInThisOrder) {
+  Harness run(options());
+  const Harness::Seen& seen = run.Shell("exit 7");
+  EXPECT_EQ(seen.events, "started exited reaped ");
+  EXPECT_GT(seen.started.pid, 1);
+  EXPECT_EQ(seen.exit.exit_code, 7);
+  EXPECT_EQ(seen.exit.signal, 0);
+  EXPECT_GT(seen.exit.max_rss_bytes, 100u * 1024);
+  EXPECT_GE(seen.exit.wall_ms, seen.started.wall_ms);
+  EXPECT_EQ(run.client().by_cgroup(), GetParam() == Mode::kGroups);
+}
+
+TEST_P(Process, TellsTheSignalThatEndedIt) {
+  Harness run(options());
+  const Harness::Seen& seen = run.Shell("kill -SEGV $$");
+  EXPECT_EQ(seen.exit.signal, SIGSEGV);
+  EXPECT_FALSE(seen.exit.out_of_memory);
+}
+
+TEST_P(Process, KeepsStdoutAndStderrApartAndAsTheyCame) {
+  Harness run(options());
+  const Harness::Seen& seen = run.Shell(R"(printf 'out\377\376\n'; printf 'err\0!' >&2)");
+  EXPECT_EQ(run.Text(run.last()), "out\377\376\n");
+  EXPECT_EQ(run.Text(run.last(), LogStream::kStderr), std::string("err\0!", 5));
+  EXPECT_EQ(seen.output.out.total_bytes, 6u);
+  EXPECT_EQ(seen.output.err.total_bytes, 5u);
+}
+
+TEST_P(Process, GivesAProgramExactlyWhatWasDeclared) {
+  Harness run(options());
+  ProcessSpec spec;
+  spec.argv = {"sh", "-c", R"(env | sort; pwd; readlink /proc/$$/fd/0; ls /proc/$$/fd | tr '\n' ' '; printf '%s\n' "$@")",
+               "sh", "", "two words", "line\nbreak"};
+  spec.env = {"PATH=/usr/bin:/bin", "A=", "B=x=y"};
+  spec.directory = run.dir().path();
+  run.Finish(run.Start(spec));
+  EXPECT_EQ(run.LastText(), "A=\nB=x=y\nPATH=/usr/bin:/bin\nPWD=" + run.dir().path() + "\n" + run.dir().path() +
+                                "\n/dev/null\n0 1 2 \ntwo words\nline\nbreak\n");
+}
+
+TEST_P(Process, StartsWithDefaultSignalsInASessionOfItsOwn) {
+  struct sigaction before {};
+  struct sigaction ignore {};
+  ignore.sa_handler = SIG_IGN;
+  sigaction(SIGPIPE, &ignore, &before);
+  Harness run(options());
+  sigaction(SIGPIPE, &before, nullptr);
+  run.Run({"sh", "-c", "grep -E 'Sig(Blk|Ign)' /proc/self/status; cut -d' ' -f6 /proc/$$/stat; echo $$"});
+  std::string text = run.LastText();
+  EXPECT_THAT(text, StartsWith("SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"));
+  std::string pid = std::to_string(run.seen[run.last()].started.pid);
+  EXPECT_THAT(text, EndsWith("\n" + pid + "\n" + pid + "\n")) << "session id, then process id";
+}
+
+TEST_P(Process, ReusesAPlaceWithoutMixingOutput) {
+  Harness run(options());
+  for (int i = 0; i < 20; ++i) {
+    run.Shell("echo " + std::to_string(i));
+  }
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_EQ(run.Text(static_cast<uint64_t>(i) + 1), std::to_string(i) + "\n");
+  }
+}
+
+TEST_P(Process, DoesNotHandDownPipeFlagsOfTheAttemptBefore) {
+  Harness run(options());
+  run.Run({"python3", "-c", "import os; os.set_blocking(1, False); os.set_blocking(2, False)"});
+  run.Run({"grep", "flags", "/proc/self/fdinfo/1", "/proc/self/fdinfo/2"});
+  EXPECT_EQ(run.LastText(), "/proc/self/fdinfo/1:flags:\t01\n/proc/self/fdinfo/2:flags:\t01\n");
+}
+
+TEST_P(Process, RunsManyAtOnce) {
+  Harness run(options());
+  std::vector<uint64_t> attempts;
+  for (int i = 0; i < 40; ++i) {
+    attempts.push_back(run.StartShell("echo " + std::to_string(i) + "; exit " + std::to_string(i)));
+  }
+  for (size_t i = 0; i < attempts.size(); ++i) {
+    EXPECT_EQ(run.Finish(attempts[i]).exit.exit_code, static_cast<int>(i));
+    EXPECT_EQ(run.Text(attempts[i]), std::to_string(i) + "\n");
+  }
+  EXPECT_EQ(run.client().running(), 0u);
+}
+
+// Programs that cannot be started.
+
+TEST_P(Process, SaysThatNoSuchProgramIsInThePath) {
+  Harness run(options());
+  const Harness::Seen& seen = run.Run({"no-such-program"});
+  EXPECT_EQ(seen.events, "failed ");
+  EXPECT_EQ(seen.failure->stage, SpawnStage::kNotFound);
+  EXPECT_EQ(seen.failure->Message(), "no program `no-such-program` in any directory of PATH (`/usr/local/bin:/usr/bin:/bin`)");
+  EXPECT_EQ(run.Shell("exit 0").events, "started exited reaped ") << "the place is free again";
+}
+
+TEST_P(Process, SaysThatTheInterpreterIsMissingAndNotTheScript) {
+  Harness run(options());
+  WriteText(run.dir() / "script", "#! /opt/no/interpreter -x\necho hi\n", 0755);
+  const Harness::Seen& seen = run.Run({run.dir() / "script"});
+  EXPECT_EQ(seen.failure->stage, SpawnStage::kInterpreter);
+  EXPECT_EQ(seen.failure->Message(),
+            "`" + (run.dir() / "script") + "` is there, but its interpreter is missing: `/opt/no/interpreter`");
+}
+
+TEST_P(Process, SaysWhyAFileCannotBeExecuted) {
+  Harness run(options());
+  WriteText(run.dir() / "data", "#!/bin/sh\n", 0644);
+  WriteText(run.dir() / "text", "echo hi\n", 0755);
+  std::string data = run.dir() / "data";
+  EXPECT_EQ(run.Run({data}).failure->Message(), "`" + data + "` may not be executed (mode 0644): try `chmod +x " + data + "`");
+  EXPECT_EQ(run.Run({"/tmp"}).failure->Message(), "`/tmp` is a directory, not a program");
+  EXPECT_THAT(run.Run({run.dir() / "text"}).failure->Message(), HasSubstr("nor a script that begins with `#!`"));
+  EXPECT_EQ(run.Run({run.dir() / "none"}).failure->Message(), "no such program: `" + (run.dir() / "none") + "`");
+  EXPECT_EQ(run.Run({""}).failure->Message(), "the command is empty");
+}
+
+TEST_P(Process, SaysThatTheWorkingDirectoryIsMissing) {
+  Harness run(options());
+  ProcessSpec spec;
+  spec.argv = {"true"};
+  spec.directory = run.dir() / "gone";
+  EXPECT_EQ(run.Finish(run.Start(spec)).failure->Message(),
+            "cannot enter the working directory `" + (run.dir() / "gone") + "`: No such file or directory");
+}
+
+TEST_P(Process, NamesAnArgumentThatIsTooLong) {
+  Harness run(options());
+  const Harness::Seen& fits = run.Run({"true", std::string(kMaxArgBytes, 'x')});
+  EXPECT_EQ(fits.events, "started exited reaped ");
+  const Harness::Seen& argument = run.Run({"true", "a", std::string(kMaxArgBytes + 1, 'x')});
+  EXPECT_EQ(argument.failure->Message(),
+            "argument 2 is 131072 bytes long, above the 131071 bytes that the kernel takes in one argument: pass the value as "
+            "a File");
+  ProcessSpec spec;
+  spec.argv = {"true"};
+  spec.env = {"PATH=/bin", "BIG=" + std::string(200000, 'x')};
+  EXPECT_THAT(run.Finish(run.Start(spec)).failure->Message(), HasSubstr("environment variable `BIG`"));
+}
+
+TEST_P(Process, SaysHowLargeAllArgumentsAreTogether) {
+  Harness run(options());
+  std::vector<std::string> argv(100, std::string(100000, 'x'));
+  argv[0] = "/bin/true";
+  const Harness::Seen& seen = run.Run(argv);
+  ASSERT_TRUE(seen.failure);
+  EXPECT_EQ(seen.failure->stage, SpawnStage::kTotal);
+  EXPECT_GT(seen.failure->bytes, 9'900'000u);
+  EXPECT_LT(seen.failure->limit, seen.failure->bytes);
+}
+
+// Ends of trees.
+
+/// Leaves behind a process that is in a session of its own, reparented, and has an empty environment, and prints its pid.
+const char kDaemon[] =
+    "mkfifo f; (setsid env -i /bin/sh -c 'echo $$ >f; exec /bin/sleep 1000' &); read pid <f; echo $pid";
+
+TEST_P(Process, EndsADaemonisedGrandchildWithItsAttempt) {
+  Harness run(options());
+  const Harness::Seen& seen = run.Shell(kDaemon);
+  EXPECT_EQ(seen.exit.exit_code, 0);
+  pid_t daemon = atoi(run.LastText().c_str());
+  ASSERT_GT(daemon, 1);
+  EXPECT_FALSE(IsAlive(daemon, 0));
+}
+
+TEST_P(Process, LetsTheNextAttemptInTheSamePlaceLive) {
+  Harness run(options());
+  run.Shell(kDaemon);
+  EXPECT_EQ(run.Shell("sleep 0.05; echo fine").exit.exit_code, 0);
+  EXPECT_EQ(run.LastText(), "fine\n");
+}
+
+TEST_P(Process, SignalsTheWholeTree) {
+  Harness run(options());
+  uint64_t attempt = run.StartShell(
+      "trap 'wait; exit 3' TERM; "
+      "setsid sh -c 'trap \"echo grandchild; exit\" TERM; echo up; while :; do sleep 0.02; done' & "
+      "while :; do wait; done");
+  run.Until([&] { return run.log().LastLine(attempt, LogStream::kStdout) == "up"; });
+  run.client().Signal(attempt, SIGTERM);
+  const Harness::Seen& seen = run.Finish(attempt);
+  EXPECT_EQ(seen.exit.exit_code, 3);
+  EXPECT_EQ(run.LastText(), "up\ngrandchild\n");
+}
+
+TEST_P(Process, KillsWhatIgnoresTermination) {
+  Harness run(options());
+  uint64_t attempt = run.StartShell("trap '' TERM; (setsid sleep 1000 &); echo ready; while :; do sleep 1000; done");
+  run.Until([&] { return run.log().LastLine(attempt, LogStream::kStdout) == "ready"; });
+  run.client().Signal(attempt, SIGTERM);
+  run.client().KillTree(attempt);
+  const Harness::Seen& seen = run.Finish(attempt);
+  EXPECT_EQ(seen.exit.signal, SIGKILL);
+  EXPECT_EQ(seen.events, "started exited reaped ");
+}
+
+TEST_P(Process, KillsAStoppedTree) {
+  Harness run(options());
+  uint64_t attempt = run.StartShell("(echo ready; kill -STOP $$) & wait; sleep 1000");
+  run.Until([&] { return run.log().LastLine(attempt, LogStream::kStdout) == "ready"; });
+  run.client().KillTree(attempt);
+  EXPECT_EQ(run.Finish(attempt).exit.signal, SIGKILL);
+}
+
+TEST_P(Process, EndsFiftyChildrenInSessionsOfTheirOwn) {
+  Harness run(options());
+  TempDir outside;
+  Channel ready(outside / "ready");
+  // All of them hold the write end of a second pipe: its end of file means that the last one is gone.
+  ASSERT_EQ(mkfifo((outside / "held").c_str(), 0666), 0);
+  UniqueFd held(open((outside / "held").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  uint64_t attempt = run.StartShell("exec 9>" + (outside / "held") +
+                                    "; i=0; while [ $i -lt 50 ]; do setsid sleep 1000 & i=$((i+1)); done; echo ok >" +
+                                    ready.path());
+  EXPECT_EQ(run.Finish(attempt).exit.exit_code, 0);
+  EXPECT_EQ(ready.Line(), "ok");
+  char byte;
+  EXPECT_EQ(read(held.get(), &byte, 1), 0) << "somebody still holds the pipe";
+}
+
+TEST_P(Process, EndsProcessesThatKeepForking) {
+  Harness run(options());
+  TempDir outside;
+  ASSERT_EQ(mkfifo((outside / "held").c_str(), 0666), 0);
+  UniqueFd held(open((outside / "held").c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  // Four chains in which every process starts its successor and ends.
+  uint64_t attempt = run.StartShell("exec 9>" + (outside / "held") +
+                                    "; printf '%s\\n' '#!/bin/sh' '\"$0\" &' >chain; chmod +x chain; "
+                                    "for i in 1 2 3 4; do ./chain; done; echo up; sleep 1000");
+  run.Until([&] { return run.log().LastLine(attempt, LogStream::kStdout) == "up"; });
+  run.client().KillTree(attempt);
+  run.Finish(attempt);
+  char byte;
+  EXPECT_EQ(read(held.get(), &byte, 1), 0) << "a chain goes on";
+}
+
+TEST_P(Process, EndsEverythingWhenStopped) {
+  TempDir outside;
+  Channel channel(outside / "channel");
+  pid_t daemon = 0;
+  std::string secret = outside / "secret";
+  ASSERT_EQ(mkdir(secret.c_str(), 0700), 0);
+  {
+    Harness run(options());
+    run.client().RemoveOnDeath(secret);
+    run.StartShell("(setsid env -i /bin/sh -c 'echo $$ >" + channel.path() + "; exec sleep 1000' &); sleep 1000");
+    run.Until([&] { return run.client().running() == 1 && !run.seen.empty(); });
+    daemon = channel.Pid();
+    ASSERT_TRUE(IsAlive(daemon, 0));
+  }
+  EXPECT_FALSE(IsAlive(daemon, 0));
+  EXPECT_NE(access(secret.c_str(), F_OK), 0);
+}
+
+TEST_P(Process, LeavesNoControlGroupsBehind) {
+  std::string group;
+  {
+    Harness run(options());
+    run.Shell("cat /proc/self/cgroup");
+    group = std::to_string(run.client().guardian_pid());
+  }
+  CgroupPlaces places = FindCgroupPlaces();
+  for (const std::string& place : {places.v2, places.v1_memory, places.v1_cpu, places.v1_pids}) {
+    std::string listing;
+    if (!place.empty()) {
+      FILE* ls = popen(("ls " + place).c_str(), "r");
+      char buffer[4096];
+      while (size_t n = fread(buffer, 1, sizeof buffer, ls)) {
+        listing.append(buffer, n);
+      }
+      pclose(ls);
+    }
+    EXPECT_THAT(listing, ::testing::Not(HasSubstr("jobc-" + group))) << place;
+  }
+}
+
+// Limits.
+
+TEST_P(Process, SaysThatTheMemoryLimitEndedIt) {
+  if (Enforcement probe = ProbeEnforcement(); !probe.memory) {
+    GTEST_SKIP() << "memory is not limited here: " << probe.why_not;
+  }
+  Harness run(options());
+  const Harness::Seen& seen = run.Shell("tail /dev/zero", {.memory_bytes = 48 << 20});
+  EXPECT_EQ(seen.started.enforced.memory_bytes, 48u << 20);
+  EXPECT_TRUE(seen.exit.out_of_memory);
+  EXPECT_GT(seen.exit.peak_memory_bytes, 40u << 20);
+  const Harness::Seen& next = run.Shell("exit 1", {.memory_bytes = 48 << 20});
+  EXPECT_FALSE(next.exit.out_of_memory) << "the counters begin anew";
+  EXPECT_EQ(next.exit.exit_code, 1);
+}
+
+TEST_P(Process, LimitsProcessesAndCpu) {
+  if (Enforcement probe = ProbeEnforcement(); !probe.pids || !probe.cpu) {
+    GTEST_SKIP() << "not limited here: " << probe.why_not;
+  }
+  Harness run(options());
+  const Harness::Seen& seen = run.Shell("for i in 1 2 3 4 5 6 7 8; do sleep 0.2 & done; wait", {.cpu_milli = 500, .pids = 4});
+  EXPECT_EQ(seen.started.enforced.pids, 4u);
+  EXPECT_EQ(seen.started.enforced.cpu_milli, 500u);
+  EXPECT_THAT(run.Text(run.last(), LogStream::kStderr), HasSubstr("fork"));
+}
+
+TEST_P(Process, StartsWithoutLimitsWhereNoneCanBeEnforced) {
+  GuardianOptions none = options();
+  none.use_limits = false;
+  Harness run(none);
+  const Harness::Seen& seen = run.Shell("exit 0", {.memory_bytes = 48 << 20});
+  EXPECT_EQ(seen.started.enforced.memory_bytes, 0u);
+  EXPECT_EQ(seen.exit.exit_code, 0);
+}
+
+// Output.
+
+uint64_t PeakKib() {
+  std::string status = ReadFile("/proc/self/status").value();
+  return strtoull(status.c_str() + status.find("VmHWM:") + 6, nullptr, 10);
+}
+
+TEST_P(Process, KeepsBothEndsOfAFloodInConstantMemory) {
+  Harness run(options());
+  run.log().Configure(1, {.limit_bytes = 8 << 20}, nullptr, nullptr);
+  WriteFile("/proc/self/clear_refs", "5");
+  uint64_t before = PeakKib();
+  const Harness::Seen& seen = run.Run({"seq", "1", "30000000"});  // 259 MB
+  EXPECT_LT(PeakKib() - before, 16u * 1024);
+  EXPECT_EQ(seen.output.out.total_bytes, 258888897u);
+  EXPECT_EQ(seen.output.out.dropped_bytes, 258888897u - (8 << 20));
+  std::string text = run.LastText();
+  EXPECT_EQ(text.size(), 8u << 20);
+  EXPECT_THAT(text, StartsWith("1\n2\n3\n"));
+  EXPECT_THAT(text, EndsWith("\n29999999\n30000000\n"));
+  LogReader reader = std::move(LogReader::Open(run.dir().path()).value());
+  EXPECT_EQ(reader.Totals(1, LogStream::kStdout).dropped_bytes, seen.output.out.dropped_bytes);
+  EXPECT_EQ(reader.Tail(1, LogStream::kStdout, 2).value(), "29999999\n30000000\n");
+}
+
+TEST_P(Process, KnowsWhenOutputCameLast) {
+  Harness run(options());
+  TempDir outside;
+  Channel go(outside / "go");
+  uint64_t attempt = run.StartShell("echo one; read x <" + go.path() + "; echo two; read x <" + go.path());
+  run.Until([&] { return run.log().LastLine(attempt, LogStream::kStdout) == "one"; });
+  uint64_t first = run.client().LastOutput(attempt);
+  UniqueFd writer(open(go.path().c_str(), O_WRONLY | O_CLOEXEC));
+  while (uv_now(run.loop()) <= first + 5) {
+    uv_update_time(run.loop());
+  }
+  ASSERT_EQ(write(writer.get(), "x\n", 2), 2);
+  run.Until([&] { return run.log().LastLine(attempt, LogStream::kStdout) == "two"; });
+  EXPECT_GT(run.client().LastOutput(attempt), first);
+  run.client().KillTree(attempt);
+  run.Finish(attempt);
+}
+
+TEST_P(Process, StartsTheNextFromWithinACallback) {
+  Harness run(options());
+  int left = 50;
+  run.on_reaped = [&](uint64_t) {
+    if (left-- > 0) {
+      run.StartShell("exit 0");
+    }
+  };
+  run.StartShell("exit 0");
+  run.Until([&] { return run.seen.size() == 51 && run.client().running() == 0; });
+  EXPECT_EQ(uv_run(run.loop(), UV_RUN_NOWAIT), 0) << "an idle client does not keep its loop alive";
+}
+
+TEST(ProcessSupervision, EndsATreeWhoseSupervisorWasKilled) {
+  Harness run(OptionsOf(Mode::kShims));
+  uint64_t attempt = run.StartShell(std::string(kDaemon) + "; sleep 1000");
+  run.Until([&] { return !run.log().LastLine(attempt, LogStream::kStdout).empty(); });
+  pid_t daemon = atoi(run.log().LastLine(attempt, LogStream::kStdout).c_str());
+  ASSERT_TRUE(IsAlive(daemon, 0));
+  pid_t shim = ReadProcess(run.seen[attempt].started.pid)->parent;
+  ASSERT_NE(shim, run.client().guardian_pid());
+  ASSERT_EQ(kill(shim, SIGKILL), 0);
+  const Harness::Seen& seen = run.Finish(attempt);
+  EXPECT_EQ(seen.events, "started exited reaped ");
+  EXPECT_TRUE(seen.exit.supervisor_lost);
+  EXPECT_FALSE(IsAlive(daemon, 0));
+  EXPECT_EQ(run.Shell("exit 4").exit.exit_code, 4) << "the place has a new supervisor";
+}
+
+/// Runs the stories of this binary again as another user, by executing it anew.
+TEST(ProcessUnprivileged, AllStoriesHoldForAnOrdinaryUser) {
+  if (geteuid() != 0) {
+    GTEST_SKIP() << "they have just been run as one";
+  }
+  pid_t child = fork();
+  if (child == 0) {
+    if (setgroups(0, nullptr) != 0 || setresgid(65534, 65534, 65534) != 0 || setresuid(65534, 65534, 65534) != 0) {
+      _exit(99);
+    }
+    execl("/proc/self/exe", "process_test", "--gtest_filter=*ByShims:ProcessSupervision.*", "--gtest_brief=1", nullptr);
+    _exit(98);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+}
+
+}  // namespace
+}  // namespace jobc::process
