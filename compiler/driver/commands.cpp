@@ -15,7 +15,34 @@ constexpr OptionSpec kGlobalOptions[] = {
   {"--format", "", ValueKind::Choice, "text|json|sarif|github",        \
    "how diagnostics are written; all but text go to stdout (default: text)"}
 
+/// How a plan is chosen: shared by every command that makes one.
+#define JOBC_PLAN_OPTIONS                                                                                          \
+  {"--param", "-p", ValueKind::Parameter, "NAME=VALUE", "set a parameter, or `@FILE` for a JSON file of them", true}, \
+  {"--profile", "", ValueKind::Text, "NAME", "the profile to plan for; `none`: no profile"}
+
 #ifdef JOBC_WITH_COMPILER
+constexpr ArgumentSpec kFileArgument[] = {
+    {"FILE", ValueKind::File, "the .job file"},
+};
+constexpr ArgumentSpec kPlanArguments[] = {
+    {"FILE", ValueKind::File, "the .job file, or a plan to look at"},
+};
+constexpr OptionSpec kPlanOptions[] = {
+    JOBC_PLAN_OPTIONS,
+    {"--output", "-o", ValueKind::File, "FILE", "write the plan there instead of printing it"},
+    {"--expand", "", ValueKind::None, "", "list every instance with what it waits for and what it runs"},
+    {"--stop-after", "", ValueKind::Choice, "parse|ast|check|plan", "print what that stage makes of the file"},
+    {"--dump", "", ValueKind::None, "", "print the plan (or the stage) indented, for people"},
+    JOBC_FORMAT_OPTION,
+};
+constexpr OptionSpec kGraphOptions[] = {
+    JOBC_PLAN_OPTIONS,
+    {"--as", "", ValueKind::Choice, "dot|mermaid|json", "the form of the graph (default: dot)"},
+    JOBC_FORMAT_OPTION,
+};
+constexpr OptionSpec kInputsOptions[] = {
+    JOBC_FORMAT_OPTION,
+};
 constexpr ArgumentSpec kCheckArguments[] = {
     {"FILE", ValueKind::File, "the .job files to check; without any, all in the working directory", true, true},
 };
@@ -38,6 +65,11 @@ constexpr CommandSpec kCommands[] = {
      "Reads the files and what they import, and reports every fault in them at once. Nothing is run, no other file is\n"
      "looked at. Exits with 3 if there is an error; warnings alone give 0.",
      kCheckArguments, kCheckOptions, RunCheck},
+    {"plan", "resolve parameters and files, and show or write the execution plan",
+     "On a terminal, an overview; otherwise, and with --json, the plan as canonical JSON (jobc.plan/1).",
+     kPlanArguments, kPlanOptions, RunPlan},
+    {"graph", "the declared jobs and what they wait for, as dot, mermaid or JSON", "", kPlanArguments, kGraphOptions, RunGraph},
+    {"inputs", "the parameters of a file: types, defaults, documentation", "", kFileArgument, kInputsOptions, RunInputs},
 #endif
     {"explain", "the long text on a diagnostic, with an example of wrong and right", "", kExplainArguments, {}, RunExplain},
     {"version", "print the version of jobc", "", {}, {}, RunVersion},

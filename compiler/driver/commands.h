@@ -64,6 +64,9 @@ std::span<const OptionSpec> GlobalOptions();
 const CommandSpec* FindCommand(std::string_view name);
 
 int RunCheck(const Invocation& invocation, Terminal& terminal);
+int RunPlan(const Invocation& invocation, Terminal& terminal);
+int RunGraph(const Invocation& invocation, Terminal& terminal);
+int RunInputs(const Invocation& invocation, Terminal& terminal);
 int RunExplain(const Invocation& invocation, Terminal& terminal);
 int RunVersion(const Invocation& invocation, Terminal& terminal);
 int RunHelp(const Invocation& invocation, Terminal& terminal);

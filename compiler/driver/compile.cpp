@@ -1,0 +1,93 @@
+#include "compiler/driver/compile.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <fmt/format.h>
+
+#include "compiler/check/check.h"
+#include "compiler/driver/load.h"
+#include "compiler/driver/report.h"
+#include "ir/plan_json.h"
+#include "support/exit_code.h"
+
+extern char** environ;
+
+namespace jobc {
+
+std::optional<UsageError> ReadLowerOptions(const Invocation& invocation, LowerOptions& options) {
+  options.profile = std::string(invocation.ValueOr("--profile", ""));
+  for (std::string_view param : invocation.Values("--param")) {
+    ParamOption option;
+    if (!param.empty() && param[0] == '@') {
+      option.is_file = true;
+      option.text = std::string(param.substr(1));
+    } else {
+      size_t equals = param.find('=');
+      if (equals == std::string_view::npos || equals == 0) {
+        return UsageError{fmt::format("`-p {}` sets nothing", param), {"write `-p name=value` or `-p @file.json`"}};
+      }
+      option.name = std::string(param.substr(0, equals));
+      option.text = std::string(param.substr(equals + 1));
+    }
+    options.params.push_back(std::move(option));
+  }
+  constexpr std::string_view kPrefix = "JOB_PARAM_";
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    std::string_view text = *entry;
+    size_t equals = text.find('=');
+    if (text.substr(0, kPrefix.size()) != kPrefix || equals == std::string_view::npos) continue;
+    options.environment.emplace_back(std::string(text.substr(kPrefix.size(), equals - kPrefix.size())), std::string(text.substr(equals + 1)));
+  }
+  return std::nullopt;
+}
+
+namespace {
+
+bool IsPlanFile(const Source& source) {
+  size_t first = source.text.find_first_not_of(" \t\r\n");
+  return first != std::string::npos && source.text[first] == '{';
+}
+
+}  // namespace
+
+Compiled CompileFile(const std::string& path, const Invocation& invocation, Terminal& terminal) {
+  Compiled result;
+  result.root_path = path;
+  LowerOptions options;
+  if (std::optional<UsageError> error = ReadLowerOptions(invocation, options)) {
+    terminal.Err(RenderUsageError(*error, terminal.err_color()));
+    result.exit_code = kExitUsage;
+    return result;
+  }
+  SourceManager sources;
+  LoadedRoot root = LoadRoot(path, sources);
+  if (root.error) {
+    terminal.Err(RenderUsageError(*root.error, terminal.err_color()));
+    result.exit_code = kExitUsage;
+    return result;
+  }
+  result.root_directory = sources[*root.source].directory;
+  if (IsPlanFile(sources[*root.source])) {
+    if (!options.params.empty() || !options.profile.empty()) {
+      terminal.Err(RenderUsageError({"a plan has its parameters and profile already", {"give `-p` and `--profile` to `jobc plan`, where the plan is made"}}, terminal.err_color()));
+      result.exit_code = kExitUsage;
+      return result;
+    }
+    Result<ir::Plan> plan = ir::ReadPlan(sources[*root.source].text);
+    if (!plan.ok()) {
+      terminal.Err(RenderUsageError({fmt::format("`{}` is no plan that can be run: {}", path, plan.error().message), {"make it again:  jobc plan FILE -o plan.json"}}, terminal.err_color()));
+      result.exit_code = kExitDiagnostics;
+      return result;
+    }
+    result.plan = std::move(*plan);
+    return result;
+  }
+  Diagnostics diags;
+  Model model = Check(*root.source, sources, diags);
+  if (!diags.has_errors()) result.plan = Lower(std::move(model), options, sources, diags);
+  result.exit_code = ReportDiagnostics(invocation, terminal, sources, diags);
+  if (result.exit_code != kExitOk) result.plan.reset();
+  return result;
+}
+
+}  // namespace jobc

@@ -1,0 +1,94 @@
+// `jobc plan`: the plan as canonical JSON for tools, as a table for people, or instance by instance.
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "compiler/check/check.h"
+#include "compiler/driver/compile.h"
+#include "compiler/driver/load.h"
+#include "compiler/driver/plan_text.h"
+#include "compiler/driver/report.h"
+#include "compiler/ast/dump.h"
+#include "compiler/parse/parse.h"
+#include "ir/plan_json.h"
+#include "support/exit_code.h"
+
+namespace jobc {
+namespace {
+
+/// All or nothing: a reader never sees half a plan.
+std::string WriteWhole(const std::string& path, const std::string& text) {
+  std::string temporary = path + fmt::format(".{}.tmp", getpid());
+  int fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (fd < 0) return std::strerror(errno);
+  size_t done = 0;
+  int failed = 0;
+  while (done < text.size()) {
+    ssize_t count = write(fd, text.data() + done, text.size() - done);
+    if (count < 0) {
+      if (errno == EINTR) continue;
+      failed = errno;
+      break;
+    }
+    done += static_cast<size_t>(count);
+  }
+  if (close(fd) != 0 && failed == 0) failed = errno;
+  if (failed == 0 && rename(temporary.c_str(), path.c_str()) != 0) failed = errno;
+  if (failed != 0) unlink(temporary.c_str());
+  return failed == 0 ? "" : std::strerror(failed);
+}
+
+int DumpStage(std::string_view stage, const std::string& path, const Invocation& invocation, Terminal& terminal) {
+  SourceManager sources;
+  LoadedRoot root = LoadRoot(path, sources);
+  if (root.error) {
+    terminal.Err(RenderUsageError(*root.error, terminal.err_color()));
+    return kExitUsage;
+  }
+  Diagnostics diags;
+  if (stage == "parse") {
+    terminal.Out(DumpParseTree(*root.source, sources, diags));
+  } else if (stage == "ast") {
+    ast::File file = Parse(*root.source, sources, diags);
+    terminal.Out(DumpAst(file, sources));
+  } else {
+    Model model = Check(*root.source, sources, diags);
+    terminal.Out(DumpModel(model));
+  }
+  return ReportDiagnostics(invocation, terminal, sources, diags);
+}
+
+}  // namespace
+
+int RunPlan(const Invocation& invocation, Terminal& terminal) {
+  const std::string& path = invocation.arguments().front();
+  std::string_view stage = invocation.ValueOr("--stop-after", "plan");
+  if (stage != "plan") return DumpStage(stage, path, invocation, terminal);
+  Compiled compiled = CompileFile(path, invocation, terminal);
+  if (!compiled.plan) return compiled.exit_code;
+  const ir::Plan& plan = *compiled.plan;
+  if (std::optional<std::string_view> file = invocation.Value("--output")) {
+    std::string error = WriteWhole(std::string(*file), ir::WritePlan(plan));
+    if (!error.empty()) {
+      terminal.Err(RenderUsageError({fmt::format("cannot write `{}`: {}", *file, error), {}}, terminal.err_color()));
+      return kExitEnvironment;
+    }
+    return kExitOk;
+  }
+  if (invocation.Has("--expand")) {
+    return ExpandPlan(plan, compiled.root_directory, invocation.json(), terminal);
+  }
+  if (invocation.Has("--dump")) {
+    terminal.Out(ir::WritePlan(plan, 2));
+  } else if (invocation.json() || !terminal.out_is_terminal()) {
+    terminal.Out(ir::WritePlan(plan));
+  } else {
+    terminal.Out(PlanTable(plan, path));
+  }
+  return kExitOk;
+}
+
+}  // namespace jobc
