@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "compiler/diagnostics/allow.h"
 #include "compiler/diagnostics/render.h"
 #include "compiler/driver/version.h"
 #include "support/exit_code.h"
@@ -9,6 +10,7 @@
 namespace jobc {
 
 int ReportDiagnostics(const Invocation& invocation, Terminal& terminal, const SourceManager& sources, Diagnostics& diags) {
+  DropAllowed(diags, sources);
   diags.Sort();
   const auto& options = invocation.command().options;
   const bool has_format = std::any_of(options.begin(), options.end(), [](const OptionSpec& o) { return o.name == "--format"; });

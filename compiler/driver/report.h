@@ -8,7 +8,7 @@
 
 namespace jobc {
 
-/// Sorts `diags` and writes them as the command's `--format` (where it has one) asks: text to stderr, the others to
+/// Drops the warnings that comments allow, sorts `diags` and writes them as the command's `--format` (where it has one) asks: text to stderr, the others to
 /// stdout. Returns kExitDiagnostics if there is an error, else kExitOk.
 int ReportDiagnostics(const Invocation& invocation, Terminal& terminal, const SourceManager& sources, Diagnostics& diags);
 
