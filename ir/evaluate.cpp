@@ -365,13 +365,38 @@ bool Machine::EvalApply(const Expr& e, ExprId id, Value& out) {
   return ok;
 }
 
+bool Machine::Fits(const Value& value, TypeId type) const {
+  if (type.index >= types_.size()) return false;
+  TypeKind kind = types_.kind(type);
+  if (kind == TypeKind::Error) return true;
+  if (value.is_null()) return kind == TypeKind::Optional || kind == TypeKind::Null || kind == TypeKind::Json;
+  switch (types_.kind(types_.NonNull(type))) {
+    case TypeKind::Bool: return value.kind() == ValueKind::Bool;
+    case TypeKind::Int: return value.kind() == ValueKind::Int;
+    case TypeKind::Float: return value.kind() == ValueKind::Float || value.kind() == ValueKind::Int;
+    // Text with a secret in it is a secret.
+    case TypeKind::String: case TypeKind::Regex: case TypeKind::Secret:
+      return value.kind() == ValueKind::String || value.kind() == ValueKind::Secret;
+    case TypeKind::Duration: return value.kind() == ValueKind::Duration;
+    case TypeKind::Bytes: return value.kind() == ValueKind::Bytes;
+    case TypeKind::File: case TypeKind::Dir: return value.kind() == ValueKind::File;
+    case TypeKind::Enum: return value.kind() == ValueKind::Enum;
+    case TypeKind::List: case TypeKind::Pair: case TypeKind::Struct: case TypeKind::Args: case TypeKind::Range:
+      return value.kind() == ValueKind::List;
+    case TypeKind::Map: return value.kind() == ValueKind::Map;
+    case TypeKind::Instance: return value.kind() == ValueKind::Instance;
+    case TypeKind::Json: case TypeKind::Error: case TypeKind::Null: case TypeKind::Optional: return true;
+  }
+  return true;
+}
+
 bool Machine::WithFrame(ExprId id, ListValue locals, Value& out) {
   size_t base = state_.base, size = state_.stack.size();
   if (locals.size() > kMaxSlots) return Malformed(id);
   state_.stack.insert(state_.stack.end(), std::make_move_iterator(locals.begin()), std::make_move_iterator(locals.end()));
   state_.base = size;
   if (state_.active++ == 0) state_.steps_left = state_.budget;
-  bool ok = Eval(id, out);
+  bool ok = Eval(id, out) && (state_.active > 1 || Fits(out, exprs_[id].type) || Malformed(id));
   --state_.active;
   state_.base = base;
   state_.stack.resize(size);

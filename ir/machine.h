@@ -54,6 +54,8 @@ class Machine {
 
  private:
   bool HasRefinements(TypeId id);
+  /// What an evaluation gives to the outside has the kind its type promises, also for plans that no compiler wrote.
+  bool Fits(const Value& value, TypeId type) const;
   bool EvalInner(const Expr& e, ExprId id, Value& out);
   bool EvalLet(const Expr& e, ExprId id, Value& out);
   bool EvalConcat(const Expr& e, ExprId id, Value& out);

@@ -102,6 +102,7 @@ class TypeTable {
   const TypeNode& operator[](TypeId id) const { return nodes_[id.index]; }
   const StructDef& operator[](StructId id) const { return structs_[id.index]; }
   StructDef& MutableStruct(StructId id) { return structs_[id.index]; }
+  Refinement& MutableRefinement(RefinementId id) { return refinements_[id.index]; }
   const EnumDef& operator[](EnumId id) const { return enums_[id.index]; }
   const Refinement& operator[](RefinementId id) const { return refinements_[id.index]; }
   const std::vector<StructDef>& structs() const { return structs_; }
