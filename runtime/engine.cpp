@@ -611,10 +611,19 @@ struct Engine::Impl : public BackendEvents {
     if (environment_failed) {
       return;
     }
-    record.time_ms = process::WallMillis();
+    if (record.time_ms == 0) {
+      record.time_ms = process::WallMillis();
+    }
     if (auto written = journal->Append(record); !written) {
       JournalFailed(written.error());
     }
+  }
+
+  void WriteReaped() {
+    for (Record& record : reaped_records) {
+      Write(std::move(record));
+    }
+    reaped_records.clear();
   }
 
   void WriteFinished(int exit_code, RunStatus status, const std::string& message) {
@@ -665,7 +674,7 @@ struct Engine::Impl : public BackendEvents {
     pumping = true;
     for (;;) {
       std::vector<Action> actions = scheduler->TakeActions();
-      if (actions.empty()) {
+      if (actions.empty() && reaped_records.empty()) {
         break;
       }
       bool has_effects = false;
@@ -673,6 +682,7 @@ struct Engine::Impl : public BackendEvents {
         std::visit([&](auto& typed) { Journalize(typed); }, action);
         has_effects = has_effects || HasEffect(action);
       }
+      WriteReaped();
       if (has_effects) {
         // Intents, verdicts and final states are durable before anything that depends on them begins.
         log->Flush();
@@ -747,6 +757,7 @@ struct Engine::Impl : public BackendEvents {
   void Journalize(EvaluateExports&) {}
   void Journalize(PublishOutputs&) {}
   void Journalize(RunFinished& done) {
+    WriteReaped();
     int exit_code = done.exit_code == 0 && setup.options.strict && done.tolerated_failures ? 11 : done.exit_code;
     Write({.type = RecordType::Finished, .a = exit_code,
            .text = fmt::format("{{\"message\":{},\"status\":\"{}\"}}", ir::JsonQuote(done.message), RunStatusName(done.status))});
@@ -1141,12 +1152,13 @@ struct Engine::Impl : public BackendEvents {
       scheduler->AttemptEnded(attempt, std::move(result), Now());
     }
     Record reaped{.type = RecordType::Reaped, .job = static_cast<int32_t>(one.instance.job), .ordinal = Ordinal(one.instance), .attempt = static_cast<int32_t>(one.number)};
+    reaped.time_ms = process::WallMillis();
     if (one.exit) {
       reaped.a = one.exit->usage.cpu_ms;
       reaped.b = one.exit->usage.max_memory;
       reaped.text = std::to_string(one.exit->wall_ms);
     }
-    Write(std::move(reaped));
+    reaped_records.push_back(std::move(reaped));  // after the verdict, which Pump() writes
     if (Observed()) {
       RunEvent event = Event(RunEventKind::Reaped, one.instance);
       event.attempt = one.number;
@@ -1496,6 +1508,7 @@ struct Engine::Impl : public BackendEvents {
   std::unordered_map<uint32_t, std::vector<std::string>> failing_lines;
   std::vector<RunEvent> pending_events;
   std::vector<FailureReport> pending_reports;
+  std::vector<Record> reaped_records;
   std::string exports_json;
   RunPhase current_phase = RunPhase::New;
   RunFinished finish;

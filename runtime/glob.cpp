@@ -209,7 +209,10 @@ class Walk {
 }  // namespace
 
 bool MatchSegment(std::string_view pattern, std::string_view name) {
-  if (!name.empty() && name[0] == '.' && (pattern.empty() || pattern[0] != '.')) {
+  if (name.empty()) {
+    return false;  // there is no such file
+  }
+  if (name[0] == '.' && (pattern.empty() || pattern[0] != '.')) {
     return false;
   }
   // Greedy with one point to go back to: linear in practice, quadratic at worst.
