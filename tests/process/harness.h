@@ -94,8 +94,13 @@ class ProcessWatch {
   UniqueFd fd_;
 };
 
+/// Of this process only: clean-up goes by it, and several tests may run at once.
+inline std::string TestRunId() { return "test" + std::to_string(getpid()); }
+
 /// Base environment of test jobs.
-inline std::vector<std::string> TestEnv() { return {"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "JOB_RUN_ID=test-run"}; }
+inline std::vector<std::string> TestEnv() {
+  return {"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "JOB_RUN_ID=" + TestRunId()};
+}
 
 class Harness : public ProcessEvents {
  public:
@@ -113,7 +118,7 @@ class Harness : public ProcessEvents {
     uv_loop_init(&loop_);
     log_ = std::move(LogWriter::Open(dir_.path()).value());
     client_ = std::move(
-        ProcessClient::Create(&loop_, std::move(guardian), {"test-run", dir_ / "state"}, log_.get(), this).value());
+        ProcessClient::Create(&loop_, std::move(guardian), {TestRunId(), dir_ / "state"}, log_.get(), this).value());
     uv_timer_init(&loop_, &guard_);
     guard_.data = this;
     uv_timer_start(&guard_, [](uv_timer_t* timer) { static_cast<Harness*>(timer->data)->timed_out_ = true; }, 30000, 0);

@@ -11,16 +11,17 @@ namespace {
 
 using ::testing::HasSubstr;
 
-/// A jobc with one attempt: a shell that waits, and a daemon (own session, reparented, `env` given) below it.
+/// A jobc with one attempt: a shell that waits, and below it a daemon (own session, reparented, no environment but, if
+/// wanted, the run's id).
 class Victim {
  public:
-  Victim(Mode mode, const std::string& daemon_env) : channel_(dir_ / "channel"), state_(dir_ / "state") {
+  Victim(Mode mode, bool daemon_has_env) : channel_(dir_ / "channel"), state_(dir_ / "state") {
     secret_ = dir_ / "secret dir";
     mkdir(secret_.c_str(), 0700);
     WriteText(secret_ + "/pw", "hidden");
     jobc_ = fork();
     if (jobc_ == 0) {
-      Live(mode, daemon_env);
+      Live(mode, daemon_has_env ? "JOB_RUN_ID=" + run_id_ : std::string());
     }
     guardian_ = channel_.Pid();
     daemon_ = channel_.Pid();
@@ -33,11 +34,12 @@ class Victim {
     }
   }
   ~Victim() {
-    for (pid_t pid : {jobc_, guardian_, daemon_, leader_, supervisor_}) {
-      if (pid > 1) {
-        kill(pid, SIGKILL);
-      }
+    if (jobc_ > 0) {
+      ProcessWatch guardian(guardian_);
+      KillJobc();
+      EXPECT_TRUE(guardian.EndsWithin(5000));
     }
+    CleanUp();
     while (waitpid(-1, nullptr, WNOHANG) > 0) {
     }
   }
@@ -55,7 +57,7 @@ class Victim {
   pid_t daemon() const { return daemon_; }
   pid_t leader() const { return leader_; }
   pid_t supervisor() const { return supervisor_; }
-  const std::string& state() const { return state_; }
+  const std::string& run_id() const { return run_id_; }
 
  private:
   [[noreturn]] void Live(Mode mode, const std::string& daemon_env) {
@@ -72,13 +74,13 @@ class Victim {
       void OnGuardianLost(const std::vector<uint64_t>&) override {}
     } events;
     auto client = std::move(
-        ProcessClient::Create(&loop, std::move(guardian), {"victim-run", state_}, log.get(), &events).value());
+        ProcessClient::Create(&loop, std::move(guardian), {run_id_, state_}, log.get(), &events).value());
     client->RemoveOnDeath(secret_);
     ProcessSpec spec;
     spec.argv = {"/bin/sh", "-c",
                  "(setsid env -i " + daemon_env + " /bin/sh -c 'echo $$ >" + channel_.path() +
                      "; exec sleep 1000' &); sleep 0.05; echo $$ >" + channel_.path() + "; trap '' TERM HUP; sleep 1000"};
-    spec.env = {"PATH=/usr/bin:/bin", "JOB_RUN_ID=victim-run"};
+    spec.env = {"PATH=/usr/bin:/bin", "JOB_RUN_ID=" + run_id_};
     spec.directory = dir_.path();
     client->Start(1, spec);
     uv_run(&loop, UV_RUN_DEFAULT);
@@ -92,6 +94,7 @@ class Victim {
     }
   }
 
+  const std::string run_id_ = "victim" + std::to_string(getpid());
   TempDir dir_;
   Channel channel_;
   std::string state_;
@@ -115,7 +118,7 @@ class Crash : public ::testing::TestWithParam<Mode> {
 INSTANTIATE_TEST_SUITE_P(Trees, Crash, ::testing::Values(Mode::kGroups, Mode::kShims), ModeName);
 
 TEST_P(Crash, EverythingEndsWithinTwoSecondsOfAKilledJobc) {
-  Victim victim(GetParam(), "");
+  Victim victim(GetParam(), false);
   ProcessWatch daemon(victim.daemon());
   ProcessWatch leader(victim.leader());
   ProcessWatch guardian(victim.guardian());
@@ -129,7 +132,7 @@ TEST_P(Crash, EverythingEndsWithinTwoSecondsOfAKilledJobc) {
 }
 
 TEST_P(Crash, TheNextCommandEndsWhatAKilledJobcAndGuardianLeft) {
-  Victim victim(GetParam(), "");
+  Victim victim(GetParam(), false);
   ProcessWatch daemon(victim.daemon());
   ProcessWatch leader(victim.leader());
   kill(victim.guardian(), SIGSTOP);  // so that it sees nothing of jobc's end
@@ -143,7 +146,7 @@ TEST_P(Crash, TheNextCommandEndsWhatAKilledJobcAndGuardianLeft) {
   EXPECT_TRUE(daemon.EndsWithin(2000));
   EXPECT_TRUE(leader.EndsWithin(2000));
   ASSERT_EQ(cleaned.size(), 1u);
-  EXPECT_EQ(cleaned[0].run_id, "victim-run");
+  EXPECT_EQ(cleaned[0].run_id, victim.run_id());
   EXPECT_EQ(cleaned[0].problem, "");
   EXPECT_EQ(cleaned[0].paths_removed, 1u);
   EXPECT_FALSE(victim.HasSecret());
@@ -152,7 +155,7 @@ TEST_P(Crash, TheNextCommandEndsWhatAKilledJobcAndGuardianLeft) {
 }
 
 TEST_P(Crash, ALiveRunIsNotCleanedUp) {
-  Victim victim(GetParam(), "");
+  Victim victim(GetParam(), false);
   EXPECT_TRUE(victim.HasRecord());
   EXPECT_TRUE(victim.CleanUp().empty());
   EXPECT_TRUE(IsAlive(victim.daemon(), 0));
@@ -208,7 +211,7 @@ TEST_P(Crash, AKilledGuardianIsNoticedAndItsTreesEnd) {
 }
 
 TEST(CrashOfAll, TheEnvironmentMarkerFindsWhatNobodySupervises) {
-  Victim victim(Mode::kShims, "JOB_RUN_ID=victim-run");
+  Victim victim(Mode::kShims, true);
   ProcessWatch daemon(victim.daemon());
   ProcessWatch leader(victim.leader());
   ProcessWatch guardian(victim.guardian());
@@ -227,7 +230,7 @@ TEST(CrashOfAll, TheEnvironmentMarkerFindsWhatNobodySupervises) {
   std::vector<StaleRun> cleaned = victim.CleanUp();
   EXPECT_TRUE(daemon.EndsWithin(2000));
   ASSERT_EQ(cleaned.size(), 1u);
-  EXPECT_EQ(cleaned[0].processes_ended, 2u) << "the daemon and the shell's sleep";
+  EXPECT_GE(cleaned[0].processes_ended, 1u) << "the daemon, and the shell's sleep if that had begun";
 }
 
 TEST(CrashUnprivileged, AllStoriesHoldForAnOrdinaryUser) {

@@ -58,13 +58,15 @@ TEST_P(Process, KeepsStdoutAndStderrApartAndAsTheyCame) {
 TEST_P(Process, GivesAProgramExactlyWhatWasDeclared) {
   Harness run(options());
   ProcessSpec spec;
-  spec.argv = {"sh", "-c", R"(env | sort; pwd; readlink /proc/$$/fd/0; ls /proc/$$/fd | tr '\n' ' '; printf '%s\n' "$@")",
+  spec.argv = {"sh", "-c", R"(env | sort; pwd; readlink /proc/$$/fd/0; printf '%s\n' "$@")",
                "sh", "", "two words", "line\nbreak"};
   spec.env = {"PATH=/usr/bin:/bin", "A=", "B=x=y"};
   spec.directory = run.dir().path();
   run.Finish(run.Start(spec));
   EXPECT_EQ(run.LastText(), "A=\nB=x=y\nPATH=/usr/bin:/bin\nPWD=" + run.dir().path() + "\n" + run.dir().path() +
-                                "\n/dev/null\n0 1 2 \ntwo words\nline\nbreak\n");
+                                "\n/dev/null\n\ntwo words\nline\nbreak\n");
+  run.Run({"ls", "/proc/self/fd"});
+  EXPECT_EQ(run.LastText(), "0\n1\n2\n3\n") << "3 is the directory itself";
 }
 
 TEST_P(Process, StartsWithDefaultSignalsInASessionOfItsOwn) {
@@ -398,7 +400,7 @@ TEST_P(Process, StartsTheNextFromWithinACallback) {
 TEST(ProcessSupervision, EndsATreeWhoseSupervisorWasKilled) {
   Harness run(OptionsOf(Mode::kShims));
   uint64_t attempt = run.StartShell(std::string(kDaemon) + "; sleep 1000");
-  run.Until([&] { return !run.log().LastLine(attempt, LogStream::kStdout).empty(); });
+  run.Until([&] { return run.seen[attempt].started.pid && !run.log().LastLine(attempt, LogStream::kStdout).empty(); });
   pid_t daemon = atoi(run.log().LastLine(attempt, LogStream::kStdout).c_str());
   ASSERT_TRUE(IsAlive(daemon, 0));
   pid_t shim = ReadProcess(run.seen[attempt].started.pid)->parent;
