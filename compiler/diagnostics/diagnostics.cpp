@@ -21,12 +21,15 @@ const std::vector<const DiagnosticKind*>& AllDiagnosticKinds() {
 }
 
 Diagnostic& Diagnostics::Add(Span span, const DiagnosticKind& kind, std::string message) {
-  Diagnostic& added = all_.emplace_back();
-  added.kind = &kind;
-  added.message = std::move(message);
-  added.primary.span = span;
-  if (kind.severity == Severity::Error) ++error_count_;
-  return added;
+  ++CountOf(kind);
+  Diagnostic fresh;
+  fresh.kind = &kind;
+  fresh.message = std::move(message);
+  fresh.primary.span = span;
+  if (all_.size() < kMostDiagnostics) return all_.emplace_back(std::move(fresh));
+  ++dropped_;
+  overflow_ = std::move(fresh);
+  return overflow_;
 }
 
 void Diagnostics::Sort() {
@@ -45,7 +48,7 @@ void Diagnostics::Sort() {
     const bool seen = std::any_of(kept.begin() + static_cast<std::ptrdiff_t>(group), kept.end(),
                                   [&](const Diagnostic& other) { return other.message == each.message; });
     if (seen) {
-      if (each.kind->severity == Severity::Error) --error_count_;
+      --CountOf(*each.kind);
     } else {
       kept.push_back(std::move(each));
     }
@@ -55,11 +58,11 @@ void Diagnostics::Sort() {
 
 void Diagnostics::Clear() {
   all_.clear();
-  error_count_ = 0;
+  error_count_ = warning_count_ = dropped_ = 0;
 }
 
 void Diagnostics::Filter(bool (*drop)(const Diagnostic&, void*), void* context) {
-  std::erase_if(all_, [&](const Diagnostic& each) {
+  warning_count_ -= std::erase_if(all_, [&](const Diagnostic& each) {
     return each.kind->severity != Severity::Error && drop(each, context);
   });
 }

@@ -73,6 +73,8 @@ struct Diagnostic {
   Diagnostic& AddHelp(std::string text, std::vector<Edit> edits = {}) { helps.push_back({std::move(text), std::move(edits)}); return *this; }
 };
 
+inline constexpr size_t kMostDiagnostics = 10'000;
+
 class Diagnostics {
  public:
   /// `span` may be invalid for faults without a place (a `-p` value, a file that cannot be opened).
@@ -84,10 +86,13 @@ class Diagnostics {
                fmt::vformat(kind.kind.format, fmt::make_format_args(static_cast<const Params&>(args)...)));
   }
 
+  /// Counts include those that were not kept.
   bool has_errors() const { return error_count_ > 0; }
   size_t error_count() const { return error_count_; }
-  size_t warning_count() const { return all_.size() - error_count_; }
+  size_t warning_count() const { return warning_count_; }
+  /// At most kMostDiagnostics: nobody reads more, and a hostile file must not fill the memory with them.
   const std::deque<Diagnostic>& all() const { return all_; }
+  size_t dropped() const { return dropped_; }
   /// By source, then position, then code; equal ones are kept once.
   void Sort();
   void Clear();
@@ -97,8 +102,13 @@ class Diagnostics {
  private:
   Diagnostic& Add(Span span, const DiagnosticKind& kind, std::string message);
 
+  size_t& CountOf(const DiagnosticKind& kind) { return kind.severity == Severity::Error ? error_count_ : warning_count_; }
+
   std::deque<Diagnostic> all_;
+  Diagnostic overflow_;  // what Emit() returns when all_ is full
   size_t error_count_ = 0;
+  size_t warning_count_ = 0;
+  size_t dropped_ = 0;
 };
 
 /// The candidate most like `name` (edit distance at most a third of its length, transpositions count once), or empty.

@@ -201,8 +201,9 @@ class TextRenderer {
     }
   }
 
-  void RenderSummary(size_t errors, size_t warnings) {
+  void RenderSummary(size_t errors, size_t warnings, size_t dropped) {
     if (!out_.empty()) out_ += '\n';
+    if (dropped > 0) PutPlain(fmt::format("... and {} more that are not shown", dropped), Style::Plain);
     Row row(options_.color);
     row.Put(errors > 0 ? "error" : "warning", errors > 0 ? Style::Error : Style::Warning);
     row.Put(": " + CountText(errors, warnings), Style::Bold);
@@ -232,6 +233,7 @@ class TextRenderer {
     // The line of the last byte, so that a span that ends with its line does not reach into the next.
     const uint32_t last_byte = mark.span.end > mark.span.begin ? mark.span.end - 1 : mark.span.begin;
     mark.last_line = std::max(mark.first_line, sources_.Locate(mark.span.source, last_byte).line);
+    if (!mark.multi_line()) return mark;
     const std::string_view line = sources_.Line(mark.span.source, mark.first_line);
     const size_t column = mark.span.begin - LineStart(mark.span.source, mark.first_line);
     mark.starts_at_text = line.substr(0, std::min(column, line.size())).find_first_not_of(" \t") == std::string_view::npos;
@@ -506,7 +508,7 @@ std::string RenderText(const Diagnostics& diags, const SourceManager& sources, c
   if (diags.all().empty()) return {};
   TextRenderer renderer(sources, options);
   for (const Diagnostic& each : diags.all()) renderer.Render(each);
-  renderer.RenderSummary(diags.error_count(), diags.warning_count());
+  renderer.RenderSummary(diags.error_count(), diags.warning_count(), diags.dropped());
   return std::move(renderer).Take();
 }
 

@@ -39,7 +39,11 @@ struct Source {
   std::string directory;  ///< relative paths in this source start here ("" = working directory)
   std::string text;
   std::vector<uint32_t> line_starts;  ///< byte offset of each line's first byte
+  /// Scalar values before each block of kColumnBlock bytes; filled when a column in a long line is first asked for.
+  mutable std::vector<uint32_t> scalars_before;
 };
+
+inline constexpr uint32_t kColumnBlock = 4096;
 
 /// Files larger than this are refused (E013) before they are read.
 inline constexpr uint64_t kMaxSourceBytes = uint64_t{64} << 20;

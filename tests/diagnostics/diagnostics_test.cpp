@@ -50,6 +50,18 @@ TEST(Diagnostics, FilterDropsWarningsButNeverErrors) {
   EXPECT_FALSE(diags.has_errors());
 }
 
+TEST(Diagnostics, AHostileFileCannotFillTheMemoryWithFaults) {
+  Diagnostics diags;
+  for (size_t i = 0; i < kMostDiagnostics + 5; ++i) diags.Emit({}, kUnknown, std::to_string(i)).Label("x");
+  diags.Emit({}, kOdd);
+  EXPECT_EQ(diags.all().size(), kMostDiagnostics);
+  EXPECT_EQ(diags.dropped(), 6u);
+  EXPECT_EQ(diags.error_count(), kMostDiagnostics + 5);
+  EXPECT_EQ(diags.warning_count(), 1u);
+  diags.Clear();
+  EXPECT_EQ(diags.dropped(), 0u);
+}
+
 TEST(Diagnostics, EveryDeclaredKindFollowsTheRulesForMessages) {
   std::set<std::string_view> names;
   std::string_view previous_code;

@@ -104,6 +104,24 @@ TEST(SourceLines, ColumnsCountCharactersAndLinesEndBeforeTheirBreak) {
   EXPECT_EQ(past.column, 4u);
 }
 
+TEST(SourceLines, ColumnsOfVeryLongLinesAreExactAndCheap) {
+  SourceManager sources;
+  std::string text = "first\n";
+  for (int i = 0; i < 2'000'000; ++i) text += i % 3 == 0 ? "日" : "a";
+  const SourceId id = sources.Add("t", text);
+  uint32_t column = 1;
+  for (uint32_t at = 6; at < text.size(); ++at) {
+    if ((static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) continue;
+    // Every position near the edges of the blocks, and some others. Counted from the start of the line each time, this
+    // would take minutes.
+    if (at % kColumnBlock < 4 || at % kColumnBlock > kColumnBlock - 4 || at % 97 == 0) {
+      ASSERT_EQ(sources.Locate(id, at).column, column) << at;
+    }
+    ++column;
+  }
+  EXPECT_EQ(sources.Locate(id, static_cast<uint32_t>(text.size())).column, column);
+}
+
 TEST(SourceLines, EmptyTextHasOneEmptyLine) {
   SourceManager sources;
   const SourceId id = sources.Add("empty", "");
