@@ -1,0 +1,211 @@
+// Golden tests: each .job file holds its expectations in comments,
+//
+//     # EXPECT @+1:11: error[E101]: no job named `algin`
+//     after = [algin]
+//
+// where `@+1` counts lines from the comment. A file without EXPECT comments must be free of diagnostics. Files in folders
+// called `lib` are only imported. `golden_test --update` rewrites the comments; doing it twice changes nothing.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "compiler/check/check.h"
+#include "compiler/diagnostics/diagnostics.h"
+#include "compiler/diagnostics/render.h"
+#include "compiler/parse/parse.h"
+
+namespace jobc {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kMark = "# EXPECT @";
+
+/// One diagnostic, by the line it stands in; `text` is `11: error[E101]: …`.
+struct Expectation {
+  size_t line = 0;
+  std::string text;
+  auto operator<=>(const Expectation&) const = default;
+};
+
+std::string Show(const Expectation& e) { return "line " + std::to_string(e.line) + ":" + e.text; }
+void PrintTo(const Expectation& e, std::ostream* out) { *out << Show(e); }
+
+std::vector<std::string> Lines(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+std::string ReadFile(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::stringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+struct Checked {
+  std::vector<Expectation> found;            ///< sorted
+  std::set<std::string_view> kinds;
+  std::string rendered;
+  std::set<size_t> unbreakable;              ///< lines inside heredocs: no comment can stand above them
+};
+
+Checked CheckFile(const fs::path& path) {
+  Checked result;
+  SourceManager sources;
+  Result<SourceId> root = sources.Load(path.string());
+  if (!root.ok()) {
+    ADD_FAILURE() << path << ": " << root.error().message;
+    return result;
+  }
+  Diagnostics diags;
+  Check(root.value(), sources, diags);
+  diags.Sort();
+  for (const Diagnostic& d : diags.all()) {
+    result.kinds.insert(d.kind->name);
+    std::string text;
+    size_t line = 1;
+    if (d.primary.span.valid()) {
+      LineColumn at = sources.Locate(d.primary.span.source, d.primary.span.begin);
+      line = at.line;
+      text = std::to_string(at.column) + ": ";
+      if (d.primary.span.source != root.value()) {
+        text = fs::path(sources[d.primary.span.source].name).filename().string() + ":" + std::to_string(at.line) + ":" + text;
+        line = 1;
+      }
+    } else {
+      text = "-: ";
+    }
+    text += std::string(d.kind->severity == Severity::Error ? "error" : "warning") + "[" + std::string(d.kind->code) + "]: " + d.message;
+    result.found.push_back({line, text});
+  }
+  std::sort(result.found.begin(), result.found.end());
+  result.rendered = RenderText(diags, sources, {});
+  Diagnostics ignored;
+  ast::File file = Parse(root.value(), sources, ignored);
+  for (const ast::Expr& e : file.exprs) {
+    if (e.kind != ast::ExprKind::Heredoc) continue;
+    size_t first = sources.Locate(e.span.source, e.span.begin).line, last = sources.Locate(e.span.source, e.span.end).line;
+    for (size_t line = first + 1; line <= last; ++line) result.unbreakable.insert(line);
+  }
+  return result;
+}
+
+std::vector<Expectation> Expected(const fs::path& path) {
+  std::vector<Expectation> all;
+  std::vector<std::string> lines = Lines(ReadFile(path));
+  for (size_t i = 0; i < lines.size(); ++i) {
+    size_t at = lines[i].find(kMark);
+    if (at == std::string::npos) continue;
+    std::string rest = lines[i].substr(at + kMark.size());
+    size_t used = 0;
+    long offset = 0;
+    try {
+      offset = std::stol(rest, &used);
+    } catch (const std::exception&) {
+      ADD_FAILURE() << path << ":" << i + 1 << ": expected `# EXPECT @+LINES:COLUMN: …`";
+      continue;
+    }
+    all.push_back({static_cast<size_t>(static_cast<long>(i) + 1 + offset), rest.substr(used + 1)});
+  }
+  std::sort(all.begin(), all.end());
+  return all;
+}
+
+/// Rewrites the EXPECT comments of one file; returns whether it changed.
+bool Update(const fs::path& path) {
+  std::string before = ReadFile(path);
+  Checked checked = CheckFile(path);
+  std::vector<std::string> lines = Lines(before);
+  // Positions were found with the old comments in place; group by the line they belong to, above what cannot be broken.
+  std::map<size_t, std::vector<Expectation>> above;
+  for (const Expectation& e : checked.found) {
+    size_t line = std::min(e.line, lines.size() + 1);
+    while (line > 1 && checked.unbreakable.count(line) != 0) --line;
+    above[line].push_back(e);
+  }
+  auto is_mark = [&](size_t line) { return line >= 1 && line <= lines.size() && lines[line - 1].find(kMark) != std::string::npos; };
+  // Old number -> new number of each line that stays.
+  std::vector<size_t> number(lines.size() + 2, 0);
+  size_t next = 1;
+  for (size_t line = 1; line <= lines.size() + 1; ++line) {
+    if (auto it = above.find(line); it != above.end()) next += it->second.size();
+    number[line] = next;
+    if (!is_mark(line)) ++next;
+  }
+  std::string after;
+  next = 1;
+  for (size_t line = 1; line <= lines.size() + 1; ++line) {
+    if (auto it = above.find(line); it != above.end()) {
+      std::string indent;
+      if (line <= lines.size()) indent = lines[line - 1].substr(0, std::min(lines[line - 1].size(), lines[line - 1].find_first_not_of(' ')));
+      for (const Expectation& e : it->second) {
+        after += indent + std::string(kMark) + "+" + std::to_string(number[std::min(e.line, lines.size() + 1)] - next) + ":" + e.text + "\n";
+        ++next;
+      }
+    }
+    if (line <= lines.size() && !is_mark(line)) {
+      after += lines[line - 1] + "\n";
+      ++next;
+    }
+  }
+  if (after == before) return false;
+  std::ofstream(path, std::ios::binary) << after;
+  return true;
+}
+
+std::vector<fs::path> GoldenFiles(const char* folder) {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::recursive_directory_iterator(fs::path("tests/golden") / folder)) {
+    if (entry.path().extension() == ".job" && entry.path().parent_path().filename() != "lib") files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+class Golden : public testing::TestWithParam<fs::path> {};
+
+TEST_P(Golden, SaysWhatItsCommentsExpect) {
+  Checked checked = CheckFile(GetParam());
+  EXPECT_THAT(checked.found, testing::ElementsAreArray(Expected(GetParam()))) << checked.rendered;
+}
+
+std::string TestName(const testing::TestParamInfo<fs::path>& info) {
+  std::string name = info.param.stem().string();
+  for (char& c : name) {
+    if (!isalnum(static_cast<unsigned char>(c))) c = '_';
+  }
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(Check, Golden, testing::ValuesIn(GoldenFiles("check")), TestName);
+INSTANTIATE_TEST_SUITE_P(Samples, Golden, testing::ValuesIn(GoldenFiles("samples")), TestName);
+
+}  // namespace
+}  // namespace jobc
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  if (argc > 1 && std::string_view(argv[1]) == "--update") {
+    for (const auto& path : jobc::GoldenFiles("check")) {
+      if (jobc::Update(path)) std::printf("updated %s\n", path.c_str());
+    }
+    return 0;
+  }
+  if (argc > 1 && std::string_view(argv[1]) == "--show") {
+    for (int i = 2; i < argc; ++i) std::fputs(jobc::CheckFile(argv[i]).rendered.c_str(), stdout);
+    return 0;
+  }
+  return RUN_ALL_TESTS();
+}
