@@ -1,0 +1,479 @@
+#include "runtime/run_reader.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "ir/json.h"
+#include "ir/plan_json.h"
+#include "runtime/attempt_context.h"
+#include "runtime/engine.h"
+#include "runtime/process/os.h"
+#include "runtime/results.h"
+
+namespace jobc {
+namespace {
+
+std::string TextOf(const ir::Value& json, const char* key) {
+  const ir::Value* found = json.kind() == ir::ValueKind::Map ? json.Find(key) : nullptr;
+  return found != nullptr && found->kind() == ir::ValueKind::String ? found->as_string() : std::string();
+}
+
+Result<RunSummary> Summarize(JournalReader& journal, const std::string& run_dir) {
+  RunSummary out;
+  const RunHeader& header = journal.header();
+  out.id = header.id;
+  out.name = header.name;
+  out.source = header.source;
+  out.profile = header.profile;
+  out.created_ms = header.created_ms;
+  out.running = RunLock::Holder(run_dir).has_value();
+  auto last = journal.Last(RecordType::Finished);
+  if (!last) {
+    return last.error();
+  }
+  auto opened = journal.Last(RecordType::Opened);
+  if (!opened) {
+    return opened.error();
+  }
+  // A resumed run has a Finished record of its first life.
+  if (*last && (!*opened || (*last)->seq > (*opened)->seq)) {
+    out.finished = true;
+    out.running = false;
+    out.ended_ms = (*last)->time_ms;
+    out.exit_code = static_cast<int>((*last)->a);
+    if (auto json = ir::ParseJson((*last)->text)) {
+      out.status = TextOf(*json, "status");
+      out.message = TextOf(*json, "message");
+    }
+  } else {
+    out.status = out.running ? "running" : "crashed";
+    if (!out.running) {
+      out.message = "the process that executed it ended without a word";
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+std::pair<std::string, std::string> SplitAddressField(std::string_view text) {
+  // A dot inside quotes belongs to a key.
+  bool quoted = false;
+  size_t dot = std::string_view::npos;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (quoted && text[i] == '\\') {
+      ++i;
+    } else if (text[i] == '"') {
+      quoted = !quoted;
+    } else if (!quoted && text[i] == '.') {
+      dot = i;
+      break;
+    }
+  }
+  if (dot == std::string_view::npos) {
+    return {std::string(text), ""};
+  }
+  return {std::string(text.substr(0, dot)), std::string(text.substr(dot + 1))};
+}
+
+Result<RunSummary> SummarizeRun(const std::string& state_dir, const std::string& id) {
+  std::string run_dir = RunDir(state_dir, id);
+  auto journal = JournalReader::Open(run_dir + "/journal.db");
+  if (!journal) {
+    return journal.error();
+  }
+  return Summarize(*journal, run_dir);
+}
+
+RunReader::~RunReader() = default;
+
+Result<std::unique_ptr<RunReader>> RunReader::Open(const std::string& state_dir, const std::string& id) {
+  std::unique_ptr<RunReader> reader(new RunReader());
+  reader->state_dir_ = state_dir;
+  reader->run_dir_ = RunDir(state_dir, id);
+  auto journal = JournalReader::Open(reader->run_dir_ + "/journal.db");
+  if (!journal) {
+    return journal.error();
+  }
+  reader->journal_.emplace(*std::move(journal));
+  auto text = reader->journal_->PlanText();
+  if (!text) {
+    return text.error();
+  }
+  auto plan = ir::ReadPlan(*text);
+  if (!plan) {
+    return Error{fmt::format("the plan of run {} cannot be read: {}", id, plan.error().message)};
+  }
+  reader->plan_ = std::make_unique<ir::Plan>(*std::move(plan));
+  reader->evaluator_ = std::make_unique<ir::Evaluator>(reader->plan_->program);
+  reader->jobs_.resize(reader->plan_->jobs.size());
+  if (auto done = reader->Refresh(); !done) {
+    return done.error();
+  }
+  // Static domains are a function of the plan: also what never began is shown.
+  for (uint32_t job = 0; job < reader->jobs_.size(); ++job) {
+    reader->Expanded(job);
+  }
+  return reader;
+}
+
+const RunHeader& RunReader::header() const { return journal_->header(); }
+
+Result<void> RunReader::Refresh() {
+  auto summary = Summarize(*journal_, run_dir_);
+  if (!summary) {
+    return summary.error();
+  }
+  summary_ = *std::move(summary);
+  auto scanned = journal_->Scan(last_seq_, [&](const Record& record) {
+    Fold(record);
+    last_seq_ = record.seq;
+    return true;
+  });
+  if (!scanned) {
+    return scanned;
+  }
+  return problem_ ? Result<void>(*problem_) : Result<void>();
+}
+
+RunReader::JobFold& RunReader::Expanded(uint32_t job) {
+  JobFold& fold = jobs_[job];
+  if (!fold.instances && !plan_->jobs[job].domain.dynamic) {
+    ir::EvalContext context;
+    auto instances = ir::Instances::Expand(*plan_, job, *evaluator_, context);
+    if (instances) {
+      fold.instances = *std::move(instances);
+      fold.states.resize(fold.instances->size(), InstanceState::Waiting);
+    }
+  }
+  return fold;
+}
+
+RunReader::Folded& RunReader::Of(const Record& record) { return folded_[Key(static_cast<uint32_t>(record.job), record.ordinal)]; }
+
+void RunReader::Fold(const Record& record) {
+  if (record.job >= static_cast<int32_t>(jobs_.size())) {
+    problem_ = Error{fmt::format("the journal names job number {}, its plan has {}", record.job, jobs_.size())};
+    return;
+  }
+  auto set_state = [&](InstanceState state, uint64_t count = 1) {
+    JobFold& fold = Expanded(static_cast<uint32_t>(record.job));
+    if (record.ordinal < 0) {
+      fold.whole = state;
+      return;
+    }
+    for (uint64_t i = 0; i < count && static_cast<uint64_t>(record.ordinal) + i < fold.states.size(); ++i) {
+      fold.states[static_cast<size_t>(record.ordinal) + i] = state;
+    }
+  };
+  auto attempt = [&]() -> AttemptView& {
+    Folded& folded = Of(record);
+    for (AttemptView& view : folded.attempts) {
+      if (view.number == static_cast<uint32_t>(record.attempt)) {
+        return view;
+      }
+    }
+    folded.attempts.emplace_back();
+    folded.attempts.back().number = static_cast<uint32_t>(record.attempt);
+    return folded.attempts.back();
+  };
+  switch (record.type) {
+    case RecordType::Opened:
+      // Attempts of an earlier process that have no verdict were lost with it.
+      for (auto& [key, folded] : folded_) {
+        for (AttemptView& view : folded.attempts) {
+          if (!view.verdict) {
+            view.verdict = Failed(ir::ErrorKind::NodeLost, "jobc ended while it ran");
+            view.judged_ms = record.time_ms;
+          }
+        }
+      }
+      for (JobFold& fold : jobs_) {
+        for (InstanceState& state : fold.states) {
+          if (state == InstanceState::Running || state == InstanceState::Backoff || state == InstanceState::Blocked || state == InstanceState::Cancelled) {
+            state = InstanceState::Waiting;
+          }
+        }
+      }
+      break;
+    case RecordType::Intent: {
+      AttemptView& view = attempt();
+      view.id = static_cast<AttemptId>(record.a);
+      view.intent_ms = record.time_ms;
+      set_state(InstanceState::Running);
+      break;
+    }
+    case RecordType::Started: {
+      AttemptView& view = attempt();
+      view.started_ms = record.b != 0 ? record.b : record.time_ms;
+      view.pid = record.a;
+      view.handle = record.text;
+      break;
+    }
+    case RecordType::Verdict: {
+      AttemptView& view = attempt();
+      view.verdict = VerdictFromRecord(record);
+      view.judged_ms = record.time_ms;
+      break;
+    }
+    case RecordType::Reaped: {
+      AttemptView& view = attempt();
+      view.reaped_ms = record.time_ms;
+      if (!record.text.empty()) {
+        view.cpu_ms = record.a;
+        view.max_memory = record.b;
+        view.exited_ms = std::strtoll(record.text.c_str(), nullptr, 10);
+      }
+      break;
+    }
+    case RecordType::Final:
+      set_state(static_cast<InstanceState>(std::clamp<int64_t>(record.a, 0, kInstanceStates - 1)), static_cast<uint64_t>(std::max<int64_t>(record.b, 1)));
+      if (!record.text.empty()) {
+        Record copy = record;
+        copy.a = 0;
+        copy.b = -1;
+        Verdict verdict = VerdictFromRecord(copy);
+        if (auto json = ir::ParseJson(record.text)) {
+          if (auto kind = ir::KindFromName(TextOf(*json, "kind"))) {
+            verdict.kind = *kind;
+          }
+        }
+        Of(record).verdict = std::move(verdict);
+      }
+      break;
+    case RecordType::Expanded: {
+      uint32_t job = static_cast<uint32_t>(record.job);
+      JobFold& fold = jobs_[job];
+      if (fold.instances) {
+        break;
+      }
+      ir::EvalContext context;
+      auto json = ir::ParseJson(record.text);
+      ir::TypeId type = plan_->program.exprs[plan_->jobs[job].domain.list].type;
+      ir::DecodeOptions options;
+      options.file_base = ir::FileBase::Job;
+      auto list = json ? ir::DecodeJson(*json, type, *evaluator_, context, options) : Result<ir::Value>(json.error());
+      if (!list) {
+        problem_ = Error{fmt::format("the journal's domain of {} cannot be read: {}", plan_->jobs[job].address, list.error().message)};
+        break;
+      }
+      auto instances = ir::Instances::Expand(*plan_, job, *evaluator_, context, &*list);
+      if (instances) {
+        fold.instances = *std::move(instances);
+        fold.states.resize(fold.instances->size(), InstanceState::Waiting);
+      }
+      break;
+    }
+    case RecordType::Retry: {
+      Folded& folded = Of(record);
+      folded.next_attempt_ms = record.time_ms + record.a;
+      folded.history = record.text;
+      set_state(InstanceState::Backoff);
+      break;
+    }
+    case RecordType::Mode:
+    case RecordType::Stop:
+    case RecordType::Finished:
+    case RecordType::Note: break;
+  }
+}
+
+uint64_t RunReader::size(uint32_t job) const { return jobs_[job].states.size(); }
+
+InstanceState RunReader::state(InstanceRef instance) const {
+  const JobFold& fold = jobs_[instance.job];
+  return instance.ordinal == kWholeJob || instance.ordinal >= fold.states.size() ? fold.whole : fold.states[instance.ordinal];
+}
+
+std::array<uint64_t, kInstanceStates> RunReader::Counts(uint32_t job) const {
+  std::array<uint64_t, kInstanceStates> counts{};
+  for (InstanceState state : jobs_[job].states) {
+    ++counts[static_cast<size_t>(state)];
+  }
+  if (!jobs_[job].instances) {
+    ++counts[static_cast<size_t>(jobs_[job].whole)];
+  }
+  return counts;
+}
+
+std::string RunReader::Address(InstanceRef instance) const {
+  const JobFold& fold = jobs_[instance.job];
+  return instance.ordinal == kWholeJob || !fold.instances ? plan_->jobs[instance.job].address : fold.instances->Address(instance.ordinal);
+}
+
+InstanceView RunReader::View(InstanceRef instance) const {
+  InstanceView view;
+  view.instance = instance;
+  view.address = Address(instance);
+  view.state = state(instance);
+  auto found = folded_.find(Key(instance.job, instance.ordinal == kWholeJob ? -1 : static_cast<int64_t>(instance.ordinal)));
+  if (found != folded_.end()) {
+    view.attempts = found->second.attempts;
+    view.verdict = found->second.verdict;
+    if (!view.verdict && !view.attempts.empty()) {
+      view.verdict = view.attempts.back().verdict;
+    }
+    view.next_attempt_ms = view.state == InstanceState::Backoff ? found->second.next_attempt_ms : 0;
+  }
+  return view;
+}
+
+Result<std::vector<InstanceRef>> RunReader::Find(const std::string& address) const {
+  std::string job_name = address.substr(0, address.find('['));
+  std::vector<std::string> names;
+  for (uint32_t job = 0; job < jobs_.size(); ++job) {
+    if (plan_->jobs[job].address != job_name) {
+      names.push_back(plan_->jobs[job].address);
+      continue;
+    }
+    std::vector<InstanceRef> out;
+    const JobFold& fold = jobs_[job];
+    if (address == job_name) {
+      if (!fold.instances) {
+        out.push_back({job, kWholeJob});
+      }
+      for (uint32_t i = 0; i < fold.states.size(); ++i) {
+        out.push_back({job, i});
+      }
+      return out;
+    }
+    for (uint32_t i = 0; i < fold.states.size(); ++i) {
+      if (fold.instances->Address(i) == address) {
+        return std::vector<InstanceRef>{{job, i}};
+      }
+    }
+    std::string some;
+    for (uint32_t i = 0; i < fold.states.size() && i < 3; ++i) {
+      some += (i == 0 ? "" : ", ") + fold.instances->Address(i);
+    }
+    return Error{fmt::format("`{}` has no instance `{}`{}", job_name, address, some.empty() ? "" : "; it has " + some + (fold.states.size() > 3 ? ", …" : "")), ENOENT};
+  }
+  std::string some;
+  for (size_t i = 0; i < names.size() && i < 8; ++i) {
+    some += (i == 0 ? "`" : ", `") + names[i] + "`";
+  }
+  return Error{fmt::format("this run has no job `{}`; it has {}{}", job_name, some, names.size() > 8 ? ", …" : ""), ENOENT};
+}
+
+std::vector<InstanceRef> RunReader::FailedInstances() const {
+  std::vector<InstanceRef> out;
+  for (uint32_t job = 0; job < jobs_.size(); ++job) {
+    for (uint32_t i = 0; i < jobs_[job].states.size(); ++i) {
+      if (jobs_[job].states[i] == InstanceState::Failed) {
+        out.push_back({job, i});
+      }
+    }
+    if (!jobs_[job].instances && jobs_[job].whole == InstanceState::Failed) {
+      out.push_back({job, kWholeJob});
+    }
+  }
+  return out;
+}
+
+RunProgress RunReader::Progress() const {
+  RunProgress out;
+  out.name = header().name.empty() ? header().id : header().name;
+  out.state = summary_.status;
+  int64_t now = summary_.finished ? summary_.ended_ms : process::WallMillis();
+  out.elapsed_ms = std::max<int64_t>(0, now - header().created_ms);
+  for (uint32_t job = 0; job < jobs_.size(); ++job) {
+    const ir::Job& declared = plan_->jobs[job];
+    if (declared.kind == ir::JobKind::Hook) {
+      continue;
+    }
+    auto counts = Counts(job);
+    JobProgress row;
+    row.name = declared.address;
+    row.scatter = !declared.domain.single();
+    row.expanded = jobs_[job].instances.has_value();
+    row.waiting = row.expanded || jobs_[job].whole != InstanceState::Waiting ? counts[static_cast<size_t>(InstanceState::Waiting)] : 0;
+    row.queued = counts[static_cast<size_t>(InstanceState::Ready)];
+    row.running = counts[static_cast<size_t>(InstanceState::Running)];
+    row.retrying = counts[static_cast<size_t>(InstanceState::Backoff)];
+    row.succeeded = counts[static_cast<size_t>(InstanceState::Succeeded)];
+    row.failed = counts[static_cast<size_t>(InstanceState::Failed)];
+    row.tolerated = declared.on_error == ir::Strategy::Ignore ? row.failed : 0;
+    row.skipped = counts[static_cast<size_t>(InstanceState::Skipped)];
+    row.blocked = counts[static_cast<size_t>(InstanceState::Blocked)];
+    row.cancelled = counts[static_cast<size_t>(InstanceState::Cancelled)];
+    out.jobs.push_back(std::move(row));
+  }
+  std::vector<std::pair<int64_t, int64_t>> spans(jobs_.size(), {INT64_MAX, 0});
+  for (const auto& [key, folded] : folded_) {
+    auto& [begin, end] = spans[key >> 33];
+    for (const AttemptView& view : folded.attempts) {
+      if (view.started_ms != 0) {
+        begin = std::min(begin, view.started_ms);
+        end = std::max(end, view.exited_ms != 0 ? view.exited_ms : view.judged_ms != 0 ? view.judged_ms : now);
+      }
+    }
+  }
+  size_t shown = 0;
+  for (uint32_t job = 0; job < jobs_.size(); ++job) {
+    if (plan_->jobs[job].kind == ir::JobKind::Hook) {
+      continue;
+    }
+    if (spans[job].second != 0) {
+      out.jobs[shown].elapsed_ms = std::max<int64_t>(0, spans[job].second - spans[job].first);
+    }
+    ++shown;
+  }
+  return out;
+}
+
+Result<std::string> RunReader::Exports() { return journal_->Exports(); }
+
+Result<std::optional<StoredOutputs>> RunReader::Outputs(InstanceRef instance) {
+  return journal_->Outputs(static_cast<int32_t>(instance.job), instance.ordinal);
+}
+
+Result<std::string> RunReader::ResultJson(InstanceRef instance, const std::string& field) {
+  const ir::Job& job = plan_->jobs[instance.job];
+  auto stored = Outputs(instance);
+  if (!stored) {
+    return stored.error();
+  }
+  if (!field.empty() && field != "result" &&
+      std::none_of(job.outputs.begin(), job.outputs.end(), [&](const ir::Output& output) { return output.name == field; })) {
+    std::string names;
+    for (const ir::Output& output : job.outputs) {
+      names += (names.empty() ? "`" : ", `") + output.name + "`";
+    }
+    return Error{fmt::format("`{}` has no output `{}`; it has {}", job.address, field, names.empty() ? "none" : names), ENOENT};
+  }
+  if (!*stored || state(instance) != InstanceState::Succeeded) {
+    if (job.outputs.empty() && state(instance) == InstanceState::Succeeded) {
+      return std::string(field.empty() ? "{}" : "null");
+    }
+    return Error{fmt::format("`{}` has no result: it is {}", Address(instance), StateName(state(instance))), ENODATA};
+  }
+  if (field == "result") {
+    return (*stored)->result.empty() ? std::string("null") : (*stored)->result;
+  }
+  ir::EvalContext plain;
+  auto values = DecodeOutputs(*plan_, instance.job, (*stored)->outputs, run_dir_, *evaluator_, plain);
+  if (!values) {
+    return values.error();
+  }
+  World world(*plan_, {header().root, header().cwd}, {});
+  std::string out = "{";
+  for (size_t i = 0; i < job.outputs.size(); ++i) {
+    std::string text = "null";
+    if (!(*values)[i].is_null()) {
+      auto encoded = ir::EncodeJson((*values)[i], job.outputs[i].type, plan_->program, world);
+      if (!encoded) {
+        return encoded.error();
+      }
+      text = *std::move(encoded);
+    }
+    if (job.outputs[i].name == field) {
+      return text;
+    }
+    out += (i == 0 ? "" : ",") + ir::JsonQuote(job.outputs[i].name) + ":" + text;
+  }
+  return out + "}";
+}
+
+}  // namespace jobc

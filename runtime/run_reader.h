@@ -1,0 +1,136 @@
+// What a run's journal tells, for `status`, `list`, `logs`, `result` and for resume: records folded into the state of
+// every instance and attempt. Works while the run goes on in another process, and after a crash of it. Read-only.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "ir/evaluate.h"
+#include "ir/expand.h"
+#include "ir/plan.h"
+#include "runtime/attempt.h"
+#include "runtime/journal.h"
+#include "runtime/process/log_store.h"
+#include "runtime/progress.h"
+#include "runtime/state_dir.h"
+#include "support/result.h"
+
+namespace jobc {
+
+/// One attempt, as far as it is journaled. Times in wall-clock milliseconds, 0: not yet.
+struct AttemptView {
+  AttemptId id = 0;
+  uint32_t number = 1;
+  int64_t intent_ms = 0;
+  int64_t started_ms = 0;
+  int64_t judged_ms = 0;
+  int64_t reaped_ms = 0;
+  int64_t pid = 0;
+  int64_t exited_ms = 0;
+  int64_t cpu_ms = -1;
+  int64_t max_memory = -1;
+  std::string handle;
+  std::optional<Verdict> verdict;
+};
+
+struct InstanceView {
+  InstanceRef instance;
+  std::string address;
+  InstanceState state = InstanceState::Waiting;
+  std::optional<Verdict> verdict;           ///< of its last attempt, or why it ended without one
+  std::vector<AttemptView> attempts;
+  int64_t next_attempt_ms = 0;              ///< in Backoff: when
+};
+
+/// One line of `jobc list`.
+struct RunSummary {
+  std::string id, name, source, profile;
+  int64_t created_ms = 0;
+  int64_t ended_ms = 0;
+  bool running = false;                     ///< a process executes it now
+  bool finished = false;
+  int exit_code = -1;
+  std::string status;                       ///< running, succeeded, failed, interrupted, timed_out, crashed
+  std::string message;
+};
+
+/// Reads little: header, last Finished record, lock.
+Result<RunSummary> SummarizeRun(const std::string& state_dir, const std::string& id);
+
+class RunReader {
+ public:
+  static Result<std::unique_ptr<RunReader>> Open(const std::string& state_dir, const std::string& id);
+  ~RunReader();
+
+  const RunHeader& header() const;
+  const RunSummary& summary() const { return summary_; }
+  const std::string& run_dir() const { return run_dir_; }
+  const ir::Plan& plan() const { return *plan_; }
+
+  /// Takes in what was journaled since.
+  Result<void> Refresh();
+
+  /// Instances of a job that are known; a job that is not expanded yet has none.
+  uint64_t size(uint32_t job) const;
+  InstanceState state(InstanceRef instance) const;
+  std::array<uint64_t, kInstanceStates> Counts(uint32_t job) const;
+  bool expanded(uint32_t job) const { return jobs_[job].instances.has_value(); }
+  InstanceView View(InstanceRef instance) const;
+  /// What an address on a command line means: a job's name, or an instance.
+  Result<std::vector<InstanceRef>> Find(const std::string& address) const;
+  RunProgress Progress() const;
+  /// Of every failed instance, in plan order.
+  std::vector<InstanceRef> FailedInstances() const;
+
+  // -- Results -----------------------------------------------------------------------------------------------------
+  /// The exports as JSON; empty before they were evaluated.
+  Result<std::string> Exports();
+  /// An instance's outputs as one JSON object, or one of them (`field`); files as absolute paths. `field` `result`: the
+  /// JSON result as the job wrote it.
+  Result<std::string> ResultJson(InstanceRef instance, const std::string& field);
+  Result<std::optional<StoredOutputs>> Outputs(InstanceRef instance);
+
+  Result<process::LogReader> OpenLogs() const { return process::LogReader::Open(run_dir_); }
+  std::string Address(InstanceRef instance) const;
+
+ private:
+  struct JobFold {
+    std::optional<ir::Instances> instances;
+    std::vector<InstanceState> states;
+    InstanceState whole = InstanceState::Waiting;
+    std::optional<Verdict> whole_verdict;
+  };
+  struct Folded {
+    std::vector<AttemptView> attempts;
+    std::optional<Verdict> verdict;
+    int64_t next_attempt_ms = 0;
+    std::string history;                    ///< of the last Retry record
+  };
+
+  RunReader() = default;
+  void Fold(const Record& record);
+  JobFold& Expanded(uint32_t job);
+  Folded& Of(const Record& record);
+  static uint64_t Key(uint32_t job, int64_t ordinal) { return uint64_t{job} << 33 | static_cast<uint64_t>(ordinal + 1); }
+
+  std::string state_dir_, run_dir_;
+  std::optional<JournalReader> journal_;
+  std::unique_ptr<ir::Plan> plan_;
+  std::unique_ptr<ir::Evaluator> evaluator_;
+  RunSummary summary_;
+  std::vector<JobFold> jobs_;
+  std::unordered_map<uint64_t, Folded> folded_;
+  int64_t last_seq_ = 0;
+  std::optional<Error> problem_;
+};
+
+/// Splits `align["s1"].bam` into address and field; the field may be empty.
+std::pair<std::string, std::string> SplitAddressField(std::string_view text);
+
+}  // namespace jobc
