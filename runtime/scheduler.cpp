@@ -204,7 +204,8 @@ struct Scheduler::Core {
   JobRun& RunOf(InstanceRef ref) { return jobs[ref.job]; }
   std::string Address(InstanceRef ref) const { return state.Address(ref); }
   bool Stopped(const JobRun& j) const {
-    return ending || ((j.phase == RunPhase::Jobs || j.phase == RunPhase::StartHooks) && mode >= ir::Strategy::Drain);
+    return ending || (j.phase == RunPhase::Jobs && mode >= ir::Strategy::Drain) ||
+           (j.phase == RunPhase::StartHooks && mode >= ir::Strategy::Halt);
   }
 
   static std::shared_ptr<const Verdict> Why(std::string text) {
@@ -541,12 +542,14 @@ struct Scheduler::Core {
       Dep& dep = c.deps[index];
       const bool breaks = dep.plan->strong && !ok;
       if (ref.ordinal == kWholeJob) {
-        if (breaks && !dep.plan->condition.valid() && !c.linked && !c.broken) {
+        const bool all = dep.shape == Shape::Whole ||
+                         (!DomainKnown(consumer) && (dep.shape == Shape::List ? NeedsEnd(c, ref.job) : !dep.plan->condition.valid()));
+        if (breaks && all && !c.broken) {
           c.broken = true;
           c.broken_why = needs_why();
           BlockAll(consumer);
         }
-        continue;  // the rest follows with JobDone()
+        continue;  // the rest follows with JobDone() and Link()
       }
       switch (dep.shape) {
         case Shape::List:
@@ -1037,8 +1040,7 @@ struct Scheduler::Core {
       backoffs_swept = true;
       std::vector<uint64_t> keys;
       for (const auto& [key, backoff] : backoffs) {
-        const RunPhase p = RunOf(Unpack(key)).phase;
-        if (p == RunPhase::Jobs || p == RunPhase::StartHooks) keys.push_back(key);
+        if (RunOf(Unpack(key)).phase == RunPhase::Jobs) keys.push_back(key);
       }
       std::sort(keys.begin(), keys.end());
       for (uint64_t key : keys) {
@@ -1737,7 +1739,16 @@ std::string Scheduler::Core::CheckInvariants() const {
     if (!live.empty()) return "the run has ended but attempts are alive";
   }
   // Nothing can ever happen again, and the run has not ended.
-  if (phase != RunPhase::New && phase != RunPhase::Ended && live.empty() && backoffs.empty() && !awaiting) return "the run is stuck";
+  if (phase != RunPhase::New && phase != RunPhase::Ended && live.empty() && backoffs.empty() && !awaiting) {
+    for (uint32_t index = 0; index < jobs.size(); ++index) {
+      const JobRun& j = jobs[index];
+      if (state.all_final(index)) continue;
+      return fmt::format("the run is stuck in {}: `{}` is not final: {}, {}, waits for {} whole jobs, {} not settled", PhaseName(phase),
+                         j.job->address, state.expanded(index) ? "expanded" : "not expanded", j.linked ? "linked" : "not linked",
+                         j.whole_pending, j.unsettled);
+    }
+    return fmt::format("the run is stuck in {}", PhaseName(phase));
+  }
   return "";
 }
 

@@ -1,0 +1,405 @@
+// Random plans, random ends, random order of events: whatever happens, limits hold, every instance reaches exactly one
+// final state, dependencies are respected, nothing starts after drain or halt, slots are freed by reaping alone, and the
+// run ends with everything reaped. JOBC_SCHEDULES sets how many schedules are tried (20,000; `--full` sets 100,000),
+// JOBC_SEED the first seed; a failure names the seed to repeat it with.
+#include <cstdlib>
+#include <random>
+#include <set>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "runtime/scheduler.h"
+#include "tests/support/plan_builder.h"
+
+namespace jobc {
+namespace {
+
+using ir::ErrorKind;
+using ir::Mapping;
+using ir::Strategy;
+using testing::PlanBuilder;
+using S = InstanceState;
+
+class Random {
+ public:
+  explicit Random(uint64_t seed) : engine_(seed) {}
+  uint64_t Below(uint64_t n) { return engine_() % n; }
+  bool OneIn(uint64_t n) { return Below(n) == 0; }
+  template <typename T>
+  const T& Pick(const std::vector<T>& from) { return from[Below(from.size())]; }
+
+ private:
+  std::mt19937_64 engine_;
+};
+
+struct RandomPlan {
+  PlanBuilder b;
+  SchedulerOptions options;
+
+  explicit RandomPlan(Random& r) {
+    const ir::TypeId list = b.types().List(b.Type(ir::TypeKind::Int));
+    std::vector<uint32_t> pools;
+    for (uint64_t i = r.Below(3); i > 0; --i) pools.push_back(b.Pool(fmt::format("pool{}", i), 1 + static_cast<int64_t>(r.Below(3))));
+    const uint32_t count = 1 + static_cast<uint32_t>(r.Below(6));
+    for (uint32_t i = 0; i < count; ++i) {
+      const std::string name = fmt::format("j{}", i);
+      uint32_t job;
+      int source = -1;
+      if (i > 0 && r.OneIn(6)) {  // dynamic, over an output of an earlier job
+        for (uint32_t p = 0; p < i; ++p) {
+          if (b[p].kind == ir::JobKind::Job && b[p].domain.single() && !b[p].nullable) source = static_cast<int>(p);
+        }
+      }
+      if (source >= 0) {
+        job = b.Scatter(name, b.Output(static_cast<uint32_t>(source), 0, list), true);
+        b[job].domain.max = 3;
+        b.Needs(job, static_cast<uint32_t>(source));
+      } else if (r.OneIn(8)) {
+        job = b.Check(name, b.Bool(!r.OneIn(3)), "no");
+      } else if (r.OneIn(2)) {
+        job = b.Scatter(name, static_cast<int64_t>(r.Below(5)));
+      } else {
+        job = b.Job(name);
+      }
+      if (b[job].kind == ir::JobKind::Job) b.AddOutput(job, "xs", list);
+      for (uint32_t p = 0; p < i; ++p) {
+        if (!r.OneIn(3)) continue;
+        AddDependency(r, job, p);
+      }
+      if (b[job].kind == ir::JobKind::Job && r.OneIn(6)) {
+        b.When(job, b[job].domain.single() ? b.Bool(r.OneIn(2)) : b.Binary(ir::Op::Gt, ir::TypeKind::Bool, b.Var(), b.Int(0)));
+      }
+      if (r.OneIn(2)) {
+        const Strategy s = static_cast<Strategy>(r.Below(4));
+        if (b[job].kind == ir::JobKind::Job || s != Strategy::Ignore) b.OnError(job, s);
+      }
+      Attributes(r, job, pools);
+    }
+    if (r.OneIn(4)) Attributes(r, b.Job("clean", ir::JobKind::Finally), pools);
+    if (r.OneIn(8)) b.Hook("start", ir::HookEvent::Start);
+    if (r.OneIn(8)) b.Hook("bad", ir::HookEvent::Failure);
+    if (r.OneIn(8)) b.Hook("good", ir::HookEvent::Success);
+    if (r.OneIn(8)) b.Hook("over", ir::HookEvent::Finish);
+    if (r.OneIn(4)) b.plan.exports.push_back({"x", b.Type(ir::TypeKind::Int), b.Int(1), {}});
+    if (r.OneIn(4)) b.plan.publishes.emplace_back();
+    if (r.OneIn(10)) b.plan.limits.time_ms = 1 + static_cast<int64_t>(r.Below(3000));
+    if (r.OneIn(3)) options.max_parallel = 1 + static_cast<uint32_t>(r.Below(4));
+    if (r.OneIn(3)) options.cpu_milli = 2000 + 1000 * static_cast<int64_t>(r.Below(3));
+    if (r.OneIn(4)) options.on_error = static_cast<Strategy>(1 + r.Below(3));
+  }
+
+  void AddDependency(Random& r, uint32_t job, uint32_t p) {
+    const bool weak = b[p].nullable || r.OneIn(4);
+    if (b[p].domain.single()) {
+      if (r.OneIn(3)) return b.After(job, p, static_cast<ir::AfterKind>(r.Below(3)));
+      b.Needs(job, p, Mapping::Single, !weak);
+      if (r.OneIn(6) && !b[job].domain.single()) {
+        b[job].dependencies.back().condition = b.Binary(ir::Op::Gt, ir::TypeKind::Bool, b.Var(), b.Int(0));
+      }
+      return;
+    }
+    switch (r.Below(4)) {
+      case 0: b.Needs(job, p, Mapping::All, !weak); break;
+      case 1: b.After(job, p, static_cast<ir::AfterKind>(r.Below(3))); break;
+      case 2:
+        if (b[job].domain.single()) {
+          b.Needs(job, p, Mapping::Expr, !weak, {b.Int(static_cast<int64_t>(r.Below(3)))});
+        } else {
+          b.Needs(job, p, r.OneIn(2) ? Mapping::Same : Mapping::Expr, !weak, {b.Var()});
+        }
+        break;
+      default: b.Needs(job, p, Mapping::All, !weak, {b.Int(static_cast<int64_t>(r.Below(3)))}); break;
+    }
+  }
+
+  void Attributes(Random& r, uint32_t job, const std::vector<uint32_t>& pools) {
+    if (b[job].kind == ir::JobKind::Check) return;
+    for (uint32_t pool : pools) {
+      if (r.OneIn(3)) b[job].pools.emplace_back(pool, b.Int(1 + static_cast<int64_t>(r.Below(b.exprs().ConstValue(b.plan.pools[pool].slots).as_int()))));
+    }
+    if (r.OneIn(3)) b[job].resources.cpu = b.Int(1 + static_cast<int64_t>(r.Below(2)));
+    if (r.OneIn(3)) b[job].priority = b[job].domain.single() ? b.Int(static_cast<int64_t>(r.Below(5)) - 2) : b.Var();
+    if (r.OneIn(3)) {
+      b.Retry(job, 1 + static_cast<int64_t>(r.Below(4)), {testing::OnClass(ir::ErrorClass::System), testing::OnKind(ErrorKind::Exit)},
+              static_cast<int64_t>(r.Below(3)) * 50);
+    }
+    if (r.OneIn(5)) b[job].timeout.run = b.Ms(1 + static_cast<int64_t>(r.Below(300)));
+    if (r.OneIn(5)) b[job].timeout.queue = b.Ms(1 + static_cast<int64_t>(r.Below(300)));
+    if (r.OneIn(5)) b[job].timeout.idle = b.Ms(1 + static_cast<int64_t>(r.Below(300)));
+    if (r.OneIn(5)) b[job].timeout.total = b.Ms(1 + static_cast<int64_t>(r.Below(600)));
+  }
+};
+
+/// One run, played at random, with a model of its own of what may happen.
+class Play {
+ public:
+  Play(const RandomPlan& random_plan, Random& r)
+      : plan_(random_plan.b.plan), options_(random_plan.options), r_(r), state_(plan_, "run"), evaluator_(plan_.program),
+        scheduler_(plan_, state_, options_, nullptr) {}
+
+  /// Empty if nothing was wrong.
+  std::string Go() {
+    scheduler_.Begin(now_);
+    Take();
+    for (int step = 0; !scheduler_.finished() && wrong_.empty(); ++step) {
+      if (step > 3000) return "the run does not end";
+      Step();
+      Take();
+    }
+    if (!wrong_.empty()) return wrong_;
+    if (finished_ != 1) return fmt::format("RunFinished came {} times", finished_);
+    if (!live_.empty()) return "attempts are alive after the end";
+    for (uint32_t job = 0; job < plan_.jobs.size(); ++job) {
+      if (!state_.all_final(job)) return fmt::format("`{}` is not final after the end", plan_.jobs[job].address);
+    }
+    bool failed = !state_.FailedJobs().empty();
+    if (failed != (exit_code_ != 0) && !interrupted_ && !odd_end_) return fmt::format("failures: {}, exit code {}", failed, exit_code_);
+    return "";
+  }
+
+ private:
+  struct Live {
+    InstanceRef instance;
+    std::vector<std::pair<uint32_t, uint32_t>> pools;
+    int64_t cpu = 0;
+    bool started = false, ended = false, cancelled = false;
+  };
+
+  void Wrong(std::string what) {
+    if (wrong_.empty()) wrong_ = std::move(what);
+  }
+
+  void Step() {
+    if (r_.OneIn(400)) {
+      interrupted_ = true;
+      scheduler_.CancelRun(r_.OneIn(3), "interrupted", now_);
+      return;
+    }
+    if (r_.OneIn(300)) {
+      uint32_t job = static_cast<uint32_t>(r_.Below(plan_.jobs.size()));
+      odd_end_ = true;
+      if (r_.OneIn(2) && state_.size(job) > 0) {
+        scheduler_.CancelInstance({job, static_cast<uint32_t>(r_.Below(state_.size(job)))}, "cancelled", now_);
+      } else {
+        scheduler_.CancelJob(job, "cancelled", now_);
+      }
+      return;
+    }
+    if (awaiting_exports_ && r_.OneIn(3)) {
+      awaiting_exports_ = false;
+      scheduler_.ExportsDone(std::nullopt, now_);
+      return;
+    }
+    if (awaiting_publish_ && r_.OneIn(3)) {
+      awaiting_publish_ = false;
+      scheduler_.PublishDone(std::nullopt, now_);
+      return;
+    }
+    if (live_.empty() || r_.OneIn(5)) {
+      std::optional<int64_t> next = scheduler_.NextDeadline();
+      if (next && (live_.empty() || r_.OneIn(2))) now_ = std::max(now_, *next);
+      else now_ += static_cast<int64_t>(r_.Below(40));
+      scheduler_.Tick(now_);
+      return;
+    }
+    auto it = live_.begin();
+    std::advance(it, static_cast<ptrdiff_t>(r_.Below(live_.size())));
+    const AttemptId id = it->first;
+    Live& attempt = it->second;
+    switch (r_.Below(8)) {
+      case 0: case 1:
+        if (!attempt.started && !attempt.ended) {
+          attempt.started = true;
+          scheduler_.AttemptStarted(id, now_);
+        }
+        break;
+      case 2: scheduler_.AttemptOutput(id, now_); break;
+      case 3: if (attempt.started) scheduler_.AttemptExited(id, now_); break;
+      case 4: case 5:
+        if (!attempt.ended || r_.OneIn(10)) {  // sometimes a second answer
+          attempt.ended = true;
+          scheduler_.AttemptEnded(id, RandomResult(attempt.instance), now_);
+        }
+        break;
+      case 6:
+        if (attempt.ended || attempt.cancelled || r_.OneIn(6)) {
+          live_.erase(it);
+          scheduler_.AttemptReaped(id, now_);
+          if (r_.OneIn(10)) scheduler_.AttemptReaped(id, now_);
+        }
+        break;
+      default:
+        if (r_.OneIn(12)) {
+          const bool refuse = !attempt.started && r_.OneIn(2);
+          live_.erase(it);
+          if (refuse) scheduler_.StartRefused(id, Failed(ErrorKind::Expression, "no value"), now_);
+          else scheduler_.AttemptLost(id, "lost", now_);
+        }
+        break;
+    }
+  }
+
+  AttemptResult RandomResult(InstanceRef ref) {
+    AttemptResult result;
+    if (r_.OneIn(5)) {
+      static const std::vector<ErrorKind> kinds = {ErrorKind::Exit, ErrorKind::NodeLost, ErrorKind::Oom, ErrorKind::Schema, ErrorKind::Cancelled};
+      result.verdict = Failed(r_.Pick(kinds), "it broke");
+      return result;
+    }
+    result.verdict = Succeeded();
+    for (size_t i = 0; i < plan_.jobs[ref.job].outputs.size(); ++i) {
+      ir::ListValue list;
+      for (uint64_t n = r_.Below(4); n > 0; --n) list.push_back(ir::Value::Int(static_cast<int64_t>(r_.OneIn(10) ? 1 : n)));
+      result.outputs.push_back(ir::Value::List(std::move(list)));
+    }
+    return result;
+  }
+
+  void Take() {
+    for (Action& action : scheduler_.TakeActions()) {
+      if (auto* start = std::get_if<StartAttempt>(&action)) OnStart(*start);
+      else if (auto* cancel = std::get_if<CancelAttempt>(&action)) OnCancel(*cancel);
+      else if (auto* changed = std::get_if<InstanceChanged>(&action)) OnChange(*changed);
+      else if (auto* mode = std::get_if<ModeChanged>(&action)) OnMode(*mode);
+      else if (std::get_if<EvaluateExports>(&action)) awaiting_exports_ = true;
+      else if (std::get_if<PublishOutputs>(&action)) awaiting_publish_ = true;
+      else if (auto* end = std::get_if<RunFinished>(&action)) {
+        ++finished_;
+        exit_code_ = end->exit_code;
+        if (end->exit_code == 13 || end->exit_code == 14) odd_end_ = true;
+      }
+    }
+    Wrong(scheduler_.CheckInvariants());
+  }
+
+  void OnMode(const ModeChanged& changed) {
+    if (changed.mode <= mode_) Wrong("the mode fell");
+    mode_ = changed.mode;
+  }
+
+  void OnCancel(const CancelAttempt& cancel) {
+    auto it = live_.find(cancel.id);
+    if (it == live_.end()) return Wrong("an attempt that is gone was cancelled");
+    it->second.cancelled = true;
+  }
+
+  void OnChange(const InstanceChanged& changed) {
+    for (uint32_t i = 0; i < changed.count; ++i) {
+      const InstanceRef ref{changed.first.job, changed.first.ordinal == kWholeJob ? kWholeJob : changed.first.ordinal + i};
+      if (IsFinal(changed.to) && !final_.insert(ref).second) Wrong(fmt::format("`{}` became final twice", state_.Address(ref)));
+      if (IsFinal(changed.from)) Wrong(fmt::format("`{}` left a final state", state_.Address(ref)));
+    }
+  }
+
+  /// What the limits allow, computed from what is alive here and not from the scheduler's own books.
+  void OnStart(const StartAttempt& start) {
+    const ir::Job& job = plan_.jobs[start.instance.job];
+    Live attempt{start.instance, start.pools, start.resources.cpu_milli.value_or(0)};
+    if (!live_.emplace(start.id, attempt).second) Wrong("an attempt id was used twice");
+    if (start.number > std::max<int64_t>(1, job.retry.max_attempts)) Wrong("more attempts than allowed");
+    uint32_t same = 0;
+    int64_t cpu = 0;
+    std::vector<uint32_t> used(plan_.pools.size(), 0);
+    for (const auto& [id, other] : live_) {
+      same += other.instance == start.instance;
+      cpu += other.cpu;
+      for (auto [pool, slots] : other.pools) used[pool] += slots;
+    }
+    if (same > 1) Wrong(fmt::format("`{}` runs twice at a time", state_.Address(start.instance)));
+    if (options_.max_parallel > 0 && live_.size() > options_.max_parallel) Wrong("max_parallel exceeded");
+    if (options_.cpu_milli > 0 && cpu > options_.cpu_milli) Wrong("cpus exceeded");
+    for (size_t p = 0; p < used.size(); ++p) {
+      if (used[p] > plan_.program.exprs.ConstValue(plan_.pools[p].slots).as_int()) Wrong("a pool was exceeded");
+    }
+    if (start.pools.size() != job.pools.size()) Wrong("an attempt did not take all its pools");
+    if (job.kind != ir::JobKind::Job) return;
+    if (mode_ >= Strategy::Drain) Wrong("an attempt started after drain or halt");
+    for (const ir::Dependency& d : job.dependencies) CheckDependency(start.instance, d);
+  }
+
+  void CheckDependency(InstanceRef ref, const ir::Dependency& d) {
+    ir::Evaluator inputs(plan_.program);
+    InstanceContext context(state_, nullptr, inputs, ref);
+    ir::Value value;
+    if (d.condition.valid() && (!evaluator_.Evaluate(d.condition, context, value) || !value.as_bool())) return;
+    std::vector<uint64_t> producers;
+    ir::ListValue indices;
+    for (ir::ExprId id : d.indices) {
+      if (!evaluator_.Evaluate(id, context, value)) return Wrong("an index has no value");
+      indices.push_back(value);
+    }
+    if (!state_.expanded(d.job)) {
+      if (!IsFinal(state_.whole(d.job))) Wrong("started before the domain of a dependency was known");
+      if (d.strong) Wrong("started although a strong dependency has no instances");
+      return;
+    }
+    if (d.mapping == Mapping::Same) producers.push_back(ref.ordinal);
+    else if (d.mapping == Mapping::Expr) producers.push_back(static_cast<uint64_t>(state_.instances(d.job).Find(indices)));
+    else producers = state_.instances(d.job).FindAll(indices);
+    for (uint64_t p : producers) {
+      if (p >= state_.size(d.job)) return Wrong("started with an index that does not exist");
+      const S s = state_.state({d.job, static_cast<uint32_t>(p)});
+      if (!IsFinal(s)) Wrong(fmt::format("`{}` started before `{}` ended", state_.Address(ref), state_.Address({d.job, static_cast<uint32_t>(p)})));
+      if (d.strong && s != S::Succeeded) Wrong(fmt::format("`{}` started without a strong dependency", state_.Address(ref)));
+    }
+  }
+
+  const ir::Plan& plan_;
+  SchedulerOptions options_;
+  Random& r_;
+  RunState state_;
+  ir::Evaluator evaluator_;
+  Scheduler scheduler_;
+  int64_t now_ = 0;
+  std::map<AttemptId, Live> live_;
+  std::set<InstanceRef> final_;
+  RunMode mode_ = Strategy::Ignore;
+  bool awaiting_exports_ = false, awaiting_publish_ = false, interrupted_ = false, odd_end_ = false;
+  int finished_ = 0, exit_code_ = -1;
+  std::string wrong_;
+};
+
+uint64_t Setting(const char* name, uint64_t fallback) {
+  const char* text = std::getenv(name);
+  return text ? std::strtoull(text, nullptr, 10) : fallback;
+}
+
+TEST(Schedules, KeepEveryPromiseWhateverHappens) {
+  const uint64_t count = Setting("JOBC_SCHEDULES", 20'000), first = Setting("JOBC_SEED", 1);
+  for (uint64_t seed = first; seed < first + count; ++seed) {
+    Random r(seed);
+    RandomPlan plan(r);
+    Play play(plan, r);
+    ASSERT_EQ(play.Go(), "") << "repeat with JOBC_SCHEDULES=1 JOBC_SEED=" << seed;
+  }
+}
+
+TEST(Schedules, AreTheSameForTheSameSeed) {
+  // The core has no clock and no randomness of its own: equal events give equal actions.
+  auto actions = [](uint64_t seed) {
+    Random r(seed);
+    RandomPlan plan(r);
+    RunState state(plan.b.plan, "run");
+    Scheduler scheduler(plan.b.plan, state, plan.options, nullptr);
+    std::string out;
+    scheduler.Begin(0);
+    for (int round = 0; round < 50; ++round) {
+      for (Action& action : scheduler.TakeActions()) {
+        out += fmt::format("{} ", action.index());
+        if (auto* start = std::get_if<StartAttempt>(&action)) {
+          out += fmt::format("{}:{}/{} ", start->id, start->instance.job, start->instance.ordinal);
+          scheduler.AttemptStarted(start->id, round);
+          scheduler.AttemptEnded(start->id, {Failed(ErrorKind::NodeLost, ""), {}, {}, 0, 0, {}}, round);
+          scheduler.AttemptReaped(start->id, round);
+        }
+      }
+      scheduler.Tick(round * 100);
+    }
+    return out;
+  };
+  for (uint64_t seed = 1; seed <= 200; ++seed) EXPECT_EQ(actions(seed), actions(seed)) << seed;
+}
+
+}  // namespace
+}  // namespace jobc
