@@ -3,8 +3,8 @@
 file(READ "${INPUT}" hex HEX)
 string(LENGTH "${hex}" length)
 math(EXPR size "${length} / 2")
-string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
-string(REGEX REPLACE "(................................................................................)" "\\1\n" bytes "${bytes}")
+string(REGEX REPLACE "([0-9a-f][0-9a-f])" "'\\\\x\\1'," bytes "${hex}")
+string(REGEX REPLACE "(................................................................................................................)" "\\1\n" bytes "${bytes}")
 get_filename_component(name "${INPUT}" NAME)
 file(WRITE "${OUTPUT}" "// Made from ${name}; do not edit.
 extern const char ${NAME}[];
