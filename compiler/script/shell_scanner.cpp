@@ -611,7 +611,7 @@ class ShellScanner {
     if (su && w.find("command=") != std::string::npos && option) {
       for (const Use& use : word.uses) ParsesAgain(use, command.name + " -c", AssignHelp(use.hole));
     }
-    if (command.shell && (!command.shell_operand || command.shell_stdin) && !command.code_given) {
+    if (command.shell && !command.shell_operand && !command.code_given) {
       if (command.shell_skip) {
         command.shell_skip = false;
         return;
@@ -631,7 +631,7 @@ class ShellScanner {
     }
     if (word.constant && command.named && IsShellName(BaseName(w)) && !IsOneOf(command.name, {"echo", "printf", "which", "type"})) {
       command.shell = true;
-      command.shell_operand = command.shell_skip = command.code_next = command.code_given = false;
+      command.shell_operand = command.shell_skip = command.shell_stdin = command.code_next = command.code_given = false;
     }
   }
 
@@ -641,6 +641,12 @@ class ShellScanner {
   }
   void NotAName(const Word& word, const char* what) {
     for (const Use& use : word.uses) NoName(use, what);
+  }
+  /// A name that a builtin evaluates when it runs: a number in it, `part~{n}`, can do no harm.
+  void EvaluatedName(const Word& word) {
+    for (const Use& use : word.uses) {
+      if (scan_.hole(use.hole).kind != HoleKind::Number) NoName(use, "a variable");
+    }
   }
 
   /// The builtins and commands that parse what they are given.
@@ -657,7 +663,7 @@ class ShellScanner {
     } else if (IsDeclaration(n)) {
       DeclarationArgument(command, word, option);
     } else if (n == "unset") {
-      NotAName(word, "a variable");
+      EvaluatedName(word);
     } else if (IsOneOf(n, {"read", "mapfile", "readarray"})) {
       if (command.value_next) {
         command.value_next = false;
@@ -665,24 +671,24 @@ class ShellScanner {
         char last = w.back();
         string_view with_value = n == "read" ? "pdtnNiu" : "dnOsuc";
         bool has = w.find_first_of(with_value) != std::string::npos;
-        if (n == "read" && w.find('a') != std::string::npos && !has) NotAName(word, "a variable");
+        if (n == "read" && w.find('a') != std::string::npos && !has) EvaluatedName(word);
         if (n != "read" && w.find('C') != std::string::npos) {
           for (const Use& use : word.uses) ParsesAgain(use, n + " -C", AssignHelp(use.hole));
         }
         command.value_next = word.uses.empty() && with_value.find(last) != string_view::npos;
       } else {
-        NotAName(word, "a variable");
+        EvaluatedName(word);
         if (word.constant && (n != "read" || (command.previous[0] == '-' && command.previous.find('a') != std::string::npos))) arrays_.insert(w);
       }
     } else if (n == "getopts") {
-      if (command.operands == 1) NotAName(word, "a variable");
+      if (command.operands == 1) EvaluatedName(word);
     } else if (n == "printf") {
-      if (command.previous == "-v" && command.arguments == 2) NotAName(word, "a variable");
-      if (command.arguments == 1 && w.rfind("-v", 0) == 0) NotAName(word, "a variable");
+      if (command.previous == "-v" && command.arguments == 2) EvaluatedName(word);
+      if (command.arguments == 1 && w.rfind("-v", 0) == 0) EvaluatedName(word);
     } else if (n == "wait") {
-      if (command.previous == "-p") NotAName(word, "a variable");
+      if (command.previous == "-p") EvaluatedName(word);
     } else if (n == "[" || n == "test") {
-      if (IsOneOf(command.previous, {"-v", "-R"})) NotAName(word, "a variable");
+      if (IsOneOf(command.previous, {"-v", "-R"})) EvaluatedName(word);
     } else if (IsOneOf(n, {"complete", "compgen"})) {
       for (const Use& use : word.uses) ParsesAgain(use, n, AssignHelp(use.hole));
     } else if (IsOneOf(n, {"ssh", "slogin", "autossh", "rsh"})) {
@@ -708,7 +714,7 @@ class ShellScanner {
         command.attribute_integer |= w.find('i') != std::string::npos;
         command.attribute_reference |= command.name != "export" && w.find('n') != std::string::npos;
       }
-      NotAName(word, "a variable");
+      EvaluatedName(word);
       return;
     }
     size_t equals = w.find('=');
@@ -717,10 +723,11 @@ class ShellScanner {
     if (command.attribute_array && bash_) arrays_.insert(name);
     if (command.attribute_integer && bash_) integers_.insert(name);
     if (command.attribute_reference && bash_) references_.insert(name);
+    bool fixed_name = IsName(name);
+    for (const Use& use : word.uses) fixed_name &= equals != std::string::npos && use.at > equals;
     for (const Use& use : word.uses) {
-      if (equals == std::string::npos || use.at <= equals) {
-        NoName(use, "a variable");
-      } else if (bash_ && !IsName(name)) {
+      if (scan_.hole(use.hole).kind == HoleKind::Number) continue;
+      if (equals == std::string::npos || use.at <= equals || (bash_ && !fixed_name)) {
         NoName(use, "a variable");
       } else if (bash_) {
         // bash parses `declare name="(…)"` as an array again when the name is, or becomes, an array.
@@ -866,7 +873,7 @@ class ShellScanner {
   // ---- the end of a simple command
   void Classify(const Command& command, Reader& reader, std::string& name) {
     reader = Reader::Data;
-    if ((command.shell && !command.shell_operand && !command.code_given) ||
+    if ((command.shell && (!command.shell_operand || command.shell_stdin) && !command.code_given) ||
         IsOneOf(command.name, {"ssh", "slogin", "rsh", "su", "at", "batch", "parallel"})) {
       reader = Reader::Shell;
       name = command.name;
@@ -899,6 +906,11 @@ class ShellScanner {
       uses = command.stdin_uses;
     }
     EndCommand(command);
+    SkipBlanks();
+    if (!docs.empty() && (Peek() == '\n' || Peek() == '#')) {
+      Fail("a line break between `cat <<…  |` and the command that reads it");
+      return;
+    }
     command.here_docs = std::move(docs);
     command.stdin_uses = std::move(uses);
   }
@@ -1039,7 +1051,7 @@ class ShellScanner {
         case Expect::Number:
           for (const Use& use : word.uses) NumberOnly(use.hole, "both sides of `-eq` and its like in `[[ ]]`");
           break;
-        case Expect::Variable: NotAName(word, "a variable"); break;
+        case Expect::Variable: EvaluatedName(word); break;
         case Expect::Operand: break;
       }
       expect = Expect::Operand;

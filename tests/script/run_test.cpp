@@ -288,6 +288,163 @@ TEST_P(ShellRun, AMebibyteFitsIntoBuiltinsAssignmentsAndHereDocuments) {
   Expect({large}, {{kShellContexts, std::size(kShellContexts)}});
 }
 
+/// Random scripts with the shell's nesting, and now and then a piece that does not belong there.
+class ScriptMaker {
+ public:
+  ScriptMaker(std::mt19937& random, bool bash, const char* const* pieces, size_t count)
+      : random_(random), bash_(bash), pieces_(pieces), count_(count) {}
+
+  std::string Script() {
+    std::string text = "set +eu\n";
+    for (uint32_t i = 1 + Roll(3); i > 0; --i) text += Command(0) + "\n";
+    return text;
+  }
+
+ private:
+  uint32_t Roll(uint32_t n) { return static_cast<uint32_t>(random_() % n); }
+  std::string Noise() { return Roll(40) == 0 ? pieces_[Roll(static_cast<uint32_t>(count_))] : ""; }
+  std::string Literal() {
+    static constexpr const char* kTexts[] = {"a", "b c", "#", "*", "-", "=", "{", "}", "[", "]", "!", "%", "\n", "  ", "~", ":", "e1"};
+    return kTexts[Roll(std::size(kTexts))];
+  }
+  std::string BareLiteral() {
+    static constexpr const char* kTexts[] = {"a", "b", "-", "=", "x=", "%", "\\\\", "\\\"", "\\'", "\\$", "\\\n", "$HOME", "$", "*", "a#", "{a,b}", "!", "\\`"};
+    return kTexts[Roll(std::size(kTexts))];
+  }
+  std::string Single() { return "'" + (Roll(2) ? Literal() : std::string("\"$(`\\")) + (Roll(3) ? "" : "~{x}") + Noise() + "'"; }
+  std::string Substitution(int depth) {
+    switch (Roll(3)) {
+      case 0: return "`echo " + (Roll(2) ? Bare(depth + 3) : "\"~{x}\"") + "`";
+      default: return "$(" + Noise() + (Roll(6) ? "" : "# it's ) `\n") + Command(depth + 1) + (Roll(3) ? "" : "\n") + ")";
+    }
+  }
+  std::string Double(int depth) {
+    std::string text;
+    for (uint32_t i = Roll(4); i > 0; --i) {
+      switch (Roll(depth > 4 ? 4 : 8)) {
+        case 0: text += "~{x}"; break;
+        case 1: text += Literal(); break;
+        case 2: text += Roll(2) ? "\\\"" : "'"; break;
+        case 3: text += Roll(2) ? "\\\\" : "$HOME"; break;
+        case 4: text += Substitution(depth + 1); break;
+        case 5: text += "${u:-" + Double(depth + 1) + "}"; break;
+        case 6: text += "${HOME%" + Bare(depth + 1) + "}"; break;
+        default: text += "$((" + Arithmetic(depth + 1) + "))"; break;
+      }
+    }
+    return text + Noise();
+  }
+  std::string Bare(int depth) {
+    std::string text;
+    for (uint32_t i = 1 + Roll(3); i > 0; --i) {
+      switch (Roll(depth > 4 ? 5 : 10)) {
+        case 0:
+        case 1: text += "~{x}"; break;
+        case 2: text += BareLiteral(); break;
+        case 3: text += Single(); break;
+        case 4: text += "a"; break;
+        case 5: text += "\"" + Double(depth + 1) + "\""; break;
+        case 6: text += Substitution(depth + 1); break;
+        case 7: text += "${u:-" + Bare(depth + 1) + "}"; break;
+        case 8: text += bash_ && Roll(2) ? "<(" + Command(depth + 1) + ")" : "${HOME#" + Bare(depth + 1) + "}"; break;
+        default: text += Roll(2) ? "$'a\\n'" : "$((" + Arithmetic(depth + 1) + "))"; break;
+      }
+    }
+    return text + Noise();
+  }
+  std::string Arithmetic(int) {
+    static constexpr const char* kParts[] = {"1", "~{n}", "(2)", "1+~{n}", "3-~{n}", "i=~{n}", "${u:-~{n}}", "\"~{n}\""};
+    // No value in a substitution here: what a program prints is not the value any more, and arithmetic evaluates it.
+    return kParts[Roll(std::size(kParts))] + (Roll(4) ? std::string() : Roll(2) ? "+$(echo 2)" : "+`echo \\`echo 2\\``") + Noise();
+  }
+  std::string Words(int depth) {
+    std::string text;
+    for (uint32_t i = Roll(4); i > 0; --i) text += " " + Bare(depth);
+    return text;
+  }
+  std::string Command(int depth) {
+    if (depth > 3) return "echo " + Bare(depth + 1);
+    std::string w = Bare(depth + 1);
+    switch (Roll(bash_ ? 26 : 18)) {
+      case 0: return "v=" + w;
+      case 1: return "v=" + w + " w=" + Bare(depth + 1) + " printf '%s'" + Words(depth + 1);
+      case 2: return "for i in" + Words(depth + 1) + "; do " + Command(depth + 1) + "; done";
+      case 3: return "if " + Command(depth + 1) + "; then " + Command(depth + 1) + "\nelse\n" + Command(depth + 1) + "\nfi";
+      case 4: return "case " + w + " in a|\"" + Double(depth + 1) + "\") " + Command(depth + 1) + ";; (*) " + Command(depth + 1) + "\n;; esac";
+      case 5: return "{ " + Command(depth + 1) + "; }";
+      case 6: return "( " + Command(depth + 1) + " )";
+      case 7: return Command(depth + 1) + " | cat";
+      case 8: return Command(depth + 1) + " && " + Command(depth + 1);
+      case 9: return "cat <<EOF" + std::string(Roll(2) ? " | cat" : "") + "\n" + Double(depth + 1) + "\n" + (Roll(3) ? "" : "x\\\n") + "EOF\n";
+      case 10: return "cat <<-'E F'\n\t$(`\"'\n\tE F\necho " + w;
+      case 11: return "cat <<A <<B\n" + Double(depth + 1) + "\nA\n" + Double(depth + 1) + "\nB\n";
+      case 12: return "f() { " + Command(depth + 1) + "; }; f" + Words(depth + 1);
+      case 13: return "export v=" + w;
+      case 14: return "[ " + w + " = b ] # it's \"\n";
+      case 15: return "echo" + Words(depth + 1) + " >/dev/null 2>&1";
+      case 16: return "set --" + Words(depth + 1);
+      case 17: return "sh -c 'echo \"$1\"' sh " + w;
+      case 18: return "[[ " + w + " == \"" + Double(depth + 1) + "\"* ]]";
+      case 19: return "a=(" + w + "\n" + Bare(depth + 1) + " # '\n)";
+      case 20: return "declare v=" + w;
+      case 21: return "cat <<< " + w;
+      case 22: return "(( " + Arithmetic(depth + 1) + " ))";
+      case 23: return "[[ " + w + " =~ ^(a|b )$ && -n " + Bare(depth + 1) + " ]]";
+      case 24: return "a[" + Arithmetic(depth + 1) + "]=" + w;
+      default: return "for ((i = 0; i < 1; i++)); do " + Command(depth + 1) + "; done";
+    }
+  }
+
+  std::mt19937& random_;
+  bool bash_;
+  const char* const* pieces_;
+  size_t count_;
+};
+
+/// Scripts of random pieces. Whatever the scanner accepts must keep the promise, however odd: the value, which is made of
+/// what leaves every kind of quotes and then runs a command, is never run.
+TEST_P(ShellRun, NoAcceptedScriptEverRunsAValue) {
+  static constexpr const char* kPieces[] = {
+      "echo ", "printf %s ", ": ", "cat ", "~{x}", "~{x}", "~{x}", "\"~{x}\"", "'~{x}'", "a~{x}b", "'", "\"", "`", "$(", ")", "\"$(", ")\"",
+      "${u:-", "${u-", "${HOME%", "${HOME#", "${HOME+", "${HOME/", "}", "$((", "))", "((", "1", "+", "~{n}", "\\", "\\\n", "\n", "\n", "; ", " ",
+      " ", " && ", " || ", " | ", "<<EOF\n", "\nEOF\n", "<<'EOF'\n", "<<-EOF\n", "\tEOF\n", "<<<", "< ", "<(", "case ", " in ", "a) ", "*) ", ";; ",
+      " esac", "for i in ", "; do ", " done", "if ", "; then ", " fi", "{ ", "; }", "( ", " )", "f() ", "a=", "a=(", "a+=(", "b[", "]", "]=", "[[ ",
+      " ]]", " == ", " =~ ", " = ", " -eq ", "[ ", " ]", "# ", "#", "$", "$'", "$\"", "\\'", "\\\"", "\\`", "declare ", "declare -a ", "export ",
+      "local ", "let ", "eval ", "sh -c ", "bash -c ", "-c ", "env ", "[ -v ", "test ", "printf -v ", "read ", "trap ", "@(", "!", "! ", "{", "$[",
+      "declare -i i; i=", "bash ", "time ", "a", "b ", "-", "=", ":", "/", "//", "%", "^", "@Q", "#", "exec ", "command ", "unset "};
+  const char* scale = getenv("JOBC_SCRIPT_ROUNDS");
+  const int rounds = scale ? std::atoi(scale) : 150;
+  const char* seed = getenv("JOBC_SCRIPT_SEED");
+  std::mt19937 random(static_cast<uint32_t>(seed ? std::atoi(seed) : 11));
+  may_leave_files_ = true;
+  const std::string touch = "touch \"" + root_ + "/pwned\"";
+  const std::string values[] = {
+      "$(" + touch + ")`" + touch + "`", "'; " + touch + "; '", "\"; " + touch + "; \"", "\n" + touch + "\n", "}; " + touch + "; ", "x[$(" + touch + ")]",
+      "([$(" + touch + ")]=1)", ")); " + touch + "; ((", "\\\"; " + touch + " #", "]; " + touch + "; [", "\nEOF\n" + touch + "\n", "` " + touch + " `"};
+  int accepted = 0;
+  for (int round = 0; accepted < rounds && round < rounds * 200; ++round) {
+    std::string text;
+    if (round % 4 == 0) {
+      for (uint32_t i = 2 + random() % 14; i > 0; --i) text += kPieces[random() % std::size(kPieces)];
+    } else {
+      text = ScriptMaker(random, GetParam() == Interpreter::Bash, kPieces, std::size(kPieces)).Script();
+    }
+    if (text.find("~{x}") == std::string::npos) continue;
+    Template source = Parse(GetParam(), text);
+    Lowered lowered = Lower(source);
+    if (lowered.has_errors()) continue;
+    ++accepted;
+    std::vector<HoleValue> bound;
+    for (const Hole& hole : source.holes) bound.push_back({false, hole.kind == HoleKind::Number ? "-5" : values[random() % std::size(values)], {}});
+    Result<Launch> launch = Bind({&lowered, &bound}, private_dir());
+    ASSERT_TRUE(launch.ok());
+    launch->argv.insert(launch->argv.begin(), {"timeout", "-s", "KILL", "1"});
+    Start(*launch);
+    ASSERT_FALSE(std::filesystem::exists(root_ + "/pwned")) << text << "\n---\n" << lowered.text;
+  }
+  EXPECT_EQ(accepted, rounds);
+}
+
 TEST_P(ShellRun, ChildrenSeeNoneOfTheVariables) {
   Template source = Parse(GetParam(), "env; printf '%s%s\\0' ~{tiny} ~{big} >/dev/null\n");
   Outcome outcome = Script(Lower(source), {{false, "marker", {}}, {false, std::string(200000, 'm'), {}}});
