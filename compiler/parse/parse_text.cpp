@@ -142,7 +142,7 @@ ParseTree ParseText(SourceId source, const SourceManager& sources, Diagnostics& 
     text = {};
   }
   ParserState state(source, text, diags);
-  if (state.stopped()) text = {};  // no text file: nothing in it is worth parsing
+  text = state.text();
   p::memory_input<p::tracking_mode::lazy, p::eol::lf_crlf, const char*> in(text.data(), text.data() + text.size(), "");
   const bool parsed = p::parse<g::file, p::nothing, TreeControl>(in, state);
   JOBC_CHECK(parsed);  // `file` takes any text: what is no item is skipped by recoverable_item

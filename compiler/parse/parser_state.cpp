@@ -106,7 +106,9 @@ void ParserState::CheckCharacters() {
     else if (byte != 0) diagnostic.AddHelp(fmt::format("in a string write `\\u{{{:X}}}`", byte));
     if (bad_characters_.size() == kMaxSyntaxErrors) {
       diagnostic.Note("there are more; is this a text file?");
-      stopped_ = true;
+      stopped_ = true;  // no text file: nothing in it is worth parsing
+      text_ = text_.substr(0, 0);
+      size_ = limit_ = 0;
       return;
     }
     at = end;
@@ -132,7 +134,7 @@ uint32_t ParserState::Skip(uint32_t at, std::vector<ast::Comment>* comments) con
         comments->push_back({SpanOf(at, trimmed), At(at + 1) == '#'});
       }
       at = end;
-    } else if (at < size_ && !bad_characters_.empty() && (c < 0x20 || c == 0x7F)) {
+    } else if (at < size_ && !bad_characters_.empty() && (static_cast<unsigned char>(c) < 0x20 || static_cast<unsigned char>(c) >= 0x7F)) {
       auto bad = std::upper_bound(bad_characters_.begin(), bad_characters_.end(), at,
                                   [](uint32_t offset, Span span) { return offset < span.begin; });
       if (bad == bad_characters_.begin() || std::prev(bad)->end <= at) return at;
@@ -252,6 +254,21 @@ void ParserState::Fail(const char* position, std::string_view expected, FailureK
     // A string or regular expression: it ends with its line, and so does whatever it is part of. Where an open `~{`
     // has run to the end of the line, that is said already.
     if (again) throw SyntaxError{};
+    if (blanks_ == Blanks::String) {
+      // Inside of `"… ~{`: more likely the quote is the end of the outer string, and the `}` was forgotten.
+      const uint32_t quote = open->offset;
+      uint32_t start = quote;
+      for (size_t i = brackets_.size(); i-- > 0;) {
+        if (brackets_[i].open != '{' || brackets_[i].offset == 0 || text_[brackets_[i].offset - 1] != '~') continue;
+        start = brackets_[i].offset;
+        break;
+      }
+      error_at_ = resync_from_ = quote;
+      diags_.Emit(SpanOf(quote, quote + 1), diag::SyntaxUnexpected, "a value or `}` at the end of `~{`", "the end of the string")
+          .Secondary(SpanOf(start - 1, start + 1), "this `~{` is still open");
+      CountFault();
+      throw SyntaxError{};
+    }
     Diagnostic& diagnostic = diags_.Emit(SpanOf(open->offset, at), diag::SyntaxUnclosed, expected);
     diagnostic.Label("starts here").AddHelp("close it with `\"` on the same line");
     if (expected == "string") diagnostic.Note("a text of several lines is a heredoc: `<<~TXT`");
@@ -300,9 +317,14 @@ void ParserState::Fail(const char* position, std::string_view expected, FailureK
 void ParserState::MissingBlockEnd(const char* position) {
   const uint32_t at = Offset(position);
   const Bracket open = brackets_.back();
-  if (!stopped_) {
+  // One report for all that the end of the file leaves open.
+  if (!stopped_ && (faults_ == 0 || error_at_ != at)) {
+    error_at_ = at;
     Diagnostic& diagnostic = diags_.Emit(SpanOf(at, at), diag::SyntaxUnexpected, "`}`", FoundAt(at).text);
     diagnostic.Secondary(SpanOf(open.offset, open.offset + 1), "this `{` is still open");
+    for (size_t i = brackets_.size() - 1, shown = 1; i-- > 0 && shown < 4; ++shown) {
+      diagnostic.Secondary(SpanOf(brackets_[i].offset, brackets_[i].offset + 1), "and this one");
+    }
     if (suspect_open_ != UINT32_MAX && suspect_open_ >= open.offset) {
       if (suspect_open_ > open.offset) {
         diagnostic.Secondary(SpanOf(suspect_open_, suspect_open_ + 1), "by the indentation, the `}` of this one is missing");
@@ -427,7 +449,7 @@ uint32_t ParserState::Resync(uint32_t from, uint32_t item, std::string open) {
       ++at;
     } else if (text_.substr(at, 3) == "<<~") {
       const uint32_t tag_end = WordEnd(at + 3);
-      const uint32_t terminator = tag_end > at + 3 ? FindTerminator(LineEnd(tag_end), text_.substr(at + 3, tag_end - at - 3)) : UINT32_MAX;
+      const uint32_t terminator = tag_end > at + 3 ? FindTerminator(tag_end, text_.substr(at + 3, tag_end - at - 3)) : UINT32_MAX;
       at = terminator != UINT32_MAX ? WordEnd(SkipBlanks(terminator)) : at + 3;
     } else {
       at = SkipToken(at);
@@ -510,6 +532,9 @@ uint32_t ParserState::FindTerminator(uint32_t at, std::string_view tag) {
   }
   const uint32_t from = at;
   for (;;) {
+    const void* newline = at < size_ ? std::memchr(text_.data() + at, '\n', size_ - at) : nullptr;
+    if (newline == nullptr) break;
+    at = Offset(static_cast<const char*>(newline)) + 1;
     const uint32_t word = SkipBlanks(at);
     const uint32_t word_end = word + static_cast<uint32_t>(tag.size());
     if (text_.substr(word, tag.size()) == tag && !IsNameChar(At(word_end))) {
@@ -517,9 +542,6 @@ uint32_t ParserState::FindTerminator(uint32_t at, std::string_view tag) {
       const char c = At(next);
       if (next >= size_ || c == '\n' || (c == '\r' && At(next + 1) == '\n') || (c != '\0' && std::strchr("#,;})]", c) != nullptr)) return at;
     }
-    const void* newline = std::memchr(text_.data() + at, '\n', size_ - at);
-    if (newline == nullptr) break;
-    at = Offset(static_cast<const char*>(newline)) + 1;
   }
   unterminated_.emplace_back(std::string(tag), from);
   return UINT32_MAX;
@@ -534,7 +556,7 @@ const char* ParserState::BeginHeredoc(const char* tag_begin, const char* tag_end
   uint32_t body = line_end;
   if (At(body) == '\r') ++body;
   if (At(body) == '\n') ++body;
-  const uint32_t terminator = body > line_end ? FindTerminator(body, tag) : UINT32_MAX;
+  const uint32_t terminator = body > line_end ? FindTerminator(end, tag) : UINT32_MAX;
   if (terminator == UINT32_MAX) {
     error_at_ = begin - 3;
     resync_from_ = line_end;

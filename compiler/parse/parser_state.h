@@ -103,7 +103,8 @@ class ParserState {
   bool in_interpolation() const { return blanks_ != Blanks::Code; }
 
   ParseTree TakeTree() { return std::move(tree_); }
-  bool stopped() const { return stopped_; }
+  /// What is to be parsed: the text, or nothing where it turned out to be no text.
+  std::string_view text() const { return text_; }
 
  private:
   enum class Blanks : uint8_t { Code, String, Heredoc };
@@ -131,7 +132,7 @@ class ParserState {
   uint32_t SkipBlanks(uint32_t at) const;
   uint32_t SkipToken(uint32_t at) const;
   uint32_t LineEnd(uint32_t at) const;
-  /// The first line at or after `at` that ends a heredoc with this tag, or UINT32_MAX.
+  /// The first line behind the one of `at` that ends a heredoc with this tag, or UINT32_MAX.
   uint32_t FindTerminator(uint32_t at, std::string_view tag);
   uint32_t Resync(uint32_t from, uint32_t item, std::string open);
 
