@@ -43,7 +43,9 @@ TEST_P(Deep, NestingIsRefusedNotFollowed) {
     bool deep = false;
     for (const Diagnostic& d : parsed.diags.all()) deep |= d.kind->code == "E013";
     // A chain that also breaks off is reported for that alone.
-    if (end == tail) EXPECT_TRUE(deep) << parsed.diags.all().front().message;
+    if (end == tail) {
+      EXPECT_TRUE(deep) << parsed.diags.all().front().message;
+    }
     DumpAst(parsed.file, parsed.sources);
   }
 }
