@@ -125,19 +125,6 @@ uint64_t NumberIn(const std::string& path) {
   return value;
 }
 
-std::vector<std::string> SubGroups(const std::string& path) {
-  std::vector<std::string> names;
-  if (DIR* dir = opendir(path.c_str())) {
-    while (dirent* entry = readdir(dir)) {
-      if (entry->d_type == DT_DIR && entry->d_name[0] != '.') {
-        names.push_back(path + '/' + entry->d_name);
-      }
-    }
-    closedir(dir);
-  }
-  return names;
-}
-
 }  // namespace
 
 CgroupPlaces FindCgroupPlaces() {
@@ -231,6 +218,20 @@ CgroupPlaces FindCgroupPlaces() {
   return places;
 }
 
+std::vector<std::string> GroupsBelow(const std::string& path, const std::string& prefix) {
+  std::vector<std::string> paths;
+  if (DIR* dir = opendir(path.c_str())) {
+    while (dirent* entry = readdir(dir)) {
+      if (entry->d_type == DT_DIR && entry->d_name[0] != '.' &&
+          strncmp(entry->d_name, prefix.c_str(), prefix.size()) == 0) {
+        paths.push_back(path + '/' + entry->d_name);
+      }
+    }
+    closedir(dir);
+  }
+  return paths;
+}
+
 std::vector<pid_t> CgroupProcesses(const std::string& path, bool recursive) {
   std::vector<pid_t> pids;
   std::string text = ReadFile(path + "/cgroup.procs").value_or("");
@@ -242,7 +243,7 @@ std::vector<pid_t> CgroupProcesses(const std::string& path, bool recursive) {
     }
   }
   if (recursive) {
-    for (const std::string& sub : SubGroups(path)) {
+    for (const std::string& sub : GroupsBelow(path, "")) {
       std::vector<pid_t> more = CgroupProcesses(sub, true);
       pids.insert(pids.end(), more.begin(), more.end());
     }
@@ -276,7 +277,7 @@ bool RemoveCgroup(const std::string& path) {
   if (rmdir(path.c_str()) == 0 || errno == ENOENT) {
     return true;
   }
-  for (const std::string& sub : SubGroups(path)) {
+  for (const std::string& sub : GroupsBelow(path, "")) {
     RemoveCgroup(sub);
   }
   return rmdir(path.c_str()) == 0 || errno == ENOENT;

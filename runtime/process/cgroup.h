@@ -90,6 +90,8 @@ void KillCgroup(const std::string& path);
 size_t SignalCgroup(const std::string& path, int signal);
 /// Removes a group and the groups below it. False if a process is still in there.
 bool RemoveCgroup(const std::string& path);
+/// The groups directly below `path` whose name begins with `prefix`.
+std::vector<std::string> GroupsBelow(const std::string& path, const std::string& prefix);
 /// The pids in a group's `cgroup.procs`, and in the groups below if `recursive`.
 std::vector<pid_t> CgroupProcesses(const std::string& path, bool recursive);
 

@@ -153,13 +153,21 @@ struct Common {
   GuardianOptions options;
   CgroupPlaces places;
   std::string group_name;   ///< the name that all groups of this guardian begin with
+  std::string base;         ///< the group below which attempts are born; empty if there are none
   uint64_t file_limit = 0;  ///< the soft limit that attempts get back; 0 if it was not changed
+
+  std::string LimitBase() const { return places.v2_limits + '/' + group_name + "-limits"; }
+  std::string LimitName(uint64_t attempt) const { return fmt::format("{}-{}", group_name, attempt); }
 };
 
-/// The supervisor of one slot where there are no control groups. Runs in its own process and never returns.
+/// In FrameHead::reserved of a kStart that the guardian passes on: version 2 limits are ready for use.
+constexpr uint32_t kV2LimitsReady = 1;
+
+/// The supervisor of one slot: starts its attempts one after the other and ends their trees. Runs in a process of its
+/// own and never returns.
 class Shim {
  public:
-  Shim(const Common& common, int stdout_fd, int stderr_fd) : common_(common), stdout_(stdout_fd), stderr_(stderr_fd) {}
+  Shim(const Common& common, uint32_t slot) : common_(common), slot_(slot), base_(common.base) {}
 
   [[noreturn]] void Run() {
     UniqueFd signals = ChildSignals();
@@ -183,15 +191,22 @@ class Shim {
     }
   }
 
- private:
+  // Where BecomeShim() puts what a shim needs.
   static constexpr int kSocket = 3;
+  static constexpr int kStdout = 4;
+  static constexpr int kStderr = 5;
 
+ private:
   void Receive() {
     ssize_t n = recv(kSocket, reader_.Space(kReceiveBytes), kReceiveBytes, MSG_DONTWAIT);
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
       // Our guardian is gone or does not need us any more: nothing may stay alive.
+      if (leader_ != 0) {
+        KillGroup();
+      }
       EndDescendants({}, MonotonicMillis() + 10000, nullptr);
       limits_.Remove();
+      DropGroup();
       _exit(0);
     }
     reader_.Received(n > 0 ? static_cast<size_t>(n) : 0);
@@ -201,16 +216,12 @@ class Shim {
       if (head.kind == FrameKind::kStart) {
         Start(head, payload);
       } else if (leader_ != 0 && head.attempt == head_.attempt) {
-        if (head.kind == FrameKind::kSignal) {
-          SignalBody body;
-          if (TakeBody(&payload, &body)) {
-            for (pid_t pid : Descendants(getpid())) {
-              kill(pid, body.signal);
-            }
-          }
+        SignalBody body;
+        if (head.kind == FrameKind::kSignal && TakeBody(&payload, &body)) {
+          SignalAll(body.signal);
         } else if (head.kind == FrameKind::kKillTree) {
           kill(leader_, SIGKILL);
-          End();
+          End(true);
         }
       }
     }
@@ -221,24 +232,40 @@ class Shim {
     if (!start.Decode(payload)) {
       return;
     }
-    fcntl(stdout_, F_SETFL, O_WRONLY);
-    fcntl(stderr_, F_SETFL, O_WRONLY);
+    // A program may have set O_NONBLOCK or the like on the pipe's end, which the next one would inherit.
+    fcntl(kStdout, F_SETFL, O_WRONLY);
+    fcntl(kStderr, F_SETFL, O_WRONLY);
+    MakeGroup();
     std::vector<int> join;
+    UniqueFd limit_fd;
     if (start.limits.any() && common_.options.use_limits) {
-      limits_ = LimitGroups::Make(common_.places, "", fmt::format("{}-{}", common_.group_name, head.attempt), start.limits);
+      limits_ = LimitGroups::Make(common_.places, head.reserved & kV2LimitsReady ? common_.LimitBase() : std::string(),
+                                  common_.LimitName(head.attempt), start.limits);
       for (const UniqueFd& fd : limits_.join()) {
         join.push_back(fd.get());
       }
+      if (!limits_.v2_path().empty()) {
+        limit_fd.Reset(open(limits_.v2_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        limit_events_fd_.Reset(open((limits_.v2_path() + "/cgroup.events").c_str(), O_RDONLY | O_CLOEXEC));
+      }
     }
-    start.request.stdout_fd = stdout_;
-    start.request.stderr_fd = stderr_;
+    start.request.stdout_fd = kStdout;
+    start.request.stderr_fd = kStderr;
     start.request.join = &join;
+    start.request.cgroup_fd = limit_events_fd_ ? limit_fd.get() : group_fd_.get();
     start.request.file_limit = common_.file_limit;
     start.request.die_with_parent = true;
     SpawnOutcome outcome = Spawn(start.request);
+    if (outcome.cgroup_refused) {
+      DropGroup();
+      base_.clear();
+      limit_events_fd_.Reset();
+      start.request.cgroup_fd = -1;
+      outcome = Spawn(start.request);
+    }
     if (outcome.pid == 0) {
       AddFailure(FrameWriter(&out_), head, outcome.failure);
-      limits_.Remove();
+      EndLimits();
       return;
     }
     leader_ = outcome.pid;
@@ -246,36 +273,132 @@ class Shim {
     FrameWriter(&out_).Add(FrameKind::kStarted, head.slot, head.attempt, MakeStarted(leader_, limits_.enforced()));
   }
 
+  // The group that attempts are born in.
+
+  void MakeGroup() {
+    if (base_.empty() || group_fd_) {
+      return;
+    }
+    group_ = fmt::format("{}/{}.{}.{}", base_, slot_, getpid(), generation_++);
+    if (mkdir(group_.c_str(), 0755) == 0) {
+      group_fd_.Reset(open(group_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+      events_fd_.Reset(open((group_ + "/cgroup.events").c_str(), O_RDONLY | O_CLOEXEC));
+    }
+    if (!group_fd_ || !events_fd_) {
+      DropGroup();
+      base_.clear();
+    }
+  }
+
+  void DropGroup() {
+    group_fd_.Reset();
+    events_fd_.Reset();
+    spent_ = false;
+    if (!group_.empty()) {
+      RemoveCgroup(group_);
+      group_.clear();
+    }
+  }
+
+  void EndLimits() {
+    limit_events_fd_.Reset();
+    limits_.Remove();
+    limits_ = LimitGroups();
+  }
+
+  const std::string& LiveGroup() const { return limit_events_fd_ ? limits_.v2_path() : group_; }
+
+  bool Populated() const {
+    int fd = limit_events_fd_ ? limit_events_fd_.get() : events_fd_.get();
+    char text[256];
+    return fd >= 0 && ReadFd(fd, text, sizeof text).find("populated 1") != std::string_view::npos;
+  }
+
+  /// A group is not used again after a kill: kernels with a kill sequence number (seen on 6.18) compare that of the
+  /// parent's group with that of the child's, so whatever is born into a group that was killed once dies at birth.
+  void KillGroup() {
+    if (!LiveGroup().empty()) {
+      KillCgroup(LiveGroup());
+      spent_ = spent_ || !limit_events_fd_;
+    }
+  }
+
+  void SignalAll(int signal) {
+    if (!LiveGroup().empty()) {
+      SignalCgroup(LiveGroup(), signal);
+      return;
+    }
+    for (pid_t pid : Descendants(getpid())) {
+      kill(pid, signal);
+    }
+  }
+
   OnChild Watch() {
     return [this](pid_t pid, int status, const rusage& usage) {
       if (pid == leader_) {
         leader_ended_ = true;
-        exited_ = MakeExited(status, usage);
-        exited_.oom = limits_.OomKills() > 0;
-        exited_.peak_bytes = limits_.PeakMemory();
-        FrameWriter(&out_).Add(FrameKind::kExited, head_.slot, head_.attempt, exited_);
+        ExitedBody exited = MakeExited(status, usage);
+        if (limits_.enforced().any()) {
+          exited.oom = limits_.OomKills() > 0;
+          exited.peak_bytes = limits_.PeakMemory();
+        }
+        FrameWriter(&out_).Add(FrameKind::kExited, head_.slot, head_.attempt, exited);
       }
     };
   }
 
   void Reap() {
-    bool children = ReapChildren(Watch());
+    bool others = ReapChildren(Watch());
     if (leader_ended_) {
-      if (children) {
+      others = others || Populated();
+      if (others) {
         Send();  // the end of the program is known now, the end of its tree may take longer
       }
-      End();
+      End(others);
     }
   }
 
-  /// Ends what is left of the tree and says so.
-  void End() {
+  /// Ends what is left of the tree, if there may be `others`, and says that it is reaped.
+  void End(bool others) {
     ReapedBody body;
-    body.left = static_cast<uint32_t>(EndDescendants({}, INT64_MAX, Watch()));
-    limits_.Remove();
+    if (others) {
+      KillGroup();
+      // What the group's end killed arrives here within a moment; only what is still there then is searched for.
+      bool children = true;
+      for (int round = 0; round < 20 && children && !LiveGroup().empty(); ++round) {
+        children = ReapChildren(Watch());
+        if (children) {
+          WaitForChild(1);
+        }
+      }
+      if (children) {
+        body.left = static_cast<uint32_t>(EndDescendants({}, INT64_MAX, Watch()));
+      }
+      for (int round = 0; Populated() && round < 10000; ++round) {
+        WaitForChild(1);
+        ReapChildren(Watch());
+        if (round % 20 == 19) {
+          KillGroup();
+        }
+      }
+    }
     FrameWriter(&out_).Add(FrameKind::kReaped, head_.slot, head_.attempt, body);
+    if (limits_.enforced().any() || limit_events_fd_) {
+      EndLimits();
+    }
+    if (spent_) {
+      DropGroup();
+    }
     leader_ = 0;
     leader_ended_ = false;
+  }
+
+  static void WaitForChild(int ms) {
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    timespec wait{0, ms * 1000000L};
+    sigtimedwait(&child, nullptr, &wait);
   }
 
   void Send() {
@@ -287,15 +410,20 @@ class Shim {
   }
 
   const Common& common_;
-  int stdout_;
-  int stderr_;
+  uint32_t slot_;
+  std::string base_;
   FrameReader reader_;
   std::string out_;
   FrameHead head_;
   pid_t leader_ = 0;
   bool leader_ended_ = false;
-  ExitedBody exited_;
+  std::string group_;
+  UniqueFd group_fd_;
+  UniqueFd events_fd_;
+  uint32_t generation_ = 0;
+  bool spent_ = false;  ///< cgroup.kill was used on the group
   LimitGroups limits_;
+  UniqueFd limit_events_fd_;
 };
 
 class Guardian {
@@ -309,14 +437,13 @@ class Guardian {
     Watch(kSocket, EPOLLIN, kSocketTag);
     Watch(signals_.get(), EPOLLIN, kSignalTag);
     common_.places = FindCgroupPlaces();
-    by_cgroup_ = common_.options.use_cgroups && !common_.places.v2.empty();
     std::optional<ProcessInfo> self = ReadProcess(getpid());
     start_ticks_ = self ? self->start_ticks : 0;
     common_.group_name = fmt::format("jobc-{}-{}", getpid(), start_ticks_);
     bool open = true;
     while (open) {
       epoll_event events[64];
-      int n = epoll_wait(epoll_.get(), events, 64, draining_.empty() ? -1 : 50);
+      int n = epoll_wait(epoll_.get(), events, 64, -1);
       bool socket_ready = false;
       for (int i = 0; i < n; ++i) {
         uint64_t tag = events[i].data.u64;
@@ -324,17 +451,16 @@ class Guardian {
           socket_ready = (events[i].events & ~EPOLLOUT) != 0;
         } else if (tag == kSignalTag) {
           DrainSignals(signals_.get());
-          ReapChildren([this](pid_t pid, int status, const rusage& usage) { OnChildEnded(pid, status, usage); });
+          ReapChildren(WatchShims());
           SettleShims();
-        } else if (tag >= kShimTag) {
+        } else {
           Slot& slot = slots_[tag - kShimTag];
           if (slot.shim_socket && ReceiveFromShim(slot) < 0) {
             shim_died_ = true;
             SettleShims();
           }
-        }  // else a draining group changed: looked at below
+        }
       }
-      CheckDraining(n == 0);
       if (socket_ready) {
         open = Receive();
       }
@@ -349,32 +475,17 @@ class Guardian {
   static constexpr int kSocket = 3;
   static constexpr uint64_t kSocketTag = 1;
   static constexpr uint64_t kSignalTag = 2;
-  static constexpr uint64_t kGroupTag = 3;
   static constexpr uint64_t kShimTag = 1000;
 
   struct Slot {
     UniqueFd stdout_fd;
     UniqueFd stderr_fd;
-    // The attempt in it.
-    uint64_t attempt = 0;
-    pid_t leader = 0;
+    uint64_t attempt = 0;    ///< the attempt in it, if busy
     bool busy = false;
-    // By control group.
-    std::string group;
-    UniqueFd group_fd;
-    UniqueFd events_fd;
-    uint32_t generation = 0;
-    bool spent = false;  ///< cgroup.kill was used on it
-    LimitGroups limits;
-    UniqueFd limit_events_fd;
-    // By shim.
+    bool exit_told = false;  ///< its kExited was passed on
     pid_t shim = 0;
     UniqueFd shim_socket;
     std::unique_ptr<FrameReader> shim_reader;
-    bool exit_told = false;  ///< its kExited was passed on
-
-    int live_events() const { return limit_events_fd ? limit_events_fd.get() : events_fd.get(); }
-    const std::string& live_group() const { return limit_events_fd ? limits.v2_path() : group; }
   };
 
   void Watch(int fd, uint32_t events, uint64_t tag) {
@@ -442,7 +553,6 @@ class Guardian {
       slots_.resize(std::min<size_t>(head.slot + 1, 65536));
     }
     Slot& slot = slots_[head.slot];
-    bool current = slot.busy && slot.attempt == head.attempt;
     switch (head.kind) {
       case FrameKind::kBegin:
         Begin(payload);
@@ -456,28 +566,12 @@ class Guardian {
         }
         break;
       case FrameKind::kStart:
-        Start(head, payload, reader_.WholeFrame());
+        Start(slot, head, payload, reader_.WholeFrame());
         break;
-      case FrameKind::kSignal: {
-        SignalBody body;
-        if (!current || !TakeBody(&payload, &body)) {
-          break;
-        }
-        if (slot.shim_socket) {
-          SendToShim(slot, reader_.WholeFrame());
-        } else {
-          SignalCgroup(slot.live_group(), body.signal);
-        }
-        break;
-      }
+      case FrameKind::kSignal:
       case FrameKind::kKillTree:
-        if (!current) {
-          break;
-        }
-        if (slot.shim_socket) {
+        if (slot.busy && slot.attempt == head.attempt && slot.shim_socket) {
           SendToShim(slot, reader_.WholeFrame());
-        } else {
-          KillSlot(slot);
         }
         break;
       case FrameKind::kRegister:
@@ -498,9 +592,9 @@ class Guardian {
   void Begin(std::string_view payload) {
     std::string run_id(TakeText(&payload));
     std::string state_dir(TakeText(&payload));
-    if (by_cgroup_) {
-      base_ = common_.places.v2 + '/' + common_.group_name;
-    }
+    std::string base = common_.options.use_cgroups && !common_.places.v2.empty()
+                           ? common_.places.v2 + '/' + common_.group_name
+                           : std::string();
     if (!state_dir.empty()) {
       std::string dir = state_dir + "/live";
       record_ = fmt::format("{}/{}-{}", dir, run_id, getpid());
@@ -510,11 +604,11 @@ class Guardian {
       std::string text = fmt::format("jobc live run 1\nrun {}\nhost {}\nboot {}\npidns {}\njobc {} {}\nguardian {} {}\n",
                                      run_id, host, BootId(), PidNamespace(), getppid(), jobc ? jobc->start_ticks : 0,
                                      getpid(), start_ticks_);
-      if (by_cgroup_) {
-        text += fmt::format("group {}\n", base_);
+      if (!base.empty()) {
+        text += fmt::format("group {}\n", base);
       }
       if (!common_.places.v2_limits.empty()) {
-        text += fmt::format("group {}\n", LimitBase());
+        text += fmt::format("group {}\n", common_.LimitBase());
       }
       for (const std::string& place : {common_.places.v1_memory, common_.places.v1_cpu, common_.places.v1_pids}) {
         if (!place.empty()) {
@@ -528,12 +622,15 @@ class Guardian {
       }
       AppendRecord(text);
     }
-    if (by_cgroup_) {
-      // Tried once, as there are kernels and containers that make groups but do not let (live) processes be born there.
-      by_cgroup_ = mkdir(base_.c_str(), 0755) == 0 &&
-                   CanBeBornIn(UniqueFd(open(base_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)).get());
+    // Tried once, as there are kernels and containers that make groups but do not let (live) processes be born there.
+    if (!base.empty() && mkdir(base.c_str(), 0755) == 0) {
+      if (CanBeBornIn(UniqueFd(open(base.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)).get())) {
+        common_.base = base;
+      } else {
+        rmdir(base.c_str());
+      }
     }
-    Answer().Add(FrameKind::kReady, 0, 0, ReadyBody{by_cgroup_}, by_cgroup_ ? base_ : std::string());
+    Answer().Add(FrameKind::kReady, 0, 0, ReadyBody{!common_.base.empty()}, common_.base);
   }
 
   void AppendRecord(std::string_view text) {
@@ -542,198 +639,70 @@ class Guardian {
     }
   }
 
-  std::string LimitBase() const { return common_.places.v2_limits + '/' + common_.group_name + "-limits"; }
-
   /// True if attempts can get version 2 limits; enables the controllers on first use.
   bool V2Limits() {
     if (!v2_limits_tried_) {
       v2_limits_tried_ = true;
-      v2_limits_ready_ = by_cgroup_ && !common_.places.v2_limits.empty() &&
-                         PrepareV2Limits(common_.places, LimitBase(), {getpid(), getppid()}).ok();
+      v2_limits_ready_ = !common_.base.empty() && !common_.places.v2_limits.empty() && common_.options.use_limits &&
+                         PrepareV2Limits(common_.places, common_.LimitBase(), {getpid(), getppid()}).ok();
     }
     return v2_limits_ready_;
   }
 
-  void Start(const FrameHead& head, std::string_view payload, std::string_view frame) {
-    Slot& slot = slots_[head.slot];
-    if (by_cgroup_ && !slot.group_fd) {
-      slot.group = fmt::format("{}/{}.{}", base_, head.slot, slot.generation++);
-      if (mkdir(slot.group.c_str(), 0755) == 0 || errno == EEXIST) {
-        slot.group_fd.Reset(open(slot.group.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-        slot.events_fd.Reset(open((slot.group + "/cgroup.events").c_str(), O_RDONLY | O_CLOEXEC));
-      }
-      if (!slot.group_fd || !slot.events_fd) {
-        by_cgroup_ = false;
-        slot.group_fd.Reset();
-      }
-    }
-    if (!slot.group_fd) {
-      StartByShim(slot, head, frame);
-      return;
-    }
-    StartFrame start;
-    if (!start.Decode(payload)) {
-      return;
-    }
-    // A program may have set O_NONBLOCK or the like on the pipe's end, which the next one would inherit.
-    fcntl(slot.stdout_fd.get(), F_SETFL, O_WRONLY);
-    fcntl(slot.stderr_fd.get(), F_SETFL, O_WRONLY);
-    std::vector<int> join;
-    UniqueFd limit_fd;
-    if (start.limits.any() && common_.options.use_limits) {
-      std::string base = V2Limits() ? LimitBase() : std::string();
-      std::string name = fmt::format("{}-{}", common_.group_name, head.attempt);
-      slot.limits = LimitGroups::Make(common_.places, base, name, start.limits);
-      for (const UniqueFd& fd : slot.limits.join()) {
-        join.push_back(fd.get());
-      }
-      if (!slot.limits.v2_path().empty()) {
-        limit_fd.Reset(open(slot.limits.v2_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-        slot.limit_events_fd.Reset(open((slot.limits.v2_path() + "/cgroup.events").c_str(), O_RDONLY | O_CLOEXEC));
-      }
-    }
-    start.request.stdout_fd = slot.stdout_fd.get();
-    start.request.stderr_fd = slot.stderr_fd.get();
-    start.request.join = &join;
-    start.request.cgroup_fd = slot.limit_events_fd ? limit_fd.get() : slot.group_fd.get();
-    start.request.file_limit = common_.file_limit;
-    start.request.die_with_parent = true;
-    SpawnOutcome outcome = Spawn(start.request);
-    if (outcome.cgroup_refused) {
-      // Groups can be made here but not born into (an old kernel, a container without delegation): shims from now on.
-      by_cgroup_ = false;
-      slot.group_fd.Reset();
-      EndLimits(slot);
-      StartByShim(slot, head, frame);
-      return;
-    }
-    if (outcome.pid == 0) {
-      AddFailure(Answer(), head, outcome.failure);
-      EndLimits(slot);
+  void Start(Slot& slot, const FrameHead& head, std::string_view payload, std::string_view frame) {
+    if (!slot.shim_socket && !StartShim(slot, head)) {
       return;
     }
     slot.busy = true;
+    slot.exit_told = false;
     slot.attempt = head.attempt;
-    slot.leader = outcome.pid;
-    leaders_[outcome.pid] = head.slot;
-    Answer().Add(FrameKind::kStarted, head.slot, head.attempt, MakeStarted(outcome.pid, slot.limits.enforced()));
+    StartBody body;
+    if (TakeBody(&payload, &body) && (body.memory_bytes || body.cpu_milli || body.pids) && V2Limits()) {
+      FrameHead marked = head;
+      marked.reserved = kV2LimitsReady;
+      SendToShim(slot, std::string_view(reinterpret_cast<const char*>(&marked), sizeof marked));
+      frame.remove_prefix(sizeof marked);
+    }
+    SendToShim(slot, frame);
   }
 
-  void EndLimits(Slot& slot) {
-    slot.limit_events_fd.Reset();
-    slot.limits.Remove();
-    slot.limits = LimitGroups();
+  bool StartShim(Slot& slot, const FrameHead& head) {
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+      AddFailure(Answer(), head, {SpawnStage::kFork, errno, "supervisor"});
+      return false;
+    }
+    // Not fork(): libuv's atfork handler would close descriptors that jobc's loop had, by numbers that are ours now.
+    pid_t pid = static_cast<pid_t>(syscall(SYS_clone, SIGCHLD, nullptr, nullptr, nullptr, nullptr));
+    if (pid == 0) {
+      BecomeShim(pair[1], slot.stdout_fd.get(), slot.stderr_fd.get(), head.slot);
+    }
+    int error = errno;
+    close(pair[1]);
+    UniqueFd socket(pair[0]);
+    if (pid < 0) {
+      AddFailure(Answer(), head, {SpawnStage::kFork, error, "supervisor"});
+      return false;
+    }
+    slot.shim = pid;
+    slot.shim_socket = std::move(socket);
+    slot.shim_reader = std::make_unique<FrameReader>();
+    Watch(slot.shim_socket.get(), EPOLLIN, kShimTag + head.slot);
+    return true;
   }
 
-  void OnChildEnded(pid_t pid, int status, const rusage& usage) {
-    auto it = leaders_.find(pid);
-    if (it == leaders_.end()) {
+  OnChild WatchShims() {
+    return [this](pid_t pid, int, const rusage&) {
       for (Slot& slot : slots_) {
         if (slot.shim == pid) {
           slot.shim = 0;
           shim_died_ = true;
         }
       }
-      return;  // else an orphan of some attempt
-    }
-    uint32_t index = it->second;
-    leaders_.erase(it);
-    Slot& slot = slots_[index];
-    slot.leader = 0;
-    ExitedBody body = MakeExited(status, usage);
-    if (slot.limits.enforced().any()) {
-      body.oom = slot.limits.OomKills() > 0;
-      body.peak_bytes = slot.limits.PeakMemory();
-    }
-    Answer().Add(FrameKind::kExited, index, slot.attempt, body);
-    if (Populated(slot)) {
-      KillSlot(slot);
-      Watch(slot.live_events(), EPOLLPRI, kGroupTag);
-      draining_.push_back(index);
-    } else {
-      Reaped(index);
-    }
+    };
   }
 
-  static bool Populated(const Slot& slot) {
-    char text[256];
-    std::string_view events = ReadFd(slot.live_events(), text, sizeof text);
-    return events.find("populated 1") != std::string_view::npos;
-  }
-
-  /// A group is not used again after a kill: kernels with a kill sequence number (seen on 6.18) compare that of the
-  /// parent's group with that of the child's, so whatever is born into a group that was killed once dies at birth.
-  static void KillSlot(Slot& slot) {
-    KillCgroup(slot.live_group());
-    slot.spent = slot.spent || !slot.limit_events_fd;
-  }
-
-  void Reaped(uint32_t index) {
-    Slot& slot = slots_[index];
-    if (slot.spent) {
-      slot.spent = false;
-      slot.group_fd.Reset();
-      slot.events_fd.Reset();
-      RemoveCgroup(slot.group);
-    }
-    Answer().Add(FrameKind::kReaped, index, slot.attempt, ReapedBody{});
-    slot.busy = false;
-    if (slot.limits.enforced().any() || slot.limit_events_fd) {
-      EndLimits(slot);
-    }
-  }
-
-  /// Looks after groups whose leader has ended while others live on; `again` repeats the kill.
-  void CheckDraining(bool again) {
-    for (size_t i = 0; i < draining_.size();) {
-      uint32_t index = draining_[i];
-      Slot& slot = slots_[index];
-      if (Populated(slot)) {
-        if (again) {
-          KillSlot(slot);
-        }
-        ++i;
-        continue;
-      }
-      epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, slot.live_events(), nullptr);
-      draining_.erase(draining_.begin() + static_cast<ptrdiff_t>(i));
-      Reaped(index);
-    }
-  }
-
-  // Shims.
-
-  void StartByShim(Slot& slot, const FrameHead& head, std::string_view frame) {
-    if (!slot.shim_socket) {
-      int pair[2];
-      if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
-        AddFailure(Answer(), head, {SpawnStage::kFork, errno, "supervisor"});
-        return;
-      }
-      // Not fork(): libuv's atfork handler would close descriptors that jobc's loop had, by numbers that are ours now.
-      pid_t pid = static_cast<pid_t>(syscall(SYS_clone, SIGCHLD, nullptr, nullptr, nullptr, nullptr));
-      if (pid == 0) {
-        BecomeShim(pair[1], slot.stdout_fd.get(), slot.stderr_fd.get());
-      }
-      int error = errno;
-      close(pair[1]);
-      slot.shim_socket.Reset(pair[0]);
-      if (pid < 0) {
-        slot.shim_socket.Reset();
-        AddFailure(Answer(), head, {SpawnStage::kFork, error, "supervisor"});
-        return;
-      }
-      slot.shim = pid;
-      slot.shim_reader = std::make_unique<FrameReader>();
-      Watch(slot.shim_socket.get(), EPOLLIN, kShimTag + head.slot);
-    }
-    slot.busy = true;
-    slot.exit_told = false;
-    slot.attempt = head.attempt;
-    SendToShim(slot, frame);
-  }
-
-  [[noreturn]] void BecomeShim(int socket, int stdout_fd, int stderr_fd) {
+  [[noreturn]] void BecomeShim(int socket, int stdout_fd, int stderr_fd, uint32_t slot) {
     setsid();
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     prctl(PR_SET_NAME, "job-shim");
@@ -741,15 +710,15 @@ class Guardian {
     int high_socket = fcntl(socket, F_DUPFD_CLOEXEC, 64);
     int high_out = fcntl(stdout_fd, F_DUPFD_CLOEXEC, 64);
     int high_err = fcntl(stderr_fd, F_DUPFD_CLOEXEC, 64);
-    dup3(high_socket, 3, O_CLOEXEC);
-    dup3(high_out, 4, O_CLOEXEC);
-    dup3(high_err, 5, O_CLOEXEC);
+    dup3(high_socket, Shim::kSocket, O_CLOEXEC);
+    dup3(high_out, Shim::kStdout, O_CLOEXEC);
+    dup3(high_err, Shim::kStderr, O_CLOEXEC);
     if (syscall(SYS_close_range, 6U, ~0U, 0U) != 0) {
       for (int fd = 6; fd < 65536; ++fd) {
         close(fd);
       }
     }
-    Shim(common_, 4, 5).Run();
+    Shim(common_, slot).Run();
   }
 
   void SendToShim(Slot& slot, std::string_view frame) {
@@ -820,10 +789,10 @@ class Guardian {
       if (!slot.busy) {
         continue;
       }
+      KillGroupsOf(index, slot.attempt);
       ReapedBody reaped;
-      reaped.left = static_cast<uint32_t>(
-          EndDescendants(LiveShims(), MonotonicMillis() + 2000,
-                         [this](pid_t pid, int status, const rusage& usage) { OnChildEnded(pid, status, usage); }));
+      reaped.left = static_cast<uint32_t>(EndDescendants(LiveShims(), MonotonicMillis() + 2000, WatchShims()));
+      KillGroupsOf(index, slot.attempt);
       if (!slot.exit_told) {
         ExitedBody exited = MakeExited(SIGKILL, rusage{});
         exited.lost = 1;
@@ -834,52 +803,57 @@ class Guardian {
     }
   }
 
+  /// Kills what is in the groups that a dead shim had made, and removes those that are empty.
+  void KillGroupsOf(uint32_t index, uint64_t attempt) {
+    std::vector<std::string> groups;
+    if (!common_.base.empty()) {
+      groups = GroupsBelow(common_.base, fmt::format("{}.", index));
+    }
+    std::string name = common_.LimitName(attempt);
+    for (const std::string& place :
+         {v2_limits_ready_ ? common_.LimitBase() : std::string(), common_.places.v1_memory, common_.places.v1_cpu,
+          common_.places.v1_pids}) {
+      if (!place.empty()) {
+        groups.push_back(place + '/' + name);
+      }
+    }
+    for (const std::string& group : groups) {
+      KillCgroup(group);
+      RemoveCgroup(group);
+    }
+  }
+
   /// Ends everything, removes everything.
   void Finish() {
     int64_t deadline = MonotonicMillis() + 5000;
+    bool busy = false;
     for (Slot& slot : slots_) {
-      if (slot.busy && slot.group_fd) {
-        KillCgroup(slot.live_group());
-      }
+      busy = busy || slot.busy;
       CloseShim(slot);
     }
+    if (busy && !common_.base.empty()) {
+      KillCgroup(common_.base);  // at once; the shims look after the rest
+    }
     // Shims see the end of their sockets and clear up behind themselves; all are our children, like every orphan.
-    while (MonotonicMillis() < deadline) {
-      bool children = ReapChildren(nullptr);
-      bool populated = false;
-      for (Slot& slot : slots_) {
-        populated = populated || (slot.busy && slot.group_fd && Populated(slot));
-      }
-      if (!children && !populated) {
+    while (MonotonicMillis() < deadline && ReapChildren(nullptr)) {
+      if (!AnyShimAlive()) {
         break;
-      }
-      if (children && !AnyShimAlive() && !populated) {
-        EndDescendants({}, deadline, nullptr);
-        continue;
       }
       sigset_t child;
       sigemptyset(&child);
       sigaddset(&child, SIGCHLD);
       timespec wait{0, 10 * 1000 * 1000};
       sigtimedwait(&child, nullptr, &wait);
-      for (Slot& slot : slots_) {
-        if (slot.busy && slot.group_fd && Populated(slot)) {
-          KillCgroup(slot.live_group());
-        }
-      }
     }
     EndDescendants({}, MonotonicMillis() + 2000, nullptr);
     for (const std::string& path : registered_) {
       (void)RemoveTree(path).ok();
     }
-    for (Slot& slot : slots_) {
-      slot.limits.Remove();
-    }
     if (v2_limits_ready_) {
-      UndoV2Limits(common_.places, LimitBase(), {getpid(), getppid()});
+      UndoV2Limits(common_.places, common_.LimitBase(), {getpid(), getppid()});
     }
-    if (!base_.empty()) {
-      RemoveCgroup(base_);
+    if (!common_.base.empty()) {
+      RemoveCgroup(common_.base);
     }
     if (!record_.empty()) {
       unlink(record_.c_str());
@@ -899,8 +873,6 @@ class Guardian {
   }
 
   Common common_;
-  bool by_cgroup_ = false;
-  std::string base_;
   bool v2_limits_tried_ = false;
   bool v2_limits_ready_ = false;
   uint64_t start_ticks_ = 0;
@@ -913,8 +885,6 @@ class Guardian {
   std::string out_;
   bool watching_room_ = false;
   std::vector<Slot> slots_;
-  std::unordered_map<pid_t, uint32_t> leaders_;
-  std::vector<uint32_t> draining_;
   bool shim_died_ = false;
   std::vector<std::string> registered_;
 };

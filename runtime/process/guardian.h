@@ -3,10 +3,11 @@
 // neither Ctrl-C nor a daemonised grandchild gets past it. When jobc ends for any reason, kill -9 included, the guardian
 // sees the end of their socket, kills every process tree, removes registered paths and control groups, and exits.
 //
-// Trees are ended in one of two ways. By control groups: each attempt is born (clone3, CLONE_INTO_CGROUP) in a version 2
-// group of a reused pool, and `cgroup.kill` ends whatever is in there. Where no such group is writable, by shims: for
-// each slot a fork of the guardian that is itself a subreaper; it starts the attempt, inherits every orphan of it, and
-// stops and kills all its descendants until none is left. A shim whose guardian is killed does that at once and exits.
+// Each slot (a place for one attempt at a time) has a shim: a fork of the guardian that is itself a subreaper, starts the
+// slot's attempts and inherits every orphan of theirs. When an attempt's program ends, its shim stops and kills whatever
+// descends from itself until nothing is left. Where version 2 control groups are writable, each attempt is moreover born
+// (clone3, CLONE_INTO_CGROUP) in a group of its slot, which `cgroup.kill` ends at once and which outlives all
+// supervisors. A shim whose guardian is killed ends its tree and exits; of a killed shim the guardian ends the tree.
 //
 // A record of each live run lies in STATE/live. If jobc and guardian are both killed, CleanUpStale() of the next command
 // finds it and ends what is left. `ProcessClient` (process_client.h) is the only user of the socket.
@@ -24,7 +25,7 @@
 namespace jobc::process {
 
 struct GuardianOptions {
-  /// False forces shims, also where control groups are writable. For tests and for machines where they misbehave.
+  /// False leaves the ends of trees to the shims alone. For tests and for machines where control groups misbehave.
   bool use_cgroups = true;
   /// False leaves version 1 groups and version 2 controllers alone: limits are admission only.
   bool use_limits = true;
