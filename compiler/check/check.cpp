@@ -310,6 +310,8 @@ Model Check(SourceId root, SourceManager& sources, Diagnostics& diags) {
   {
     check::Checker checker(sources, diags, model);
     check::DeclareAll(checker, root);
+    model.plan.jobs.resize(checker.jobs.size());
+    model.job_spans.resize(checker.jobs.size());
     check::CheckParams(checker);
     check::CheckDeclarations(checker);
     check::CheckPools(checker);
