@@ -32,6 +32,7 @@ struct Layer {
   LayerKind kind = LayerKind::Job;
   TemplateUse* use = nullptr;   ///< of LayerKind::Template
   Span span;                    ///< of the block's keyword
+  bool missing = false;         ///< a template that could not be found: what it would have said is not known
 };
 
 /// One item with the layer it comes from.
@@ -67,6 +68,7 @@ struct Merged {
   Placed for_item;
   std::vector<Placed> requires_;
   std::vector<Placed> arms;     ///< later layers first
+  bool incomplete = false;      ///< a layer or an item could not be read (reported): what seems missing may not be
 
   const Placed* Attr(std::string_view name) const;
   const MergedItem* AttrLayers(std::string_view name) const;

@@ -978,7 +978,7 @@ class Body {
     } else if (const Placed* args = merged_.Attr("image_args")) {
       out_.action = ir::ActionKind::ImageArgs;
       out_.run = Argv(*args, words, "`image_args`");
-    } else {
+    } else if (!merged_.incomplete) {
       std::string what = job_.kind == ir::JobKind::Finally ? fmt::format("`finally {}`", job_.name.text) : job_.kind == ir::JobKind::Hook ? fmt::format("the hook on `{}`", job_.name.text) : fmt::format("the job `{}`", job_.name.text);
       c_.diags.Emit(job_.name.span, diag::NothingToRun, what)
           .Label("has neither `run` nor `script`")
@@ -1034,7 +1034,8 @@ class Body {
         source.text += part.text;
         continue;
       }
-      Typed value = c_.CheckHole(part, scope);
+      // Python and R take any value as data; a shell only what has a text form.
+      Typed value = part.splice || script::IsShell(source.interpreter) ? c_.CheckHole(part, scope) : c_.CheckExpr(part.expr, scope);
       script::Hole hole;
       hole.offset = static_cast<uint32_t>(source.text.size());
       hole.spliced = part.splice;
@@ -1267,8 +1268,6 @@ class Body {
 
 void CheckJobs(Checker& checker) {
   Model& model = checker.model;
-  model.plan.jobs.resize(checker.jobs.size());
-  model.job_spans.resize(checker.jobs.size());
   for (uint32_t i = 0; i < checker.jobs.size(); ++i) checker.ResolveJob(i);
   for (uint32_t i = 0; i < checker.jobs.size(); ++i) {
     JobInfo& job = checker.jobs[i];

@@ -57,6 +57,7 @@ Merged Merge(Checker& checker, std::deque<Layer> layers, uint32_t block) {
   merged.layers = std::move(layers);
   for (const Layer& layer : merged.layers) {
     const ast::File& file = *layer.unit->file;
+    if (layer.missing) merged.incomplete = true;
     uint32_t known_in = block;
     if (block & kSettings) {
       switch (layer.kind) {
@@ -75,7 +76,7 @@ Merged Merge(Checker& checker, std::deque<Layer> layers, uint32_t block) {
       const ast::Item& item = file[*id];
       Placed placed{&item, *id, &layer};
       switch (item.kind) {
-        case ast::ItemKind::Error: break;
+        case ast::ItemKind::Error: merged.incomplete = true; break;
         case ast::ItemKind::For:
           if (FindAttribute("for", known_in) == nullptr) {
             checker.diags.Emit(item.keyword, diag::MisplacedItem, "`for`", BlockTitle(known_in)).Label("only jobs and templates can be scattered");

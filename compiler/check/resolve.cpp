@@ -347,7 +347,14 @@ const ast::Label* UsesLabel(const ast::Item& item) {
 /// Appends the layers of the template and of those it uses itself, base first.
 void AddTemplateLayers(Checker& c, JobDecl& decl, Unit& unit, const ast::Label& label, std::deque<Layer>& layers) {
   const TemplateInfo* found = FindTemplate(c, unit, label);
-  if (found == nullptr) return;
+  if (found == nullptr) {
+    Layer missing;
+    missing.unit = &unit;
+    missing.kind = LayerKind::Template;
+    missing.missing = true;
+    layers.push_back(missing);
+    return;
+  }
   auto index = static_cast<uint32_t>(0);
   for (uint32_t i = 0; i < c.declarations->templates.size(); ++i) {
     if (&c.declarations->templates[i] == found) index = i;

@@ -51,6 +51,58 @@ constexpr OptionSpec kCheckOptions[] = {
 };
 #endif
 
+#ifdef JOBC_WITH_COMPILER
+#define JOBC_STATE_OPTION {"--state", "", ValueKind::Directory, "DIR", "where runs keep their state (default: $JOBC_HOME, else `.jobc` beside the source)"}
+
+constexpr ArgumentSpec kRunArguments[] = {
+    {"FILE", ValueKind::File, "the .job file, or a plan made by `jobc plan -o`"},
+};
+constexpr OptionSpec kRunOptions[] = {
+    JOBC_PLAN_OPTIONS,
+    {"--max-parallel", "", ValueKind::Int, "N", "at most N jobs at a time (default: the profile's, else the usable cpus)"},
+    {"--on-error", "", ValueKind::Choice, "drain|halt|continue", "what a failure means for the rest; jobs with `ignore` are not changed"},
+    {"--name", "", ValueKind::Text, "NAME", "a name for the run, to be used in place of its id"},
+    {"--strict", "", ValueKind::None, "", "exit with 11 if the run succeeded but ignored failures"},
+    {"--dry-run", "", ValueKind::None, "", "list what would run, and run nothing"},
+    {"--publish-to", "", ValueKind::Directory, "DIR", "publish there instead of where the file says"},
+    {"--root", "", ValueKind::Directory, "DIR", "for a plan: the directory of its root source (default: that of the plan)"},
+    {"--durability", "", ValueKind::Choice, "full|normal", "what a power loss may cost: nothing, or the last moments of the journal"},
+    JOBC_STATE_OPTION,
+    JOBC_FORMAT_OPTION,
+};
+constexpr ArgumentSpec kRunArgument[] = {
+    {"RUN", ValueKind::Run, "the run (default: the last one)", true},
+};
+constexpr ArgumentSpec kRunAndJobArguments[] = {
+    {"RUN", ValueKind::Run, "the run (default: the last one)", true},
+    {"JOB", ValueKind::Job, "a job, or one instance of it: `align`, `align[\"s1\"]`", true},
+};
+constexpr ArgumentSpec kResultArguments[] = {
+    {"RUN", ValueKind::Run, "the run (default: the last one)", true},
+    {"JOB", ValueKind::Job, "a job, an instance, or one output of it: `align[\"s1\"].bam`", true},
+};
+constexpr OptionSpec kStatusOptions[] = {
+    {"--instances", "", ValueKind::None, "", "show every instance, not only failed and running ones"},
+    JOBC_STATE_OPTION,
+};
+constexpr OptionSpec kListOptions[] = {
+    {"--last", "", ValueKind::Int, "N", "only the last N runs (default: 30; all with --json)"},
+    JOBC_STATE_OPTION,
+};
+constexpr OptionSpec kLogsOptions[] = {
+    {"--follow", "-f", ValueKind::None, "", "go on until the run ends"},
+    {"--attempt", "", ValueKind::Int, "N", "that attempt instead of the last one"},
+    {"--all", "", ValueKind::None, "", "all attempts"},
+    {"--failed", "", ValueKind::None, "", "only failed instances"},
+    {"--tail", "", ValueKind::Int, "N", "only the last N lines of each stream"},
+    {"--stream", "", ValueKind::Choice, "both|stdout|stderr", "which stream (default: both, in the order they were written)"},
+    JOBC_STATE_OPTION,
+};
+constexpr OptionSpec kResultOptions[] = {
+    JOBC_STATE_OPTION,
+};
+#endif
+
 constexpr ArgumentSpec kExplainArguments[] = {
     {"CODE", ValueKind::Code, "the code of a diagnostic, such as E202; without one, all codes are listed", true},
 };
@@ -68,6 +120,15 @@ constexpr CommandSpec kCommands[] = {
     {"plan", "resolve parameters and files, and show or write the execution plan",
      "On a terminal, an overview; otherwise, and with --json, the plan as canonical JSON (jobc.plan/1).",
      kPlanArguments, kPlanOptions, RunPlan},
+    {"run", "plan and execute a file on this machine",
+     "Shows progress on stderr and prints the run's exports as JSON on stdout. With --json, one event a line on stdout.\n"
+     "The first Ctrl-C cancels all jobs, runs `finally` and exits with 130; a second one ends everything at once.",
+     kRunArguments, kRunOptions, RunRun},
+    {"status", "what a run did or does: states, attempts, failures", "", kRunArgument, kStatusOptions, RunStatusCommand},
+    {"list", "the runs of this directory, newest first", "", {}, kListOptions, RunList},
+    {"logs", "what the jobs of a run wrote to stdout and stderr", "", kRunAndJobArguments, kLogsOptions, RunLogs},
+    {"result", "the typed outputs of a run, a job or an instance, as JSON",
+     "Without a job: the run's exports. Exits with 10 if the run failed.", kResultArguments, kResultOptions, RunResult},
     {"graph", "the declared jobs and what they wait for, as dot, mermaid or JSON", "", kPlanArguments, kGraphOptions, RunGraph},
     {"inputs", "the parameters of a file: types, defaults, documentation", "", kFileArgument, kInputsOptions, RunInputs},
 #endif

@@ -85,7 +85,7 @@ Compiled CompileFile(const std::string& path, const Invocation& invocation, Term
   Diagnostics diags;
   Model model = Check(*root.source, sources, diags);
   if (!diags.has_errors()) result.plan = Lower(std::move(model), options, sources, diags);
-  result.exit_code = ReportDiagnostics(invocation, terminal, sources, diags);
+  result.exit_code = ReportDiagnostics(invocation, terminal, sources, diags, true);
   if (result.exit_code != kExitOk) result.plan.reset();
   return result;
 }

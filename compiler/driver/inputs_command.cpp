@@ -15,7 +15,7 @@ int RunInputs(const Invocation& invocation, Terminal& terminal) {
   }
   Diagnostics diags;
   Model model = Check(*root.source, sources, diags);
-  int code = ReportDiagnostics(invocation, terminal, sources, diags);
+  int code = ReportDiagnostics(invocation, terminal, sources, diags, true);
   if (code != kExitOk) return code;
   terminal.Out(InputsText(model, invocation.json()));
   return kExitOk;

@@ -58,7 +58,7 @@ int DumpStage(std::string_view stage, const std::string& path, const Invocation&
     Model model = Check(*root.source, sources, diags);
     terminal.Out(DumpModel(model));
   }
-  return ReportDiagnostics(invocation, terminal, sources, diags);
+  return ReportDiagnostics(invocation, terminal, sources, diags, true);
 }
 
 }  // namespace

@@ -9,12 +9,13 @@
 
 namespace jobc {
 
-int ReportDiagnostics(const Invocation& invocation, Terminal& terminal, const SourceManager& sources, Diagnostics& diags) {
+int ReportDiagnostics(const Invocation& invocation, Terminal& terminal, const SourceManager& sources, Diagnostics& diags,
+                      bool output_follows) {
   DropAllowed(diags, sources);
   diags.Sort();
   const auto& options = invocation.command().options;
   const bool has_format = std::any_of(options.begin(), options.end(), [](const OptionSpec& o) { return o.name == "--format"; });
-  const std::string_view format = has_format ? invocation.ValueOr("--format", invocation.json() ? "json" : "text") : "text";
+  const std::string_view format = output_follows && !diags.has_errors() ? "text" : has_format ? invocation.ValueOr("--format", invocation.json() ? "json" : "text") : "text";
   if (format == "json") {
     terminal.Out(RenderJson(diags, sources));
   } else if (format == "sarif") {

@@ -233,13 +233,15 @@ Result<Launch> Wrap(Preparation p, std::vector<std::string> argv, const Bound& m
         "( trap - TERM INT HUP QUIT; " + unset(epilogue_names) + "; exec " + QuotedWords(argv) + " ) &\n"
         "jobc_pid=$!\n"
         "[ -z \"$jobc_signal\" ] || kill -s TERM \"$jobc_pid\" 2>/dev/null || :\n"
+        "exec 9>&2 2>/dev/null\n"  // shells tell of a job that a signal ended, bash with its whole command line
         "while :; do\n"
         "  jobc_signal=\n"
-        "  wait \"$jobc_pid\"\n"
+        "  wait \"$jobc_pid\" 2>/dev/null\n"  // shells tell of a job that a signal ended, bash with its whole command line
         "  jobc_status=$?\n"
         "  [ -n \"$JOB_EXIT\" ] && [ \"$jobc_status\" = 127 ] || JOB_EXIT=$jobc_status\n"
         "  [ -n \"$jobc_signal\" ] || break\n"
         "done\n"
+        "exec 2>&9 9>&-\n"
         "trap : TERM INT HUP\n" +
         unset(main_names) + "\n"
         "export JOB_EXIT\n" +

@@ -180,10 +180,8 @@ class PythonScanner {
   void Comment() {
     while (!AtEnd() && Peek() != '\n') {
       uint32_t c = units_[pos_++].value;
-      if (IsHole(c)) {
-        Refuse(HoleOf(c), "a comment cannot take a value", "`" + scan_.Written(HoleOf(c)) + "` stands in a comment",
-               "take it out, or write it as text:  ~" + scan_.Written(HoleOf(c)));
-      }
+      // Harmless here, unlike in a shell: the name of the bound value, never its text. A line can be commented out.
+      if (IsHole(c)) scan_.references[HoleOf(c)] = names_[HoleOf(c)];
     }
   }
 

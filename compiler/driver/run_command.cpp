@@ -1,0 +1,172 @@
+// `jobc run`: a .job file or a plan, compiled, executed on this machine, shown while it runs.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <climits>
+#include <cstdlib>
+#include <cstring>
+
+#include "backends/registry.h"
+#include "compiler/driver/compile.h"
+#include "compiler/driver/plan_text.h"
+#include "compiler/driver/runs.h"
+#include "compiler/driver/version.h"
+#include "ir/json.h"
+#include "ir/plan_json.h"
+#include "runtime/engine.h"
+#include "runtime/process/guardian.h"
+#include "runtime/state_dir.h"
+#include "runtime/status_printer.h"
+#include "support/exit_code.h"
+#include "support/sha256.h"
+
+namespace jobc {
+namespace {
+
+/// Shows a run on the terminal, as lines, or as JSON events.
+class RunDisplay : public RunObserver {
+ public:
+  RunDisplay(Terminal& terminal, bool json) : terminal_(terminal), json_(json), live_(!json && terminal.err_is_terminal()),
+        options_{terminal.err_color(), UnicodeTerminal()}, display_(options_) {
+    interval_ms = live_ ? 100 : 0;
+  }
+
+  void OnEvent(const RunEvent& event) override {
+    if (json_) {
+      terminal_.Out(EventJson(event) + "\n");
+      terminal_.Flush();
+      return;
+    }
+    std::optional<ProgressEvent> progress = ToProgressEvent(event);
+    if (!progress) return;
+    if (live_) {
+      if (progress->kind == ProgressEvent::Kind::Note) display_.PrintAboveRaw(EventLine(*progress, options_));
+    } else {
+      terminal_.Err(EventLine(*progress, options_));
+    }
+  }
+  void OnFailure(const FailureReport& report) override {
+    if (json_ || report.tolerated) return;
+    if (live_) {
+      display_.PrintAboveRaw(FailureText(report, options_));
+    } else {
+      terminal_.Err(FailureText(report, options_));
+    }
+  }
+  void OnTick(const RunProgress& progress) override {
+    terminal_.Err(display_.Update(progress, std::max(terminal_.width(), 20), std::max(terminal_.height(), 4)));
+  }
+  void End(const RunProgress& progress) {
+    if (json_) return;
+    if (live_) terminal_.Err(display_.End(progress, std::max(terminal_.width(), 20), std::max(terminal_.height(), 4)));
+    terminal_.Err(ClosingLine(progress, options_));
+  }
+
+ private:
+  static bool UnicodeTerminal() {
+    for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"}) {
+      const char* value = std::getenv(name);
+      if (value != nullptr && *value != '\0') {
+        std::string text(value);
+        return text.find("UTF-8") != std::string::npos || text.find("utf8") != std::string::npos || text.find("UTF8") != std::string::npos;
+      }
+    }
+    return false;
+  }
+
+  Terminal& terminal_;
+  bool json_;
+  bool live_;
+  PrinterOptions options_;
+  LiveDisplay display_;
+};
+
+std::string Absolute(const std::string& path) {
+  std::string text = path.empty() ? "." : path;
+  char resolved[PATH_MAX];
+  if (realpath(text.c_str(), resolved) != nullptr) return resolved;
+  if (text[0] == '/') return text;
+  char* cwd = getcwd(resolved, sizeof resolved);
+  return (cwd != nullptr ? std::string(cwd) : std::string()) + "/" + text;
+}
+
+int Fail(Terminal& terminal, int code, std::string message, std::vector<std::string> helps = {}) {
+  terminal.Err(RenderUsageError({std::move(message), std::move(helps)}, terminal.err_color()));
+  return code;
+}
+
+}  // namespace
+
+int RunRun(const Invocation& invocation, Terminal& terminal) {
+  // First of all, while this process is small: everything the run starts is supervised by it.
+  Result<process::GuardianHandle> guardian = process::LaunchGuardian();
+  if (!guardian.ok()) return Fail(terminal, kExitEnvironment, "cannot start the guardian process: " + guardian.error().message);
+
+  const std::string& path = invocation.arguments().front();
+  Compiled compiled = CompileFile(path, invocation, terminal);
+  if (!compiled.plan) return compiled.exit_code;
+  const ir::Plan& plan = *compiled.plan;
+  Roots roots;
+  roots.root = Absolute(std::string(invocation.ValueOr("--root", compiled.root_directory)));
+  roots.cwd = Absolute(".");
+  const bool is_source = path.size() > 4 && path.compare(path.size() - 4, 4, ".job") == 0;
+  if (!is_source) {
+    // A plan: what it was made from must still be as it was.
+    roots.cwd = roots.root;
+    std::vector<std::string> changed = ChangedPlanFiles(plan, roots);
+    if (!changed.empty()) {
+      std::string text = "the plan no longer fits its files";
+      for (size_t i = 0; i < changed.size() && i < 10; ++i) text += "\n  " + changed[i];
+      if (changed.size() > 10) text += fmt::format("\n  and {} more", changed.size() - 10);
+      return Fail(terminal, kExitDiagnostics, text, {"make it again:  jobc plan FILE -o plan.json", "or name the directory of the source:  --root DIR"});
+    }
+  }
+  if (invocation.Has("--dry-run")) return ExpandPlan(plan, compiled.root_directory, invocation.json(), terminal);
+
+  EngineSetup setup;
+  setup.plan = &plan;
+  setup.plan_text = ir::WritePlan(plan);
+  setup.plan_digest = Sha256Hex(setup.plan_text);
+  setup.roots = roots;
+  std::string state(invocation.ValueOr("--state", ""));
+  setup.state_dir = StateDirForSource(roots.root, state.empty() ? "" : Absolute(state));
+  setup.backends = MakeBackend;
+  setup.guardian = &*guardian;
+  RunOptions& options = setup.options;
+  options.name = std::string(invocation.ValueOr("--name", ""));
+  options.max_parallel = static_cast<uint32_t>(std::min<int64_t>(invocation.Int("--max-parallel").value_or(0), 100'000));
+  if (std::string_view strategy = invocation.ValueOr("--on-error", ""); !strategy.empty()) {
+    options.on_error = strategy == "halt" ? ir::Strategy::Halt : strategy == "continue" ? ir::Strategy::Continue : ir::Strategy::Drain;
+  }
+  options.strict = invocation.Has("--strict");
+  options.durability = invocation.ValueOr("--durability", "full") == "normal" ? Durability::Normal : Durability::Full;
+  if (std::string_view to = invocation.ValueOr("--publish-to", ""); !to.empty()) options.publish_to = Absolute(std::string(to));
+  options.version = std::string(Version());
+  options.source = path;
+  // What earlier runs left behind when both they and their guardian were killed.
+  for (const process::StaleRun& stale : process::CleanUpStale(setup.state_dir)) {
+    if (!invocation.json()) {
+      terminal.Err(fmt::format("note: run {} was killed: ended {} of its processes, removed {} of its paths{}\n", stale.run_id, stale.processes_ended,
+                               stale.paths_removed, stale.problem.empty() ? "" : "; " + stale.problem));
+    }
+  }
+  RunDisplay display(terminal, invocation.json());
+  setup.observer = &display;
+  const std::string state_dir = setup.state_dir;
+  StartFailure failure;
+  std::unique_ptr<Engine> engine = Engine::Start(std::move(setup), failure);
+  if (engine == nullptr) return Fail(terminal, failure.exit_code, failure.message);
+  RunOutcome outcome = engine->Run();
+  display.End(engine->Progress());
+  if (!invocation.json()) {
+    if (outcome.exit_code != kExitOk && !outcome.message.empty()) terminal.Err(fmt::format("error: {}\n", outcome.message));
+    if (!outcome.exports.empty() && outcome.exports != "{}") {
+      if (Result<ir::Value> json = ir::ParseJson(outcome.exports); json.ok()) terminal.Out(ir::JsonText(*json, 2) + "\n");
+    }
+    terminal.Err(fmt::format("results: jobc result {}{}\n", outcome.run_id, StateOption(state_dir, roots.cwd)));
+  }
+  return outcome.exit_code;
+}
+
+}  // namespace jobc

@@ -1,0 +1,148 @@
+// `jobc status` and `jobc list`: what the journals of runs say, also while a run goes on and after a crash of it.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "compiler/driver/runs.h"
+#include "ir/json.h"
+#include "runtime/events.h"
+#include "runtime/status_printer.h"
+#include "support/exit_code.h"
+
+namespace jobc {
+namespace {
+
+std::string SummaryJson(const RunSummary& run) {
+  std::string out = fmt::format("\"created_ms\":{},\"finished\":{},\"id\":{},\"name\":{},\"running\":{},\"source\":{},\"status\":{}", run.created_ms, run.finished,
+                                ir::JsonQuote(run.id), ir::JsonQuote(run.name), run.running, ir::JsonQuote(run.source), ir::JsonQuote(run.status));
+  if (run.finished) out += fmt::format(",\"ended_ms\":{},\"exit_code\":{}", run.ended_ms, run.exit_code);
+  if (!run.message.empty()) out += ",\"message\":" + ir::JsonQuote(run.message);
+  if (!run.profile.empty()) out += ",\"profile\":" + ir::JsonQuote(run.profile);
+  return out;
+}
+
+std::string VerdictFields(const Verdict& verdict) {
+  std::string out = fmt::format("\"class\":\"{}\",\"kind\":\"{}\",\"message\":{}", ir::ClassName(verdict.error_class), ir::KindName(verdict.kind), ir::JsonQuote(verdict.message));
+  if (!verdict.name.empty()) out += ",\"error\":" + ir::JsonQuote(verdict.name);
+  if (verdict.exit_code) out += fmt::format(",\"exit_code\":{}", *verdict.exit_code);
+  if (verdict.signal) out += fmt::format(",\"signal\":{}", *verdict.signal);
+  return out;
+}
+
+std::string InstanceJson(const InstanceView& view) {
+  std::string out = fmt::format("{{\"address\":{},\"state\":\"{}\"", ir::JsonQuote(view.address), StateName(view.state));
+  if (view.verdict && !view.verdict->success) out += "," + VerdictFields(*view.verdict);
+  out += ",\"attempts\":[";
+  for (size_t i = 0; i < view.attempts.size(); ++i) {
+    const AttemptView& attempt = view.attempts[i];
+    out += fmt::format("{}{{\"number\":{}", i == 0 ? "" : ",", attempt.number);
+    if (attempt.started_ms != 0) out += fmt::format(",\"started_ms\":{}", attempt.started_ms);
+    if (attempt.exited_ms != 0) out += fmt::format(",\"ended_ms\":{}", attempt.exited_ms);
+    if (attempt.pid != 0) out += fmt::format(",\"pid\":{}", attempt.pid);
+    if (attempt.cpu_ms >= 0) out += fmt::format(",\"cpu_ms\":{},\"max_memory\":{}", attempt.cpu_ms, attempt.max_memory);
+    if (attempt.verdict) {
+      out += fmt::format(",\"success\":{}", attempt.verdict->success);
+      if (!attempt.verdict->success) out += "," + VerdictFields(*attempt.verdict);
+    }
+    out += "}";
+  }
+  return out + "]}";
+}
+
+std::string StatusJson(const RunReader& run, bool all) {
+  std::string out = "{\"schema\":\"jobc.status/1\"," + SummaryJson(run.summary()) + ",\"jobs\":[";
+  bool first = true;
+  for (uint32_t job = 0; job < run.plan().jobs.size(); ++job) {
+    const ir::Job& declared = run.plan().jobs[job];
+    auto counts = run.Counts(job);
+    out += fmt::format("{}{{\"job\":{},\"expanded\":{}", first ? "" : ",", ir::JsonQuote(declared.address), run.expanded(job));
+    first = false;
+    for (int state = 0; state < kInstanceStates; ++state) {
+      if (counts[static_cast<size_t>(state)] != 0) out += fmt::format(",\"{}\":{}", StateName(static_cast<InstanceState>(state)), counts[static_cast<size_t>(state)]);
+    }
+    out += "}";
+  }
+  out += "],\"instances\":[";
+  first = true;
+  for (uint32_t job = 0; job < run.plan().jobs.size(); ++job) {
+    for (uint32_t i = 0; i < run.size(job); ++i) {
+      InstanceState state = run.state({job, i});
+      if (!all && state != InstanceState::Failed && state != InstanceState::Running && state != InstanceState::Backoff) continue;
+      out += (first ? "" : ",") + InstanceJson(run.View({job, i}));
+      first = false;
+    }
+  }
+  return out + "]}\n";
+}
+
+}  // namespace
+
+int RunStatusCommand(const Invocation& invocation, Terminal& terminal) {
+  OpenedRun opened = OpenRun(invocation, invocation.arguments().empty() ? "" : invocation.arguments()[0], terminal);
+  if (opened.reader == nullptr) return opened.exit_code;
+  const RunReader& run = *opened.reader;
+  const bool all = invocation.Has("--instances");
+  if (invocation.json()) {
+    terminal.Out(StatusJson(run, all));
+    return kExitOk;
+  }
+  const RunSummary& summary = run.summary();
+  terminal.Out(fmt::format("run {}{}: {}{}\n", summary.id, summary.name.empty() ? "" : " (" + summary.name + ")", summary.status,
+                           summary.finished ? fmt::format(", exit {}", summary.exit_code) : std::string()));
+  terminal.Out(fmt::format("  {}{}, started {}\n", summary.source, summary.profile.empty() ? "" : ", profile " + summary.profile, TimeText(summary.created_ms)));
+  if (!summary.message.empty()) terminal.Out(fmt::format("  {}\n", summary.message));
+  const int width = terminal.out_is_terminal() && terminal.width() > 0 ? terminal.width() : 120;
+  for (const std::string& line : ProgressLines(run.Progress(), width, 1 << 20, {terminal.out_color(), true})) terminal.Out(line + "\n");
+  for (uint32_t job = 0; job < run.plan().jobs.size(); ++job) {
+    for (uint32_t i = 0; i < run.size(job); ++i) {
+      InstanceState state = run.state({job, i});
+      if (!all && state != InstanceState::Failed) continue;
+      InstanceView view = run.View({job, i});
+      std::string line = fmt::format("{}: {}", view.address, StateName(view.state));
+      if (!view.attempts.empty()) line += fmt::format(", {} attempt{}", view.attempts.size(), view.attempts.size() == 1 ? "" : "s");
+      if (view.verdict && !view.verdict->success) {
+        line += ", " + ReasonText(*view.verdict);
+        if (!view.verdict->message.empty()) line += ": " + view.verdict->message;
+      }
+      terminal.Out(line + "\n");
+      if (state == InstanceState::Failed && !view.attempts.empty()) terminal.Out(fmt::format("  jobc logs {} {}\n", summary.id, ShellQuote(view.address)));
+    }
+  }
+  return kExitOk;
+}
+
+int RunList(const Invocation& invocation, Terminal& terminal) {
+  Result<std::string> state = FindStateDir(WorkingDirectory(), std::string(invocation.ValueOr("--state", "")));
+  if (!state.ok()) return FailCommand(terminal, kExitUsage, state.error().message);
+  std::vector<std::string> ids = ListRunIds(*state);
+  std::reverse(ids.begin(), ids.end());
+  const size_t limit = static_cast<size_t>(invocation.Int("--last").value_or(invocation.json() ? INT64_MAX : 30));
+  std::string out;
+  bool first = true;
+  for (size_t i = 0; i < ids.size() && i < limit; ++i) {
+    Result<RunSummary> summary = SummarizeRun(*state, ids[i]);
+    RunSummary run = summary.ok() ? *summary : RunSummary{};
+    if (!summary.ok()) {
+      run.id = ids[i];
+      run.status = "unreadable";
+      run.message = summary.error().message;
+    }
+    if (invocation.json()) {
+      out += (first ? "{" : ",{") + SummaryJson(run) + "}";
+      first = false;
+    } else {
+      out += fmt::format("{}  {}  {:<11} {:>4}  {}{}\n", run.id, run.created_ms != 0 ? TimeText(run.created_ms) : std::string(19, ' '), run.status,
+                         run.finished ? std::to_string(run.exit_code) : "", run.source, run.name.empty() ? "" : "  " + run.name);
+    }
+  }
+  if (invocation.json()) {
+    terminal.Out("{\"schema\":\"jobc.list/1\",\"runs\":[" + out + "]}\n");
+  } else {
+    terminal.Out(out);
+    if (ids.size() > limit) terminal.Err(fmt::format("{} older runs are not shown; `jobc list --last {}` lists all\n", ids.size() - limit, ids.size()));
+    if (ids.empty()) terminal.Err(fmt::format("there are no runs in `{}`\n", *state));
+  }
+  return kExitOk;
+}
+
+}  // namespace jobc
