@@ -14,6 +14,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -467,7 +468,7 @@ struct Engine::Impl : public BackendEvents {
 
   RunOutcome Run() {
     uv_update_time(&loop);
-    begin_ms = Now();
+    begin_ms = process::MonotonicMillis();
     uv_timer_init(&loop, &deadline);
     uv_timer_init(&loop, &commit_timer);
     uv_timer_init(&loop, &tick_timer);
@@ -526,6 +527,7 @@ struct Engine::Impl : public BackendEvents {
         backend->Stop();
       }
     }
+    end_ms = process::MonotonicMillis();
     log->Flush();
     RunOutcome out;
     out.run_id = id;
@@ -592,7 +594,7 @@ struct Engine::Impl : public BackendEvents {
     RunEvent event;
     event.kind = kind;
     event.time_ms = process::WallMillis();
-    event.at_ms = Now() - begin_ms;
+    event.at_ms = process::MonotonicMillis() - begin_ms;
     return event;
   }
 
@@ -624,6 +626,8 @@ struct Engine::Impl : public BackendEvents {
       Write(std::move(record));
     }
     reaped_records.clear();
+    std::move(reaped_events.begin(), reaped_events.end(), std::back_inserter(pending_events));
+    reaped_events.clear();
   }
 
   void WriteFinished(int exit_code, RunStatus status, const std::string& message) {
@@ -1163,7 +1167,7 @@ struct Engine::Impl : public BackendEvents {
       RunEvent event = Event(RunEventKind::Reaped, one.instance);
       event.attempt = one.number;
       event.attempt_id = attempt;
-      pending_events.push_back(std::move(event));
+      reaped_events.push_back(std::move(event));
     }
     scheduler->AttemptReaped(attempt, Now());
     CleanUp(attempt, one, !success);
@@ -1412,7 +1416,7 @@ struct Engine::Impl : public BackendEvents {
     if (finished) {
       out.state = RunStatusName(finish.status);
     }
-    out.elapsed_ms = static_cast<int64_t>(uv_now(&loop)) - begin_ms;
+    out.elapsed_ms = (end_ms != 0 ? end_ms : process::MonotonicMillis()) - begin_ms;
     for (uint32_t i = 0; i < plan.jobs.size(); ++i) {
       const ir::Job& job = plan.jobs[i];
       if (job.kind == ir::JobKind::Hook) {
@@ -1478,6 +1482,7 @@ struct Engine::Impl : public BackendEvents {
   std::string run_dir;
   int64_t created_ms = 0;
   int64_t begin_ms = 0;
+  int64_t end_ms = 0;
   Capacity capacity;
   std::optional<RunLock> lock;
   std::optional<Journal> journal;
@@ -1509,6 +1514,7 @@ struct Engine::Impl : public BackendEvents {
   std::vector<RunEvent> pending_events;
   std::vector<FailureReport> pending_reports;
   std::vector<Record> reaped_records;
+  std::vector<RunEvent> reaped_events;
   std::string exports_json;
   RunPhase current_phase = RunPhase::New;
   RunFinished finish;
