@@ -147,7 +147,10 @@ class RScanner {
     while (!AtEnd() && Peek() != '\n') {
       uint32_t c = units_[pos_++].value;
       // Harmless here, unlike in a shell: the name of the bound value, never its text. A line can be commented out.
-      if (IsHole(c)) scan_.references[HoleOf(c)] = names_[HoleOf(c)];
+      if (IsHole(c)) {
+        scan_.seen[HoleOf(c)] = true;
+        scan_.references[HoleOf(c)] = names_[HoleOf(c)];
+      }
     }
   }
 
