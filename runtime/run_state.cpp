@@ -136,6 +136,7 @@ void RunState::ApplyState(InstanceRef instance, InstanceState to, std::shared_pt
   } else if (IsFinal(to) && !j.verdicts.empty()) {
     j.verdicts.erase(instance.ordinal);
   }
+  if (to == InstanceState::Succeeded && !j.histories.empty()) j.histories.erase(instance.ordinal);
   if (to == InstanceState::Failed) failed_.push_back(instance);
 }
 

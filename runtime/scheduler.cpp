@@ -179,6 +179,7 @@ struct Scheduler::Core {
   bool adopted = false;
   RunCause cause = RunCause::None;
   std::string message;
+  std::string unavailable;           ///< said by the engine before Begin()
   RunMode mode = ir::Strategy::Ignore, swept = ir::Strategy::Ignore;
   bool backoffs_swept = false;
   CancelWhy halt_why = CancelWhy::Halt;
@@ -751,7 +752,7 @@ struct Scheduler::Core {
     };
     need(run_places, 1, false, "place", false, 1);
     need(j.backend_places, 1, false, "place", false, 1);
-    if (IsLocal(j.job->backend.kind)) {
+    if (IsLocal(j.job->backend.kind) || j.job->kind == ir::JobKind::Hook) {  // hooks run on this machine
       need(local_places, 1, false, "place", false, 1);
       if (!need(cpu, resources.cpu_milli.value_or(0), true, "cpus", false, 1000)) return false;
       if (!need(memory, resources.memory.value_or(0), true, "of memory", true, 1)) return false;
@@ -1321,7 +1322,8 @@ struct Scheduler::Core {
     phase = RunPhase::StartHooks;
     if (plan.limits.time_ms) Arm(now + *plan.limits.time_ms, DeadlineKind::Limit, 0);
     std::string why;
-    if (!adopted && !FitsMachine(why)) {
+    why = unavailable;
+    if (!adopted && (!why.empty() || !FitsMachine(why))) {
       FailRun(RunCause::Backend, why);
       EndNow(CancelWhy::Halt, why, false);
       return;
@@ -1564,7 +1566,11 @@ void Scheduler::StartRefused(AttemptId id, Verdict verdict, int64_t now) {
 void Scheduler::BackendUnavailable(std::string message, int64_t now) {
   Core& c = *core_;
   c.SetNow(now);
-  if (c.phase == RunPhase::New || c.phase > RunPhase::Jobs || c.ending) return;
+  if (c.phase == RunPhase::New) {
+    c.unavailable = std::move(message);
+    return;
+  }
+  if (c.phase > RunPhase::Jobs || c.ending) return;
   for (const auto& [id, attempt] : c.live) {
     if (attempt.stage != Core::Stage::Submitted) return;
   }
@@ -1660,6 +1666,7 @@ RunPhase Scheduler::phase() const { return core_->phase; }
 RunMode Scheduler::mode() const { return core_->mode; }
 const Scheduler::Counters& Scheduler::counters() const { return core_->counters; }
 uint32_t Scheduler::live_attempts() const { return static_cast<uint32_t>(core_->live.size()); }
+std::vector<InstanceRef> Scheduler::LikelyNext(size_t limit) const { return core_->admission.Peek(limit); }
 uint32_t Scheduler::PoolUsed(uint32_t pool) const { return static_cast<uint32_t>(core_->admission.used(core_->pool_resource[pool])); }
 uint32_t Scheduler::PoolSlots(uint32_t pool) const { return static_cast<uint32_t>(core_->admission.total(core_->pool_resource[pool])); }
 

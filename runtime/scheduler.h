@@ -165,8 +165,8 @@ class Scheduler {
   void AttemptLost(AttemptId id, std::string message, int64_t now);
   /// An expression of its inputs, env or argv failed: the instance fails with `expression`; the attempt never was.
   void StartRefused(AttemptId id, Verdict verdict, int64_t now);
-  /// No attempt of this kind can run. Before the first attempt of the run started: it ends with exit 14. Later: ignored,
-  /// attempts fail by themselves.
+  /// A backend of the plan cannot run attempts. Best called before Begin(), which then ends the run with exit 14 and starts
+  /// nothing; the same until the first attempt has started. Later: ignored, attempts fail by themselves.
   void BackendUnavailable(std::string message, int64_t now);
   /// The engine cannot write its state: everything is cancelled, nothing else runs, exit 15.
   void EnvironmentFailed(std::string message, int64_t now);
@@ -190,6 +190,8 @@ class Scheduler {
   bool finished() const { return phase() == RunPhase::Ended; }
   const Counters& counters() const;
   uint32_t live_attempts() const;   ///< started and not yet reaped
+  /// Ready instances that will likely start next (Admission::Peek): a guess that may be wrong.
+  std::vector<InstanceRef> LikelyNext(size_t limit) const;
   uint32_t PoolUsed(uint32_t pool) const;
   uint32_t PoolSlots(uint32_t pool) const;
   /// The instance of a live attempt.

@@ -59,6 +59,7 @@ struct RandomPlan {
         job = b.Check(name, b.Bool(!r.OneIn(3)), "no");
       } else if (r.OneIn(2)) {
         job = b.Scatter(name, static_cast<int64_t>(r.Below(5)));
+        if (r.OneIn(3)) b[job].domain.axes.push_back({"m", b.Ints({0, 1}), b.Type(ir::TypeKind::Int)});
       } else {
         job = b.Job(name);
       }
@@ -103,10 +104,12 @@ struct RandomPlan {
       case 0: b.Needs(job, p, Mapping::All, !weak); break;
       case 1: b.After(job, p, static_cast<ir::AfterKind>(r.Below(3))); break;
       case 2:
-        if (b[job].domain.single()) {
-          b.Needs(job, p, Mapping::Expr, !weak, {b.Int(static_cast<int64_t>(r.Below(3)))});
+        if (r.OneIn(2) && !b[job].domain.single()) {
+          b.Needs(job, p, Mapping::Same, !weak);
         } else {
-          b.Needs(job, p, r.OneIn(2) ? Mapping::Same : Mapping::Expr, !weak, {b.Var()});
+          std::vector<ir::ExprId> indices{b[job].domain.single() ? b.Int(static_cast<int64_t>(r.Below(3))) : b.Var()};
+          if (!b[p].domain.axes.empty()) indices.push_back(b.Int(static_cast<int64_t>(r.Below(2))));
+          b.Needs(job, p, Mapping::Expr, !weak, indices);
         }
         break;
       default: b.Needs(job, p, Mapping::All, !weak, {b.Int(static_cast<int64_t>(r.Below(3)))}); break;

@@ -1064,6 +1064,18 @@ TEST_F(EndOfRun, AStateThatCannotBeWrittenEndsTheJobsFirst) {
   EXPECT_EQ(backend.finished.at(0).message, "no space left on device");
 }
 
+TEST(Backends, KnownToBeUnavailableStartNothing) {
+  PlanBuilder b;
+  b.Scatter("a", 2);
+  FakeBackend backend(b.plan);
+  backend.scheduler.BackendUnavailable("docker does not answer", backend.now);
+  backend.Begin();
+  EXPECT_THAT(backend.started, IsEmpty());
+  ASSERT_EQ(backend.finished.size(), 1u);
+  EXPECT_EQ(backend.finished[0].exit_code, 14);
+  EXPECT_EQ(backend.finished[0].message, "docker does not answer");
+}
+
 TEST(Backends, UnavailableBeforeTheFirstAttemptIsExit14LaterItIsNot) {
   PlanBuilder b;
   b.Scatter("a", 2);
