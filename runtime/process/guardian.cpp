@@ -693,6 +693,7 @@ class Guardian {
 
   OnChild WatchShims() {
     return [this](pid_t pid, int, const rusage&) {
+      closing_shims_.erase(pid);
       for (Slot& slot : slots_) {
         if (slot.shim == pid) {
           slot.shim = 0;
@@ -755,13 +756,16 @@ class Guardian {
   void CloseShim(Slot& slot) {
     if (slot.shim_socket) {
       slot.shim_socket.Reset();
+      if (slot.shim) {
+        closing_shims_.insert(slot.shim);
+      }
       slot.shim = 0;
       slot.shim_reader.reset();
     }
   }
 
   std::vector<pid_t> LiveShims() const {
-    std::vector<pid_t> shims;
+    std::vector<pid_t> shims(closing_shims_.begin(), closing_shims_.end());
     for (const Slot& slot : slots_) {
       if (slot.shim) {
         shims.push_back(slot.shim);
@@ -835,10 +839,7 @@ class Guardian {
       KillCgroup(common_.base);  // at once; the shims look after the rest
     }
     // Shims see the end of their sockets and clear up behind themselves; all are our children, like every orphan.
-    while (MonotonicMillis() < deadline && ReapChildren(nullptr)) {
-      if (!AnyShimAlive()) {
-        break;
-      }
+    while (ReapChildren(WatchShims()) && !closing_shims_.empty() && MonotonicMillis() < deadline) {
       sigset_t child;
       sigemptyset(&child);
       sigaddset(&child, SIGCHLD);
@@ -860,18 +861,6 @@ class Guardian {
     }
   }
 
-  bool AnyShimAlive() const {
-    for (const ProcessInfo& info : AllProcesses()) {
-      if (info.parent == getpid() && info.alive()) {
-        std::string name = ReadFile(fmt::format("/proc/{}/comm", info.pid)).value_or("");
-        if (name == "job-shim\n") {
-          return true;
-        }
-      }
-    }
-    return false;
-  }
-
   Common common_;
   bool v2_limits_tried_ = false;
   bool v2_limits_ready_ = false;
@@ -886,6 +875,7 @@ class Guardian {
   bool watching_room_ = false;
   std::vector<Slot> slots_;
   bool shim_died_ = false;
+  std::unordered_set<pid_t> closing_shims_;  ///< told to end, not yet reaped
   std::vector<std::string> registered_;
 };
 
