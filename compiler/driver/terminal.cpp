@@ -77,6 +77,18 @@ void Terminal::Err(std::string_view text) {
   (void)WriteAll(err_fd_, text);
 }
 
+bool Terminal::unicode() const {
+  for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"}) {
+    const std::string_view value = Environment(name);
+    if (value.empty()) continue;
+    for (const std::string_view spelling : {"UTF-8", "utf-8", "utf8", "UTF8"}) {
+      if (value.find(spelling) != std::string_view::npos) return true;
+    }
+    return false;
+  }
+  return false;
+}
+
 int Terminal::width() const {
   winsize size = {};
   return err_is_terminal_ && ioctl(err_fd_, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;

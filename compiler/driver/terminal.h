@@ -31,6 +31,8 @@ class Terminal {
   bool err_is_terminal() const { return err_is_terminal_; }
   bool out_color() const { return UseColor(out_is_terminal_); }
   bool err_color() const { return UseColor(err_is_terminal_); }
+  /// Whether LC_ALL, LC_CTYPE or LANG (the first that is set) says UTF-8: else only ASCII should be drawn.
+  bool unicode() const;
   /// Of the window behind stderr, asked for anew at each call; 0 where there is none.
   int width() const;
   int height() const;
