@@ -247,6 +247,70 @@ TEST(Sources, MayBeginWithAByteOrderMarkAndEndLinesWithCrlf) {
   EXPECT_EQ(AstOf(""), "");
 }
 
+// The fenced blocks of the language page that are fragments, completed by hand.
+TEST(Fragments, OfTheLanguagePageParse) {
+  for (const char* text : {R"job(job align {
+  ## Aligns one sample.
+  for s in params.samples key s.id max 500      # one instance a sample: align["s1"]
+  matrix { caller = ["m", "s"], ploidy = [2, 4], exclude = [{ caller = "s", ploidy = 4 }] }
+  when = s.tumor && qc[s.id].ok                 # else the instance is skipped and its outputs are null
+  after = [prepare, other.done, third.failed]   # order without data; bare = succeeded
+  input  { r1: File = s.r1, n: Int = 3 }        # files are staged read-only at $JOB_INPUT/<name>/<basename>
+  env    { LANG = "C.UTF-8", TOKEN = token }
+  image = "ghcr.io/acme/bwa@sha256:…"
+  resources { cpu = 8, memory = 16GiB, disk = 3 * size(input.r1) + 50GiB, gpu = 0, spot = true }
+  pools = { aligner = 1 }                       # slots taken while it runs
+  priority = 10                                 # -100..100, mapped per backend
+  timeout { queue = 12h, run = 6h, total = 2d, idle = 10m }   # idle: no output for so long
+  errors  { exit(1) => oom }  retry { max_attempts = 2 }  on_error = drain
+  run = ["bwa", "mem", "-t", resources.cpu, input.r1, "-o", output.bam]
+  script = <<~BASH
+    true
+  BASH
+                        # or: exactly one of run, script
+  prologue = <<~BASH
+    true
+  BASH
+                      # in the job's environment, before it (module load …)
+  epilogue = <<~BASH
+    true
+  BASH
+                      # always after it; sees $JOB_EXIT
+  cache = false                                 # true: a result with equal keys from any earlier run is reused
+  labels { team = "seq" }
+  output { bam: File = "~{s.id}.bam", rows: Int(0..) }
+}
+)job",
+                           R"job(errors {                                        # facts -> kind; first match wins; before the built-in mapping
+  exit(137)                      => oom
+  exit(64..78)                   => data("bad-input", "the input is malformed")     # a named error of class data
+  stderr(re"CUDA out of memory") => oom
+  signal(SIGSEGV)                => algorithm("segfault")
+}
+retry {
+  max_attempts = 6                              # required, finite, counts the first try
+  backoff = exponential(30s, factor = 2.0, max = 10m, jitter = full)   # or constant(d), linear(d, max = d)
+  on = [network, preempted]                     # short form: these kinds, names or classes (system, algorithm, data)
+  on oom       { retries = 3, resources { memory = min(prev.memory * 2, 96GiB) } }
+  on preempted { retries = 5, delay = 0s }
+  on timeout   { retries = 1, timeout { run = min(prev.timeout.run * 2, 12h) } }
+  never = [data, auth]
+}
+on_error = drain                                # this job's strategy
+)job",
+                           R"job(profile local default { backend = process { max_parallel = 4 } }
+profile cloud {
+  staging = "gs://acme-staging/jobc"
+  backend = cloud_run { project = "acme", region = "europe-west1" }
+  job train { backend = vertex { machine = "n1-standard-8", accelerator = "NVIDIA_TESLA_T4" }, timeout { run = 4h } }
+}
+)job"}) {
+    Parsed parsed(text);
+    EXPECT_THAT(parsed.Faults(), IsEmpty());
+    EXPECT_GE(parsed.file.items.size(), 9u);
+  }
+}
+
 class Samples : public ::testing::TestWithParam<const char*> {};
 TEST_P(Samples, ParseWithoutAFault) {
   std::ifstream in(std::string("tests/golden/samples/") + GetParam());
