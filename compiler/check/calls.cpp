@@ -144,20 +144,20 @@ Val ExpressionChecker::CheckApply(const ast::Expr& e, uint32_t fn, std::string_v
   }
   size_t count = info.param_types.size();
   llvm::SmallVector<const ast::Entry*, 8> given(count, nullptr);
-  bool failed = false;
+  bool failed = false, spliced = false, misnamed = false;
   size_t positional = 0;
   size_t too_many = 0;
   for (uint32_t i = 0; i < e.entries.size; ++i) {
     const ast::Entry& entry = file_.entries[e.entries.begin + i];
     if (entry.splice) {
       c_.diags.Emit(entry.span, diag::NotSpliced, "list").Label("a declared function takes its arguments one by one");
-      failed = true;
+      failed = spliced = true;
     } else if (entry.name.valid()) {
       auto found = std::find(info.param_names.begin(), info.param_names.end(), entry.name.text);
       if (found == info.param_names.end()) {
         auto& d = c_.diags.Emit(entry.name.span, diag::UnknownArgument, name, entry.name.text).Label("not one of its parameters");
         Suggest(d, entry.name.text, info.param_names, entry.name.span);
-        failed = true;
+        failed = misnamed = true;
         Check(entry.value, {}, true);
         continue;
       }
@@ -201,7 +201,7 @@ Val ExpressionChecker::CheckApply(const ast::Expr& e, uint32_t fn, std::string_v
     failed |= v.error;
     args.push_back(std::move(v));
   }
-  if (!missing.empty() && too_many == 0) {
+  if (!missing.empty() && too_many == 0 && !spliced && !misnamed) {
     c_.diags.Emit(e.span, diag::MissingArguments, name, List(missing)).Label(fmt::format("takes {}", Count(count, "argument")));
     failed = true;
   }

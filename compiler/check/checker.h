@@ -8,6 +8,7 @@
 #pragma once
 
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -87,6 +88,9 @@ class Checker {
   ir::TypeId RunStatusType();                            ///< the enum of `run.status`, `RunStatus` in sources
   uint32_t frame_size = 0;                               ///< slots of Locals the last CheckExpr needs: Fn::locals
   ir::TypeId run_status_type;                            ///< made by the first RunStatusType()
+  /// The Field item whose value is `value`, for messages; nullptr if there is none. Indexed once a file, when first needed.
+  const ast::Item* FieldOf(const ast::File& file, ast::ExprId value);
+  std::map<const ast::File*, std::vector<uint32_t>> field_of_value;
 
   // ---- helpers ----
   const ast::File& FileOf(const Scope& scope) const { return *scope.unit->file; }

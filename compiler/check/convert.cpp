@@ -166,7 +166,7 @@ Val ExpressionChecker::Coerce(Val v, ir::TypeId expected, ast::ExprId at) {
       }
       if (!Covariant(types_.NonNull(v.type), types_.Bare(inner))) return Mismatch(v, expected, at);
     } else if (has == TK::Null) {
-      auto& d = c_.diags.Emit(span, diag::NullNotAllowed, Show(expected)).Label(fmt::format("expected `{}`", Show(expected)));
+      auto& d = c_.diags.Emit(span, diag::NullNotAllowed, fmt::format("`{}`", Show(expected))).Label(fmt::format("expected `{}`", Show(expected)));
       ExplainNull(d, v, at, expected);
       return Error(bare);
     } else if (has == TK::Optional) {
@@ -206,18 +206,19 @@ Val ExpressionChecker::Refine(Val v, ir::TypeId expected, Span span) {
         ReportFault(c_, fault, span);
         return Error(v.type);
       }
-    } else if (value.is_null() || c_.evaluator.CheckRefinements(value, expected, place, context)) {
+    } else if (value.is_null() || c_.evaluator.CheckRefinements(value, expected, "", context)) {
       return v;
     } else {
       ir::Fault fault = c_.evaluator.fault();
       ir::TypeId inner = types_.NonNull(expected);
       if (fault.kind == ir::FaultKind::Refinement) {
-        bool own = types_[inner].refinement.valid() && Foldable(types_.kind(inner));
-        std::string text;
-        if (own && !c_.evaluator.ToText(value, types_.Bare(inner), context, text)) own = false;
-        if (own) {
-          if (types_.kind(inner) == TK::String) text = fmt::format("\"{}\"", text);
-          if (types_.kind(inner) == TK::Bytes) text = TextOf(span);
+        // The message begins with a pointer where a part of the value is at fault.
+        bool whole = types_[inner].refinement.valid() && fault.message.substr(0, 1) != "/";
+        if (whole) {
+          std::string text;
+          bool scalar = Foldable(types_.kind(inner)) && types_.kind(inner) != TK::Bytes;
+          if (!scalar || !c_.evaluator.ToText(value, types_.Bare(inner), context, text)) text = TextOf(span);
+          else if (types_.kind(inner) == TK::String) text = fmt::format("\"{}\"", text);
           c_.diags.Emit(span, diag::RefinementFails, text, Show(inner))
               .Label(fmt::format("{} must satisfy `{}`", place, types_[types_[inner].refinement].text));
         } else {
@@ -274,11 +275,8 @@ Val ExpressionChecker::Mismatch(const Val& v, ir::TypeId expected, ast::ExprId a
     return Error(expected);
   }
   auto& d = c_.diags.Emit(span, diag::TypeMismatch, Show(expected), Show(v.type)).Label(fmt::format("`{}`", Show(v.type)));
-  for (const ast::Item& item : file_.items) {
-    if (item.kind == ast::ItemKind::Field && item.value == at && item.type.valid()) {
-      d.Secondary(file_[item.type].span, fmt::format("expected `{}` because of this", Show(expected)));
-      break;
-    }
+  if (const ast::Item* field = c_.FieldOf(file_, bare)) {
+    d.Secondary(file_[field->type].span, fmt::format("expected `{}` because of this", Show(expected)));
   }
   auto wrap = [&](std::string_view why, std::string before, std::string after) {
     d.AddHelp(fmt::format("{}:  {}{}{}", why, before, text, after), {{{span.source, span.begin, span.begin}, before}, {{span.source, span.end, span.end}, after}});
@@ -350,10 +348,7 @@ Val ExpressionChecker::NotNull(Val v, ast::ExprId at, ir::TypeId wanted) {
 void ExpressionChecker::ExplainNull(Diagnostic& d, const Val& v, ast::ExprId at, ir::TypeId wanted) {
   Span span = SpanOf(at);
   std::string text = TextOf(span);
-  const ast::Item* field = nullptr;
-  for (const ast::Item& item : file_.items) {
-    if (item.kind == ast::ItemKind::Field && item.value.valid() && Bare(item.value) == Bare(at) && item.type.valid()) field = &item;
-  }
+  const ast::Item* field = c_.FieldOf(file_, Bare(at));
   if (field != nullptr && wanted.valid()) d.Secondary(field->name.span, fmt::format("expected `{}`", Show(wanted)));
 
   // Which job's failure or guard makes it null?
@@ -500,6 +495,23 @@ std::optional<ir::Value> Checker::Constant(const Typed& typed, Span span) {
     diags.Emit(span, diag::ConstantFault, fault.message).Label("too large to compute now");
   }
   return std::nullopt;
+}
+
+const ast::Item* Checker::FieldOf(const ast::File& file, ast::ExprId value) {
+  if (!value.valid()) return nullptr;
+  auto [it, fresh] = field_of_value.try_emplace(&file);
+  std::vector<uint32_t>& fields = it->second;
+  if (fresh) {
+    fields.assign(file.exprs.size(), UINT32_MAX);
+    for (uint32_t i = 0; i < file.items.size(); ++i) {
+      const ast::Item& item = file.items[i];
+      if (item.kind != ast::ItemKind::Field || !item.type.valid()) continue;
+      ast::ExprId id = item.value;
+      while (id.valid() && file[id].kind == ast::ExprKind::Paren) id = file.child(file[id], 0);
+      if (id.valid()) fields[id.index] = i;
+    }
+  }
+  return value.index < fields.size() && fields[value.index] != UINT32_MAX ? &file.items[fields[value.index]] : nullptr;
 }
 
 bool Checker::RequireStorable(const Typed& typed, Span span) {

@@ -147,6 +147,9 @@ std::string ExpressionChecker::TextOf(Span span) const {
 }
 
 void ExpressionChecker::Suggest(Diagnostic& d, std::string_view name, std::vector<std::string_view> candidates, Span span) {
+  // A file that is wrong everywhere must not cost faults times names.
+  constexpr size_t kMostSuggestions = 500;
+  if (c_.diags.error_count() > kMostSuggestions) return;
   std::sort(candidates.begin(), candidates.end());
   candidates.erase(std::unique(candidates.begin(), candidates.end()), candidates.end());
   std::string_view like = DidYouMean(name, candidates);
@@ -182,7 +185,8 @@ Val ExpressionChecker::Check(ast::ExprId id, ir::TypeId expected, bool secret_ok
   if (!id.valid()) return Error(expected);
   const ast::Expr& e = file_[id];
   if (depth_ >= kMaxDepth) {
-    c_.diags.Emit(e.span, diag::ExpressionTooDeep, kMaxDepth).Label("too many operations").AddHelp("give parts of it a name with `let`");
+    if (!too_deep_) c_.diags.Emit(e.span, diag::ExpressionTooDeep, kMaxDepth).Label("too many operations").AddHelp("give parts of it a name with `let`");
+    too_deep_ = true;
     return Error(expected);
   }
   ++depth_;
@@ -212,7 +216,7 @@ Val ExpressionChecker::Dispatch(ast::ExprId id, const ast::Expr& e, ir::TypeId e
     case Kind::Heredoc:
       if (e.kind == Kind::Regex) {
         std::string pattern = e.parts.size > 0 ? file_.parts[e.parts.begin].text : std::string();
-        CheckPattern(e);
+        if (!CheckPattern(e)) return Error(Basic(TK::Regex));
         return ConstantOf(Basic(TK::Regex), ir::Value::String(std::move(pattern)), e.span);
       }
       return CheckString(e, secret_ok);
@@ -251,10 +255,16 @@ Val ExpressionChecker::Dispatch(ast::ExprId id, const ast::Expr& e, ir::TypeId e
   JOBC_UNREACHABLE();
 }
 
-void ExpressionChecker::CheckPattern(const ast::Expr& e) {
+bool ExpressionChecker::CheckPattern(const ast::Expr& e) {
   std::string_view pattern = e.parts.size > 0 ? std::string_view(file_.parts[e.parts.begin].text) : std::string_view();
   Result<void> result = ir::CheckPattern(pattern);
-  if (!result.ok()) c_.diags.Emit(e.span, diag::BadRegex, result.error().message).Label("RE2 syntax, see `jobc explain E010`");
+  if (result.ok()) return true;
+  if (result.error().message.find("too large") != std::string::npos) {
+    c_.diags.Emit(e.span, diag::RegexTooLarge).Label("compiles to more than 1 MiB").AddHelp("use smaller counts in `{…}`");
+  } else {
+    c_.diags.Emit(e.span, diag::BadRegex, result.error().message).Label("the syntax is that of RE2");
+  }
+  return false;
 }
 
 // ---- text ----
@@ -325,7 +335,7 @@ Val ExpressionChecker::AsText(Val v, ast::ExprId at, TextUse use, bool secret_ok
     return Error(v.type);
   }
   if (kind == TK::Null) {
-    c_.diags.Emit(span, diag::NullNotAllowed, "String").Label("`null` has no text").AddHelp("leave it out, or write \"\"");
+    c_.diags.Emit(span, diag::NullNotAllowed, "a text").Label("`null` has no text").AddHelp("leave it out, or write \"\"");
     return Error();
   }
   if (!types_.HasText(inner)) {
@@ -1266,14 +1276,14 @@ Val ExpressionChecker::CheckArgv(ast::ExprId id) {
 }
 
 Val ExpressionChecker::CheckHole(const ast::Part& part) {
-  Val v = Check(part.expr);
+  Val v = Check(part.expr, {}, true);  // the caller says what a script may do with a secret
   if (v.error || KindOf(v) == TK::Error) return v;
   if (part.splice) {
     Span span = SpanOf(part.expr);
     Span dots{span.source, span.end, part.span.end > span.end ? part.span.end - 1 : span.end};
     return AsWords(std::move(v), part.expr, dots, TextUse::Script);
   }
-  return AsText(std::move(v), part.expr, TextUse::Script, false);
+  return AsText(std::move(v), part.expr, TextUse::Script, true);
 }
 
 std::optional<size_t> ExpressionChecker::CheckWord(ast::ExprId id, const std::vector<std::string_view>& words, std::string_view what) {

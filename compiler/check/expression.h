@@ -90,7 +90,7 @@ class ExpressionChecker {
   Val AsWords(Val value, ast::ExprId at, Span dots, TextUse use);
   Val Logic(const Val& value, ast::ExprId at);
   void WarnForeign(const ast::Part& part);
-  void CheckPattern(const ast::Expr& e);
+  bool CheckPattern(const ast::Expr& e);
 
   // references.cpp
   Val CheckName(ast::ExprId id, const ast::Expr& e, bool secret_ok);
@@ -189,6 +189,7 @@ class ExpressionChecker {
   uint32_t frame_;
   unsigned conditional_ = 0;   ///< inside a part that may not be evaluated: constant faults there are not faults yet
   unsigned depth_ = 0;
+  bool too_deep_ = false;      ///< reported
   std::string_view refine_place_;   ///< the place named by a failed refinement, where it is not the scope's
 };
 

@@ -207,5 +207,15 @@ int main(int argc, char** argv) {
     for (int i = 2; i < argc; ++i) std::fputs(jobc::CheckFile(argv[i]).rendered.c_str(), stdout);
     return 0;
   }
+  if (argc > 1 && std::string_view(argv[1]) == "--unfired") {  // kinds of diagnostics that no golden file shows
+    std::set<std::string_view> fired;
+    for (const auto& path : jobc::GoldenFiles("check")) {
+      for (std::string_view kind : jobc::CheckFile(path).kinds) fired.insert(kind);
+    }
+    for (const jobc::DiagnosticKind* kind : jobc::AllDiagnosticKinds()) {
+      if (fired.count(kind->name) == 0) std::printf("%s %s\n", std::string(kind->code).c_str(), std::string(kind->name).c_str());
+    }
+    return 0;
+  }
   return RUN_ALL_TESTS();
 }
