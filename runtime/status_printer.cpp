@@ -448,6 +448,7 @@ std::string FailureText(const FailureReport& report, const PrinterOptions& optio
     row("-->", VisibleText(report.declared_at) + (report.backend.empty() ? "" : fmt::format(" on {}", VisibleText(report.backend))));
   }
   std::string_view message = report.message;
+  if (report.exit_code && message == fmt::format("exit code {}", *report.exit_code)) message = {};  // the first line says so
   while (!message.empty()) {
     const size_t end = message.find('\n');
     row(" =", VisibleText(message.substr(0, end)));
@@ -467,7 +468,16 @@ std::string FailureText(const FailureReport& report, const PrinterOptions& optio
   }
   for (const std::string& help : report.helps) row(" =", Paint("help", kCyan, options) + ": " + VisibleText(help));
   if (!report.logs_command.empty()) row(" =", "all output:  " + VisibleText(report.logs_command));
-  if (!report.reproduce_command.empty()) row(" =", "reproduce:   " + VisibleText(report.reproduce_command));
+  if (!report.reproduce_command.empty()) {
+    // Line breaks and indentation belong to the command (a quoted script): its other lines start at the margin, so that
+    // it can be copied as it stands.
+    std::string_view command = report.reproduce_command;
+    row(" =", "reproduce:   " + VisibleText(command.substr(0, command.find('\n'))));
+    for (size_t end = command.find('\n'); end != std::string_view::npos; end = command.find('\n')) {
+      command.remove_prefix(end + 1);
+      out += VisibleText(command.substr(0, command.find('\n'))) + '\n';
+    }
+  }
   return out;
 }
 

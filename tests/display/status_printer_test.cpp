@@ -363,6 +363,20 @@ TEST(FailureText, HoldsAllThatAPersonNeeds) {
       << text;
 }
 
+TEST(FailureText, KeepsTheLinesOfACommandThatCanBeCopied) {
+  FailureReport report;
+  report.address = "a";
+  report.kind = "exit";
+  report.exit_code = 3;
+  report.message = "exit code 3";
+  report.attempts = 1;
+  report.reproduce_command = "cd x && python3 -c 'if True:\n    print(1)\n'";
+  EXPECT_EQ(FailureText(report, {}),
+            "failed: a: exit 3\n"
+            "   | stderr is empty\n"
+            "   = reproduce:   cd x && python3 -c 'if True:\n    print(1)\n'\n");
+}
+
 TEST(FailureText, NamesSignalsAndWhatNeverStarted) {
   FailureReport report;
   report.address = "a";
