@@ -137,73 +137,134 @@ struct RandomPlan {
 /// One run, played at random, with a model of its own of what may happen.
 class Play {
  public:
-  Play(const RandomPlan& random_plan, Random& r)
-      : plan_(random_plan.b.plan), options_(random_plan.options), r_(r), state_(plan_, "run"), evaluator_(plan_.program),
-        scheduler_(plan_, state_, options_, nullptr) {}
+  /// `crashes`: how often the process dies on the way, on average, and the run is resumed from what was recorded.
+  Play(const RandomPlan& random_plan, Random& r, double crashes)
+      : plan_(random_plan.b.plan), options_(random_plan.options), r_(r), crashes_(crashes), evaluator_(plan_.program) {
+    state_ = std::make_unique<RunState>(plan_, "run");
+    scheduler_ = std::make_unique<Scheduler>(plan_, *state_, options_, nullptr);
+  }
 
   /// Empty if nothing was wrong.
   std::string Go() {
-    scheduler_.Begin(now_);
+    scheduler_->Begin(now_);
     Take();
-    for (int step = 0; !scheduler_.finished() && wrong_.empty(); ++step) {
+    for (int step = 0; !scheduler_->finished() && wrong_.empty(); ++step) {
       if (step > 3000) return "the run does not end";
-      Step();
+      if (crashes_ > 0 && r_.Below(1000) < 1000 * crashes_ / 60) {
+        Crash();
+      } else {
+        Step();
+      }
       Take();
     }
+    const RunState& state = *state_;
     if (!wrong_.empty()) return wrong_;
     if (finished_ != 1) return fmt::format("RunFinished came {} times", finished_);
     if (!live_.empty()) return "attempts are alive after the end";
     for (uint32_t job = 0; job < plan_.jobs.size(); ++job) {
-      if (!state_.all_final(job)) return fmt::format("`{}` is not final after the end", plan_.jobs[job].address);
+      if (!state.all_final(job)) return fmt::format("`{}` is not final after the end", plan_.jobs[job].address);
     }
-    bool failed = !state_.FailedJobs().empty();
+    bool failed = !state.FailedJobs().empty();
     if (failed != (exit_code_ != 0) && !interrupted_ && !odd_end_) return fmt::format("failures: {}, exit code {}", failed, exit_code_);
     return "";
   }
+  int resumes() const { return resumes_; }
 
  private:
   struct Live {
     InstanceRef instance;
     std::vector<std::pair<uint32_t, uint32_t>> pools;
     int64_t cpu = 0;
-    bool started = false, ended = false, cancelled = false;
+    Resources resources;
+    bool started = false, ended = false, cancelled = false, judged = false;
   };
 
   void Wrong(std::string what) {
     if (wrong_.empty()) wrong_ = std::move(what);
   }
 
+  /// All that is left is what a journal has: starts, verdicts with outputs, final states, domains. Live attempts are found
+  /// again or are gone.
+  void Crash() {
+    auto state = std::make_unique<RunState>(plan_, "run");
+    RunContext context(*state, nullptr);
+    for (const auto& [job, list] : expansions_) {
+      if (!state->RestoreExpansion(job, list, evaluator_, context).ok()) Wrong("an expansion could not be restored");
+    }
+    std::map<InstanceRef, S> finals;
+    for (InstanceRef ref : final_) finals[ref] = state_->state(ref);
+    for (const auto& [ref, number] : attempts_) finals.try_emplace(ref, S::Running);
+    std::set<InstanceRef> kept;
+    for (auto [ref, was] : finals) {
+      RestoredInstance restored;
+      restored.instance = ref;
+      restored.state = was;
+      auto number = attempts_.find(ref);
+      restored.attempts = number == attempts_.end() ? 0 : number->second;
+      if (was == S::Succeeded) restored.outputs = outputs_[ref];
+      if (was == S::Failed) restored.verdict = state_->verdict(ref);
+      if (const RetryHistory* history = state_->history(ref)) restored.history = *history;
+      if (Result<void> done = state->Restore(std::move(restored), evaluator_, context); !done) Wrong(done.error().message);
+      const bool stays = was == S::Succeeded || was == S::Failed || was == S::Skipped;
+      if (stays && plan_.jobs[ref.job].kind == ir::JobKind::Job) kept.insert(ref);
+    }
+    state->RestoreNextAttempt(state_->next_attempt());
+    auto scheduler = std::make_unique<Scheduler>(plan_, *state, options_, nullptr);
+    for (auto it = live_.begin(); it != live_.end();) {
+      Live& attempt = it->second;
+      const bool alive = plan_.jobs[attempt.instance.job].kind == ir::JobKind::Job && !attempt.judged && r_.OneIn(2);
+      if (!alive) {
+        it = live_.erase(it);
+        continue;
+      }
+      scheduler->Adopt(it->first, attempt.instance, attempts_[attempt.instance], attempt.resources, {}, attempt.started, now_);
+      ++it;
+    }
+    final_ = std::move(kept);
+    for (auto it = attempts_.begin(); it != attempts_.end();) {
+      it = plan_.jobs[it->first.job].kind == ir::JobKind::Job ? std::next(it) : attempts_.erase(it);
+    }
+    mode_ = Strategy::Ignore;
+    awaiting_exports_ = awaiting_publish_ = false;
+    scheduler_ = std::move(scheduler);
+    state_ = std::move(state);
+    scheduler_->Begin(now_);
+    ++resumes_;
+  }
+
   void Step() {
+    Scheduler& scheduler = *scheduler_;
+    RunState& state = *state_;
     if (r_.OneIn(400)) {
       interrupted_ = true;
-      scheduler_.CancelRun(r_.OneIn(3), "interrupted", now_);
+      scheduler.CancelRun(r_.OneIn(3), "interrupted", now_);
       return;
     }
     if (r_.OneIn(300)) {
       uint32_t job = static_cast<uint32_t>(r_.Below(plan_.jobs.size()));
       odd_end_ = true;
-      if (r_.OneIn(2) && state_.size(job) > 0) {
-        scheduler_.CancelInstance({job, static_cast<uint32_t>(r_.Below(state_.size(job)))}, "cancelled", now_);
+      if (r_.OneIn(2) && state.size(job) > 0) {
+        scheduler.CancelInstance({job, static_cast<uint32_t>(r_.Below(state.size(job)))}, "cancelled", now_);
       } else {
-        scheduler_.CancelJob(job, "cancelled", now_);
+        scheduler.CancelJob(job, "cancelled", now_);
       }
       return;
     }
     if (awaiting_exports_ && r_.OneIn(3)) {
       awaiting_exports_ = false;
-      scheduler_.ExportsDone(std::nullopt, now_);
+      scheduler.ExportsDone(std::nullopt, now_);
       return;
     }
     if (awaiting_publish_ && r_.OneIn(3)) {
       awaiting_publish_ = false;
-      scheduler_.PublishDone(std::nullopt, now_);
+      scheduler.PublishDone(std::nullopt, now_);
       return;
     }
     if (live_.empty() || r_.OneIn(5)) {
-      std::optional<int64_t> next = scheduler_.NextDeadline();
+      std::optional<int64_t> next = scheduler.NextDeadline();
       if (next && (live_.empty() || r_.OneIn(2))) now_ = std::max(now_, *next);
       else now_ += static_cast<int64_t>(r_.Below(40));
-      scheduler_.Tick(now_);
+      scheduler.Tick(now_);
       return;
     }
     auto it = live_.begin();
@@ -214,30 +275,32 @@ class Play {
       case 0: case 1:
         if (!attempt.started && !attempt.ended) {
           attempt.started = true;
-          scheduler_.AttemptStarted(id, now_);
+          scheduler.AttemptStarted(id, now_);
         }
         break;
-      case 2: scheduler_.AttemptOutput(id, now_); break;
-      case 3: if (attempt.started) scheduler_.AttemptExited(id, now_); break;
+      case 2: scheduler.AttemptOutput(id, now_); break;
+      case 3: if (attempt.started) scheduler.AttemptExited(id, now_); break;
       case 4: case 5:
         if (!attempt.ended || r_.OneIn(10)) {  // sometimes a second answer
           attempt.ended = true;
-          scheduler_.AttemptEnded(id, RandomResult(attempt.instance), now_);
+          AttemptResult result = RandomResult(attempt.instance);
+          if (result.verdict.success && !attempt.judged) outputs_[attempt.instance] = result.outputs;
+          scheduler.AttemptEnded(id, std::move(result), now_);
         }
         break;
       case 6:
         if (attempt.ended || attempt.cancelled || r_.OneIn(6)) {
           live_.erase(it);
-          scheduler_.AttemptReaped(id, now_);
-          if (r_.OneIn(10)) scheduler_.AttemptReaped(id, now_);
+          scheduler.AttemptReaped(id, now_);
+          if (r_.OneIn(10)) scheduler.AttemptReaped(id, now_);
         }
         break;
       default:
         if (r_.OneIn(12)) {
           const bool refuse = !attempt.started && r_.OneIn(2);
           live_.erase(it);
-          if (refuse) scheduler_.StartRefused(id, Failed(ErrorKind::Expression, "no value"), now_);
-          else scheduler_.AttemptLost(id, "lost", now_);
+          if (refuse) scheduler.StartRefused(id, Failed(ErrorKind::Expression, "no value"), now_);
+          else scheduler.AttemptLost(id, "lost", now_);
         }
         break;
     }
@@ -260,11 +323,13 @@ class Play {
   }
 
   void Take() {
-    for (Action& action : scheduler_.TakeActions()) {
+    for (Action& action : scheduler_->TakeActions()) {
       if (auto* start = std::get_if<StartAttempt>(&action)) OnStart(*start);
       else if (auto* cancel = std::get_if<CancelAttempt>(&action)) OnCancel(*cancel);
       else if (auto* changed = std::get_if<InstanceChanged>(&action)) OnChange(*changed);
       else if (auto* mode = std::get_if<ModeChanged>(&action)) OnMode(*mode);
+      else if (auto* judged = std::get_if<AttemptJudged>(&action)) OnJudged(*judged);
+      else if (auto* expanded = std::get_if<JobExpanded>(&action)) expansions_[expanded->job] = expanded->list;
       else if (std::get_if<EvaluateExports>(&action)) awaiting_exports_ = true;
       else if (std::get_if<PublishOutputs>(&action)) awaiting_publish_ = true;
       else if (auto* end = std::get_if<RunFinished>(&action)) {
@@ -273,7 +338,14 @@ class Play {
         if (end->exit_code == 13 || end->exit_code == 14) odd_end_ = true;
       }
     }
-    Wrong(scheduler_.CheckInvariants());
+    Wrong(scheduler_->CheckInvariants());
+  }
+
+  void OnJudged(const AttemptJudged& judged) {
+    auto it = live_.find(judged.id);
+    if (it == live_.end()) return;  // its place was lost at once
+    if (it->second.judged) Wrong("an attempt got a second verdict");
+    it->second.judged = true;
   }
 
   void OnMode(const ModeChanged& changed) {
@@ -288,19 +360,22 @@ class Play {
   }
 
   void OnChange(const InstanceChanged& changed) {
+    RunState& state = *state_;
     for (uint32_t i = 0; i < changed.count; ++i) {
       const InstanceRef ref{changed.first.job, changed.first.ordinal == kWholeJob ? kWholeJob : changed.first.ordinal + i};
-      if (IsFinal(changed.to) && !final_.insert(ref).second) Wrong(fmt::format("`{}` became final twice", state_.Address(ref)));
-      if (IsFinal(changed.from)) Wrong(fmt::format("`{}` left a final state", state_.Address(ref)));
+      if (IsFinal(changed.to) && !final_.insert(ref).second) Wrong(fmt::format("`{}` became final twice", state.Address(ref)));
+      if (IsFinal(changed.from)) Wrong(fmt::format("`{}` left a final state", state.Address(ref)));
     }
   }
 
   /// What the limits allow, computed from what is alive here and not from the scheduler's own books.
   void OnStart(const StartAttempt& start) {
     const ir::Job& job = plan_.jobs[start.instance.job];
-    Live attempt{start.instance, start.pools, start.resources.cpu_milli.value_or(0)};
+    RunState& state = *state_;
+    Live attempt{start.instance, start.pools, start.resources.cpu_milli.value_or(0), start.resources};
+    if (start.number != ++attempts_[start.instance]) Wrong("attempts are miscounted");
     if (!live_.emplace(start.id, attempt).second) Wrong("an attempt id was used twice");
-    if (start.number > std::max<int64_t>(1, job.retry.max_attempts)) Wrong("more attempts than allowed");
+    if (resumes_ == 0 && start.number > std::max<int64_t>(1, job.retry.max_attempts)) Wrong("more attempts than allowed");
     uint32_t same = 0;
     int64_t cpu = 0;
     std::vector<uint32_t> used(plan_.pools.size(), 0);
@@ -309,7 +384,7 @@ class Play {
       cpu += other.cpu;
       for (auto [pool, slots] : other.pools) used[pool] += slots;
     }
-    if (same > 1) Wrong(fmt::format("`{}` runs twice at a time", state_.Address(start.instance)));
+    if (same > 1) Wrong(fmt::format("`{}` runs twice at a time", state.Address(start.instance)));
     if (options_.max_parallel > 0 && live_.size() > options_.max_parallel) Wrong("max_parallel exceeded");
     if (options_.cpu_milli > 0 && cpu > options_.cpu_milli) Wrong("cpus exceeded");
     for (size_t p = 0; p < used.size(); ++p) {
@@ -322,8 +397,9 @@ class Play {
   }
 
   void CheckDependency(InstanceRef ref, const ir::Dependency& d) {
+    RunState& state = *state_;
     ir::Evaluator inputs(plan_.program);
-    InstanceContext context(state_, nullptr, inputs, ref);
+    InstanceContext context(state, nullptr, inputs, ref);
     ir::Value value;
     if (d.condition.valid() && (!evaluator_.Evaluate(d.condition, context, value) || !value.as_bool())) return;
     std::vector<uint64_t> producers;
@@ -332,28 +408,34 @@ class Play {
       if (!evaluator_.Evaluate(id, context, value)) return Wrong("an index has no value");
       indices.push_back(value);
     }
-    if (!state_.expanded(d.job)) {
-      if (!IsFinal(state_.whole(d.job))) Wrong("started before the domain of a dependency was known");
+    if (!state.expanded(d.job)) {
+      if (!IsFinal(state.whole(d.job))) Wrong("started before the domain of a dependency was known");
       if (d.strong) Wrong("started although a strong dependency has no instances");
       return;
     }
     if (d.mapping == Mapping::Same) producers.push_back(ref.ordinal);
-    else if (d.mapping == Mapping::Expr) producers.push_back(static_cast<uint64_t>(state_.instances(d.job).Find(indices)));
-    else producers = state_.instances(d.job).FindAll(indices);
+    else if (d.mapping == Mapping::Expr) producers.push_back(static_cast<uint64_t>(state.instances(d.job).Find(indices)));
+    else producers = state.instances(d.job).FindAll(indices);
     for (uint64_t p : producers) {
-      if (p >= state_.size(d.job)) return Wrong("started with an index that does not exist");
-      const S s = state_.state({d.job, static_cast<uint32_t>(p)});
-      if (!IsFinal(s)) Wrong(fmt::format("`{}` started before `{}` ended", state_.Address(ref), state_.Address({d.job, static_cast<uint32_t>(p)})));
-      if (d.strong && s != S::Succeeded) Wrong(fmt::format("`{}` started without a strong dependency", state_.Address(ref)));
+      if (p >= state.size(d.job)) return Wrong("started with an index that does not exist");
+      const S s = state.state({d.job, static_cast<uint32_t>(p)});
+      if (!IsFinal(s)) Wrong(fmt::format("`{}` started before `{}` ended", state.Address(ref), state.Address({d.job, static_cast<uint32_t>(p)})));
+      if (d.strong && s != S::Succeeded) Wrong(fmt::format("`{}` started without a strong dependency", state.Address(ref)));
     }
   }
 
   const ir::Plan& plan_;
   SchedulerOptions options_;
   Random& r_;
-  RunState state_;
+  double crashes_;
+  int resumes_ = 0;
   ir::Evaluator evaluator_;
-  Scheduler scheduler_;
+  std::unique_ptr<RunState> state_;
+  std::unique_ptr<Scheduler> scheduler_;
+  // What a journal would have.
+  std::map<uint32_t, ir::Value> expansions_;
+  std::map<InstanceRef, uint32_t> attempts_;
+  std::map<InstanceRef, ir::ListValue> outputs_;
   int64_t now_ = 0;
   std::map<AttemptId, Live> live_;
   std::set<InstanceRef> final_;
@@ -373,8 +455,23 @@ TEST(Schedules, KeepEveryPromiseWhateverHappens) {
   for (uint64_t seed = first; seed < first + count; ++seed) {
     Random r(seed);
     RandomPlan plan(r);
-    Play play(plan, r);
+    Play play(plan, r, 0);
     ASSERT_EQ(play.Go(), "") << "repeat with JOBC_SCHEDULES=1 JOBC_SEED=" << seed;
+  }
+}
+
+TEST(Schedules, CanBeResumedFromWhatWasRecordedAtAnyPoint) {
+  const uint64_t count = Setting("JOBC_SCHEDULES", 20'000) / 5 + 1, first = Setting("JOBC_SEED", 1);
+  uint64_t resumes = 0;
+  for (uint64_t seed = first; seed < first + count; ++seed) {
+    Random r(seed);
+    RandomPlan plan(r);
+    Play play(plan, r, 1.5);
+    ASSERT_EQ(play.Go(), "") << "repeat with JOBC_SCHEDULES=1 JOBC_SEED=" << seed;
+    resumes += static_cast<uint64_t>(play.resumes());
+  }
+  if (count > 1000) {
+    EXPECT_GT(resumes, count / 2) << "the test has lost its point";
   }
 }
 
