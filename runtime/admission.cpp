@@ -129,6 +129,17 @@ void Admission::Admit(const std::function<bool(InstanceRef)>& is_ready,
   }
 }
 
+std::vector<InstanceRef> Admission::Peek(size_t limit) const {
+  std::vector<InstanceRef> out;
+  for (const Key& key : order_) {
+    // The front of a heap's array holds its smallest elements, roughly.
+    const Class& c = classes_[std::get<3>(key)];
+    for (size_t i = 0; i < c.waiting.size() && out.size() < limit; ++i) out.push_back({c.job, c.waiting[i].ordinal});
+    if (out.size() >= limit) break;
+  }
+  return out;
+}
+
 std::vector<InstanceRef> Admission::Waiting() const {
   std::vector<InstanceRef> out;
   for (const Class& c : classes_) {

@@ -2,8 +2,8 @@
 // them, and the order of those that wait. Part of the pure core, owned by the Scheduler.
 //
 // Order is priority, then plan order. One that does not fit lets later ones pass, but after kMaxPasses its claims are
-// reserved. Instances with equal claims of one job form a class: where its first does not fit none does, so a round looks
-// at classes, not at instances.
+// reserved. Instances with equal claims of one job form a class: where its first does not fit none does, so a round
+// looks at classes, not at instances.
 #pragma once
 
 #include <cstdint>
@@ -39,9 +39,14 @@ class Admission {
   void Take(uint32_t claim_class);
   void Release(uint32_t claim_class);
 
-  /// One round, in order. `is_ready` tells whether a waiting one still is (others are dropped); `start` is called for each
-  /// that fits, after its claims were taken, and returns false where it did not start after all.
-  void Admit(const std::function<bool(InstanceRef)>& is_ready, const std::function<bool(InstanceRef, uint32_t claim_class)>& start);
+  /// One round, in order. `is_ready` tells whether a waiting one still is (others are dropped); `start` is called for
+  /// each that fits, after its claims were taken, and returns false where it did not start after all.
+  void Admit(const std::function<bool(InstanceRef)>& is_ready,
+             const std::function<bool(InstanceRef, uint32_t claim_class)>& start);
+
+  /// Up to `limit` of those that will likely start next, so that their intents can be journaled together. A guess: not
+  /// exactly in order, and those that are no longer ready may be among them.
+  std::vector<InstanceRef> Peek(size_t limit) const;
 
   /// All that wait, for tests of the scheduler's invariants.
   std::vector<InstanceRef> Waiting() const;
@@ -72,7 +77,7 @@ class Admission {
   std::vector<int64_t> totals_, free_, reserved_;
   std::vector<Class> classes_;
   std::map<std::tuple<uint32_t, int, Claims>, uint32_t> interned_;
-  std::set<Key> order_;          ///< classes with someone waiting
+  std::set<Key> order_;  ///< classes with someone waiting
 };
 
 }  // namespace jobc

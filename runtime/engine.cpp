@@ -34,6 +34,8 @@ namespace jobc {
 namespace {
 
 constexpr int64_t kCommitIntervalMs = 20;
+/// Ready instances whose intents are journaled ahead, with a commit that happens anyway.
+constexpr size_t kAhead = 512;
 constexpr size_t kStderrLines = 20;
 
 int64_t Number(std::string_view text) { return std::strtoll(std::string(text).c_str(), nullptr, 10); }
@@ -637,11 +639,43 @@ struct Engine::Impl : public BackendEvents {
   }
 
   void Commit() {
-    if (!environment_failed && journal) {
-      if (auto done = journal->Commit(); !done) {
-        JournalFailed(done.error());
-      }
+    if (environment_failed || !journal) {
+      return;
     }
+    std::vector<uint64_t> next = WriteAhead();
+    if (auto done = journal->Commit(); !done) {
+      JournalFailed(done.error());
+      return;
+    }
+    ahead.insert(next.begin(), next.end());
+  }
+
+  static uint64_t Pack(InstanceRef instance) { return uint64_t{instance.job} << 32 | instance.ordinal; }
+
+  /// Intents of those that will start soon, so that their start needs no commit of its own. Only for backends whose
+  /// attempts cannot outlive this process.
+  std::vector<uint64_t> WriteAhead() {
+    std::vector<uint64_t> out;
+    std::vector<InstanceRef> next = scheduler->LikelyNext(kAhead);
+    // Half used up: worth a few rows again.
+    if (next.size() < 2 || ahead.size() * 2 > std::min(next.size(), kAhead)) {
+      return out;
+    }
+    std::sort(next.begin(), next.end());
+    for (size_t i = 0; i < next.size();) {
+      if (plan.jobs[next[i].job].backend.kind != ir::BackendKind::Process || ahead.count(Pack(next[i])) != 0) {
+        ++i;
+        continue;
+      }
+      size_t end = i;
+      do {
+        out.push_back(Pack(next[end]));
+        ++end;
+      } while (end < next.size() && next[end].job == next[i].job && next[end].ordinal == next[end - 1].ordinal + 1 && ahead.count(Pack(next[end])) == 0);
+      Write({.type = RecordType::Ahead, .job = static_cast<int32_t>(next[i].job), .ordinal = next[i].ordinal, .a = static_cast<int64_t>(end - i)});
+      i = end;
+    }
+    return out;
   }
 
   void JournalFailed(const Error& error) {
@@ -688,10 +722,13 @@ struct Engine::Impl : public BackendEvents {
       }
       WriteReaped();
       if (has_effects) {
-        // Intents, verdicts and final states are durable before anything that depends on them begins.
-        log->Flush();
-        Commit();
-        EmitPending(false);
+        // Intents, verdicts and final states are durable before anything that depends on them begins. An instance
+        // became ready after what it depends on was recorded, so an intent that was journaled ahead is enough.
+        if (NeedsCommit(actions)) {
+          log->Flush();
+          Commit();
+          EmitPending(false);
+        }
         for (Action& action : actions) {
           std::visit([&](auto& typed) { CarryOut(typed); }, action);
         }
@@ -704,6 +741,18 @@ struct Engine::Impl : public BackendEvents {
     if (!finished) {
       ArmTimers();
     }
+  }
+
+  bool NeedsCommit(const std::vector<Action>& actions) {
+    bool needed = false;
+    for (const Action& action : actions) {
+      if (const auto* start = std::get_if<StartAttempt>(&action)) {
+        needed = ahead.erase(Pack(start->instance)) == 0 || needed;
+      } else {
+        needed = needed || HasEffect(action);
+      }
+    }
+    return needed;
   }
 
   static bool HasEffect(const Action& action) {
@@ -1511,6 +1560,7 @@ struct Engine::Impl : public BackendEvents {
   std::unordered_map<AttemptId, Live> live;
   std::unordered_map<AttemptId, FailureTrace> traces;
   std::unordered_map<uint32_t, std::vector<std::string>> failing_lines;
+  std::unordered_set<uint64_t> ahead;  ///< packed instances that may start without a commit
   std::vector<RunEvent> pending_events;
   std::vector<FailureReport> pending_reports;
   std::vector<Record> reaped_records;

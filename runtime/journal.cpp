@@ -256,6 +256,7 @@ std::string_view RecordName(RecordType type) {
     case RecordType::Stop: return "stop";
     case RecordType::Finished: return "finished";
     case RecordType::Note: return "note";
+    case RecordType::Ahead: return "ahead";
   }
   return "unknown";
 }

@@ -34,6 +34,7 @@ enum class RecordType : uint8_t {
   Stop = 10,      ///< the run was told to stop. a: signal or 0; text: who
   Finished = 11,  ///< a: exit code; text: JSON {status, error}
   Note = 12,      ///< something a person should know. text: the message
+  Ahead = 13,     ///< `a` consecutive ready instances may be started from now on, their Intent records may follow later
 };
 std::string_view RecordName(RecordType type);
 

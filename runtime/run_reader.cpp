@@ -276,7 +276,8 @@ void RunReader::Fold(const Record& record) {
     case RecordType::Mode:
     case RecordType::Stop:
     case RecordType::Finished:
-    case RecordType::Note: break;
+    case RecordType::Note:
+    case RecordType::Ahead: break;
   }
 }
 
