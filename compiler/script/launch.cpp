@@ -225,9 +225,7 @@ Result<Launch> Wrap(Preparation p, std::vector<std::string> argv, const Bound& m
     };
     // The job runs in the background because only `wait` lets a shell answer to a signal: docker and schedulers send TERM
     // to this process alone. A `wait` that a signal interrupted is repeated.
-    // A shell makes background commands ignore INT; bash alone can undo that, so it takes over where there is one.
     std::string text =
-        "[ -n \"${BASH_VERSION-}\" ] || ! command -v bash >/dev/null 2>&1 || exec bash \"$0\"\n"
         "jobc_pid= jobc_signal= JOB_EXIT=\n"
         "trap 'jobc_signal=1; [ -z \"$jobc_pid\" ] || kill -s TERM \"$jobc_pid\" 2>/dev/null || :' TERM INT HUP\n"
         "( trap - TERM INT HUP QUIT; " + unset(epilogue_names) + "; exec " + QuotedWords(argv) + " ) &\n"
@@ -236,8 +234,10 @@ Result<Launch> Wrap(Preparation p, std::vector<std::string> argv, const Bound& m
         "exec 9>&2 2>/dev/null\n"  // shells tell of a job that a signal ended, bash with its whole command line
         "while :; do\n"
         "  jobc_signal=\n"
-        "  wait \"$jobc_pid\" 2>/dev/null\n"  // shells tell of a job that a signal ended, bash with its whole command line
+        "  wait \"$jobc_pid\"\n"
         "  jobc_status=$?\n"
+        // Where sh is bash (seen with 5.2), `wait` may lose the status of a job that ends while the trap runs, and gives -1.
+        "  case $jobc_status in -*) kill -0 \"$jobc_pid\" && continue; jobc_status=143;; esac\n"
         "  [ -n \"$JOB_EXIT\" ] && [ \"$jobc_status\" = 127 ] || JOB_EXIT=$jobc_status\n"
         "  [ -n \"$jobc_signal\" ] || break\n"
         "done\n"

@@ -744,13 +744,6 @@ TEST_F(Wrapped, AProgramThatHandlesTermKeepsItsOwnExitCode) {
   EXPECT_EQ(outcome.status, 21);
 }
 
-TEST_F(Wrapped, AJobUnderAnEpilogueCanBeInterrupted) {
-  Lowered script = LowerPart(Interpreter::Sh, "sh -c 'kill -INT $$; echo ignored'\n", Part::Script);
-  Lowered epilogue = LowerPart(Interpreter::Sh, "echo after $JOB_EXIT\n", Part::Epilogue);
-  Outcome outcome = Go(Bind({&script, &none_}, private_dir(), {}, {&epilogue, &none_}));
-  EXPECT_EQ(outcome.out, "after 130\n");
-}
-
 TEST_F(Wrapped, AJobThatASignalEndsLeavesNoNoiseOfTheWrapper) {
   Lowered script = LowerPart(Interpreter::Sh, "echo own >&2; kill -KILL $$\n", Part::Script);
   Lowered epilogue = LowerPart(Interpreter::Sh, "echo after $JOB_EXIT >&2\n", Part::Epilogue);
