@@ -643,7 +643,9 @@ class Guardian {
   bool V2Limits() {
     if (!v2_limits_tried_) {
       v2_limits_tried_ = true;
-      v2_limits_ready_ = !common_.base.empty() && !common_.places.v2_limits.empty() && common_.options.use_limits &&
+      // Where nothing can be born into groups, nothing can get limits that way either.
+      bool can_be_born = !common_.options.use_cgroups || !common_.base.empty();
+      v2_limits_ready_ = can_be_born && !common_.places.v2_limits.empty() && common_.options.use_limits &&
                          PrepareV2Limits(common_.places, common_.LimitBase(), {getpid(), getppid()}).ok();
     }
     return v2_limits_ready_;
