@@ -1,8 +1,8 @@
 // How the pure core scales: n instances through the scheduler with a virtual backend that answers at once.
 //   scheduler_scale [SHAPE] [INSTANCES] …
-// prints one JSON line for each: seconds, microseconds an instance, peak resident memory of the process. Shapes: `scatter`
-// (independent), `pairs` (one to one between two scatters), `gather` (a scatter into one job), `pool` (behind a pool of 8),
-// `retry` (each fails once), `chain` (depends on the one before by an index expression).
+// prints one JSON line for each: seconds, microseconds an instance, peak resident memory of the process. Shapes:
+// `scatter` (independent), `pairs` (one to one between two scatters), `gather` (a scatter into one job), `pool` (behind
+// a pool of 8), `retry` (each fails once), `chain` (depends on the one before by an index expression).
 #include <sys/resource.h>
 
 #include <chrono>
@@ -99,9 +99,11 @@ int Measure(const std::string& shape, int64_t n) {
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  fmt::print("{{\"shape\":\"{}\",\"instances\":{},\"attempts\":{},\"changes\":{},\"exit_code\":{},\"seconds\":{:.3f},"
-             "\"us_per_attempt\":{:.3f},\"peak_mib\":{}}}\n",
-             shape, n, started, changes, exit_code, seconds, seconds * 1e6 / static_cast<double>(started), usage.ru_maxrss / 1024);
+  fmt::print(
+      "{{\"shape\":\"{}\",\"instances\":{},\"attempts\":{},\"changes\":{},\"exit_code\":{},\"seconds\":{:.3f},"
+      "\"us_per_attempt\":{:.3f},\"peak_mib\":{}}}\n",
+      shape, n, started, changes, exit_code, seconds, seconds * 1e6 / static_cast<double>(started),
+      usage.ru_maxrss / 1024);
   std::fflush(stdout);
   return exit_code;
 }

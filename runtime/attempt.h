@@ -45,7 +45,8 @@ bool IsLegalChange(InstanceState from, InstanceState to);
 
 enum class LogStream : uint8_t { Stdout, Stderr };
 
-/// Searches what the log kept of an attempt, line by line, for an RE2 pattern. Asked only when an `errors` arm needs it.
+/// Searches what the log kept of an attempt, line by line, for an RE2 pattern. Asked only when an `errors` arm needs
+/// it.
 class LogSearcher {
  public:
   virtual ~LogSearcher() = default;
@@ -63,12 +64,12 @@ struct AttemptFacts {
 struct Verdict {
   bool success = false;
   bool no_retry = false;  ///< no rule may retry it: `timeout.total` ended, inputs changed meanwhile
-  ir::ErrorKind kind = ir::ErrorKind::Internal;          ///< only if not a success
-  ir::ErrorClass error_class = ir::ErrorClass::System;   ///< of the kind, or of the named error
+  ir::ErrorKind kind = ir::ErrorKind::Internal;         ///< only if not a success
+  ir::ErrorClass error_class = ir::ErrorClass::System;  ///< of the kind, or of the named error
   std::optional<int> exit_code, signal;
-  std::string name;       ///< of a named error, else empty
-  std::string title;      ///< its text in the source
-  std::string message;    ///< what happened and what can be done, lower case, no final period
+  std::string name;     ///< of a named error, else empty
+  std::string title;    ///< its text in the source
+  std::string message;  ///< what happened and what can be done, lower case, no final period
 };
 
 Verdict Succeeded();
@@ -79,9 +80,9 @@ std::string_view ErrorName(const Verdict& verdict);
 
 /// Effective resources of an attempt; nullopt: not given.
 struct Resources {
-  std::optional<int64_t> cpu_milli;   ///< thousandths of a cpu
-  std::optional<int64_t> memory;      ///< bytes
-  std::optional<int64_t> disk;        ///< bytes
+  std::optional<int64_t> cpu_milli;  ///< thousandths of a cpu
+  std::optional<int64_t> memory;     ///< bytes
+  std::optional<int64_t> disk;       ///< bytes
   std::optional<int64_t> gpu;
   std::optional<bool> spot;
   bool operator==(const Resources&) const = default;
@@ -102,9 +103,10 @@ struct Usage {
 /// The one answer for an attempt.
 struct AttemptResult {
   Verdict verdict;
-  ir::ListValue outputs;   ///< on success: one value for each output of the job, in declared order; else empty
-  ir::Value result;        ///< the whole JSON result, null if there is none
-  int64_t started_ms = 0;  ///< wall clock of the program's start and end, 0: it never started. For people and `.duration`
+  ir::ListValue outputs;  ///< on success: one value for each output of the job, in declared order; else empty
+  ir::Value result;       ///< the whole JSON result, null if there is none
+  int64_t started_ms =
+      0;  ///< wall clock of the program's start and end, 0: it never started. For people and `.duration`
   int64_t ended_ms = 0;
   Usage usage;
 };

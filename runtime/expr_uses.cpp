@@ -10,27 +10,44 @@ using ir::Op;
 
 bool IsOfJobs(Op op) {
   switch (op) {
-    case Op::JobOutput: case Op::JobStatus: case Op::ScatterStatus: case Op::GatherOutput: case Op::GatherStatus:
-    case Op::Instances: case Op::InstanceOutput: case Op::InstanceStatus: case Op::InstanceKey:
-      return true;
+    case Op::JobOutput:
+    case Op::JobStatus:
+    case Op::ScatterStatus:
+    case Op::GatherOutput:
+    case Op::GatherStatus:
+    case Op::Instances:
+    case Op::InstanceOutput:
+    case Op::InstanceStatus:
+    case Op::InstanceKey: return true;
     default: return false;
   }
 }
 
 bool IsOfAttempt(Op op) {
   switch (op) {
-    case Op::Attempt: case Op::Prev: case Op::Secret: case Op::RunField: case Op::Resource: case Op::OutputPath: case Op::OutputValue:
-    case Op::Stdout: case Op::Stderr: case Op::ExitCode: case Op::ReadText: case Op::ReadJson:
-      return true;
+    case Op::Attempt:
+    case Op::Prev:
+    case Op::Secret:
+    case Op::RunField:
+    case Op::Resource:
+    case Op::OutputPath:
+    case Op::OutputValue:
+    case Op::Stdout:
+    case Op::Stderr:
+    case Op::ExitCode:
+    case Op::ReadText:
+    case Op::ReadJson: return true;
     default: return false;
   }
 }
 
 /// All expressions of the job except the list of its `for`.
 std::vector<ir::ExprId> Body(const ir::Job& job) {
-  std::vector<ir::ExprId> out{job.when, job.image, job.priority, job.run, job.grace, job.log_limit, job.cache, job.cache_salt,
-                              job.resources.cpu, job.resources.memory, job.resources.disk, job.resources.gpu, job.resources.spot,
-                              job.timeout.queue, job.timeout.run, job.timeout.total, job.timeout.idle, job.staging};
+  std::vector<ir::ExprId> out{
+      job.when,           job.image,         job.priority,       job.run,           job.grace,
+      job.log_limit,      job.cache,         job.cache_salt,     job.resources.cpu, job.resources.memory,
+      job.resources.disk, job.resources.gpu, job.resources.spot, job.timeout.queue, job.timeout.run,
+      job.timeout.total,  job.timeout.idle,  job.staging};
   for (const ir::Input& input : job.inputs) out.push_back(input.value);
   for (const ir::EnvEntry& entry : job.env) out.push_back(entry.value);
   for (const ir::NamedExpr& file : job.secret_files) out.push_back(file.value);
@@ -50,7 +67,8 @@ std::vector<ir::ExprId> Body(const ir::Job& job) {
 
 }  // namespace
 
-bool WalkExpr(const ir::Program& program, ir::ExprId root, const std::function<bool(ir::ExprId, const ir::Expr&)>& visit) {
+bool WalkExpr(const ir::Program& program, ir::ExprId root,
+              const std::function<bool(ir::ExprId, const ir::Expr&)>& visit) {
   std::vector<ir::ExprId> todo{root};
   std::unordered_set<uint32_t> seen;
   while (!todo.empty()) {
@@ -98,12 +116,16 @@ std::map<uint32_t, Needs> JobsNeeded(const ir::Program& program, ir::ExprId root
   };
   WalkExpr(program, root, [&](ir::ExprId, const ir::Expr& e) {
     switch (e.op) {
-      case Op::JobOutput: case Op::JobStatus: case Op::GatherOutput: case Op::GatherStatus: add(e.a, Needs::End); break;
+      case Op::JobOutput:
+      case Op::JobStatus:
+      case Op::GatherOutput:
+      case Op::GatherStatus: add(e.a, Needs::End); break;
       case Op::ScatterStatus:
         add(e.a, static_cast<ir::StatusField>(e.b) == ir::StatusField::Count ? Needs::Domain : Needs::End);
         break;
       case Op::Instances: add(e.a, Needs::Domain); break;
-      case Op::InstanceOutput: case Op::InstanceStatus: {
+      case Op::InstanceOutput:
+      case Op::InstanceStatus: {
         const ir::TypeNode& type = program.types[program.exprs[program.exprs.arg(e, 0)].type];
         if (type.kind == ir::TypeKind::Instance) add(type.def, Needs::End);
         break;
@@ -129,12 +151,17 @@ bool OnlyListNeedsAll(const ir::Plan& plan, const ir::Job& consumer, uint32_t pr
   for (ir::ExprId root : Body(consumer)) {
     const bool fine = WalkExpr(program, root, [&](ir::ExprId, const ir::Expr& e) {
       switch (e.op) {
-        case Op::GatherOutput: case Op::GatherStatus: case Op::ScatterStatus: case Op::Instances: return e.a != producer;
-        case Op::JobOutput: case Op::JobStatus:
+        case Op::GatherOutput:
+        case Op::GatherStatus:
+        case Op::ScatterStatus:
+        case Op::Instances: return e.a != producer;
+        case Op::JobOutput:
+        case Op::JobStatus:
           if (e.a != producer) return true;
           if (!indexed) return false;
           for (uint32_t i = 0; i < e.args.size; ++i) {
-            if (!IsKnownAtPlan(program, consumer, program.exprs.arg(e, i))) return false;  // such an index is mapped to all
+            if (!IsKnownAtPlan(program, consumer, program.exprs.arg(e, i)))
+              return false;  // such an index is mapped to all
           }
           return true;
         default: return true;

@@ -12,7 +12,8 @@ namespace jobc {
 
 /// Calls `visit` once for each node below `root`, through lets and functions. `visit` returns false to stop.
 /// Returns false if stopped.
-bool WalkExpr(const ir::Program& program, ir::ExprId root, const std::function<bool(ir::ExprId, const ir::Expr&)>& visit);
+bool WalkExpr(const ir::Program& program, ir::ExprId root,
+              const std::function<bool(ir::ExprId, const ir::Expr&)>& visit);
 
 /// Whether the value is the same for all instances and attempts: only literals, params and what is made of them.
 bool IsSharedByInstances(const ir::Program& program, ir::ExprId root);
@@ -24,8 +25,8 @@ bool IsKnownAtPlan(const ir::Program& program, const ir::Job& job, ir::ExprId ro
 enum class Needs : uint8_t { Domain, End };
 std::map<uint32_t, Needs> JobsNeeded(const ir::Program& program, ir::ExprId root);
 
-/// Whether the dependency of the dynamic scatter `consumer` on all of `producer` comes from the list of its `for` alone,
-/// so that instances need not wait for it once they exist.
+/// Whether the dependency of the dynamic scatter `consumer` on all of `producer` comes from the list of its `for`
+/// alone, so that instances need not wait for it once they exist.
 bool OnlyListNeedsAll(const ir::Plan& plan, const ir::Job& consumer, uint32_t producer);
 
 }  // namespace jobc

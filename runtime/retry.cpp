@@ -113,11 +113,15 @@ class OverlayContext : public ir::EvalContext {
 
   bool Var(uint32_t slot, ir::Value& out, ir::Fault& fault) override { return base_.Var(slot, out, fault); }
   bool Input(uint32_t index, ir::Value& out, ir::Fault& fault) override { return base_.Input(index, out, fault); }
-  bool Resource(ir::ResourceKind kind, ir::Value& out, ir::Fault& fault) override { return base_.Resource(kind, out, fault); }
-  bool JobOutput(uint32_t job, uint32_t output, const ir::ListValue& indices, ir::Value& out, ir::Fault& fault) override {
+  bool Resource(ir::ResourceKind kind, ir::Value& out, ir::Fault& fault) override {
+    return base_.Resource(kind, out, fault);
+  }
+  bool JobOutput(uint32_t job, uint32_t output, const ir::ListValue& indices, ir::Value& out,
+                 ir::Fault& fault) override {
     return base_.JobOutput(job, output, indices, out, fault);
   }
-  bool JobStatus(uint32_t job, ir::StatusField field, const ir::ListValue& indices, ir::Value& out, ir::Fault& fault) override {
+  bool JobStatus(uint32_t job, ir::StatusField field, const ir::ListValue& indices, ir::Value& out,
+                 ir::Fault& fault) override {
     return base_.JobStatus(job, field, indices, out, fault);
   }
   bool ScatterStatus(uint32_t job, ir::StatusField field, ir::Value& out, ir::Fault& fault) override {
@@ -135,11 +139,15 @@ class OverlayContext : public ir::EvalContext {
   bool InstanceKey(const ir::Value& instance, ir::Value& out, ir::Fault& fault) override {
     return base_.InstanceKey(instance, out, fault);
   }
-  bool FileSize(const ir::FileValue& file, ir::Value& out, ir::Fault& fault) override { return base_.FileSize(file, out, fault); }
+  bool FileSize(const ir::FileValue& file, ir::Value& out, ir::Fault& fault) override {
+    return base_.FileSize(file, out, fault);
+  }
   bool FileSha256(const ir::FileValue& file, ir::Value& out, ir::Fault& fault) override {
     return base_.FileSha256(file, out, fault);
   }
-  bool FileText(const ir::FileValue& file, std::string& out, ir::Fault& fault) override { return base_.FileText(file, out, fault); }
+  bool FileText(const ir::FileValue& file, std::string& out, ir::Fault& fault) override {
+    return base_.FileText(file, out, fault);
+  }
 
  private:
   ir::EvalContext& base_;
@@ -168,8 +176,8 @@ struct Problem {
 
 /// Evaluates `id` if given; null leaves `out` as it is.
 template <typename T, typename Convert>
-bool EvaluateInto(ir::ExprId id, const char* name, ir::Evaluator& evaluator, ir::EvalContext& context, std::optional<T>& out,
-                  Problem& problem, Convert convert) {
+bool EvaluateInto(ir::ExprId id, const char* name, ir::Evaluator& evaluator, ir::EvalContext& context,
+                  std::optional<T>& out, Problem& problem, Convert convert) {
   if (!id.valid()) return true;
   ir::Value value;
   if (!evaluator.Evaluate(id, context, value)) {
@@ -191,9 +199,12 @@ bool EvaluateInto(ir::ExprId id, const char* name, ir::Evaluator& evaluator, ir:
   return true;
 }
 
-int64_t AsInt(const ir::Value& value) { return value.kind() == ir::ValueKind::Float ? std::llround(value.as_float()) : value.as_int(); }
+int64_t AsInt(const ir::Value& value) {
+  return value.kind() == ir::ValueKind::Float ? std::llround(value.as_float()) : value.as_int();
+}
 
-bool OverlayResources(const ir::ResourceSpec& spec, ir::Evaluator& evaluator, ir::EvalContext& context, Resources& out, Problem& problem) {
+bool OverlayResources(const ir::ResourceSpec& spec, ir::Evaluator& evaluator, ir::EvalContext& context, Resources& out,
+                      Problem& problem) {
   auto milli = [](const ir::Value& v) { return static_cast<int64_t>(std::llround(v.as_float() * 1000)); };
   auto boolean = [](const ir::Value& v) { return v.as_bool(); };
   return EvaluateInto(spec.cpu, "resources.cpu", evaluator, context, out.cpu_milli, problem, milli) &&
@@ -203,7 +214,8 @@ bool OverlayResources(const ir::ResourceSpec& spec, ir::Evaluator& evaluator, ir
          EvaluateInto(spec.spot, "resources.spot", evaluator, context, out.spot, problem, boolean);
 }
 
-bool OverlayTimeouts(const ir::TimeoutSpec& spec, ir::Evaluator& evaluator, ir::EvalContext& context, Timeouts& out, Problem& problem) {
+bool OverlayTimeouts(const ir::TimeoutSpec& spec, ir::Evaluator& evaluator, ir::EvalContext& context, Timeouts& out,
+                     Problem& problem) {
   return EvaluateInto(spec.queue, "timeout.queue", evaluator, context, out.queue, problem, AsInt) &&
          EvaluateInto(spec.run, "timeout.run", evaluator, context, out.run, problem, AsInt) &&
          EvaluateInto(spec.total, "timeout.total", evaluator, context, out.total, problem, AsInt) &&
@@ -233,7 +245,7 @@ Verdict Resolve(const AttemptFacts& facts, const std::vector<ir::ErrorArm>& arms
     verdict.success = true;
     return verdict;
   }
-  verdict.kind = facts.signal                                        ? ErrorKind::Signal
+  verdict.kind = facts.signal                                       ? ErrorKind::Signal
                  : facts.exit_code == 126 || facts.exit_code == 127 ? ErrorKind::Command
                                                                     : ErrorKind::Exit;
   verdict.error_class = ir::ClassOf(verdict.kind);
@@ -270,8 +282,8 @@ uint64_t JitterSeed(std::string_view run_id, std::string_view address, uint32_t 
   return Mix(hash ^ attempt);
 }
 
-bool BackoffDelay(const ir::Backoff& backoff, uint32_t k, uint64_t seed, ir::Evaluator& evaluator, ir::EvalContext& context,
-                  int64_t& delay_ms) {
+bool BackoffDelay(const ir::Backoff& backoff, uint32_t k, uint64_t seed, ir::Evaluator& evaluator,
+                  ir::EvalContext& context, int64_t& delay_ms) {
   delay_ms = 0;
   if (!backoff.base.valid()) return true;
   ir::Value value;
@@ -292,8 +304,9 @@ bool BackoffDelay(const ir::Backoff& backoff, uint32_t k, uint64_t seed, ir::Eva
   return true;
 }
 
-Decision Decide(const Verdict& verdict, const FailedAttempt& failed, const GrantedRetries& granted, const ir::Retry& retry,
-                const ir::Program& program, ir::Evaluator& evaluator, ir::EvalContext& context, uint64_t seed) {
+Decision Decide(const Verdict& verdict, const FailedAttempt& failed, const GrantedRetries& granted,
+                const ir::Retry& retry, const ir::Program& program, ir::Evaluator& evaluator, ir::EvalContext& context,
+                uint64_t seed) {
   Decision decision;
   decision.resources = failed.resources;
   decision.timeouts = failed.timeouts;
@@ -312,9 +325,9 @@ Decision Decide(const Verdict& verdict, const FailedAttempt& failed, const Grant
   }
   OverlayContext overlay(context, failed);
   if (rule) {
-    const ir::ExprId settings[] = {rule->resources.cpu, rule->resources.memory, rule->resources.disk, rule->resources.gpu,
-                                   rule->resources.spot, rule->timeout.queue, rule->timeout.run, rule->timeout.total,
-                                   rule->timeout.idle};
+    const ir::ExprId settings[] = {rule->resources.cpu, rule->resources.memory, rule->resources.disk,
+                                   rule->resources.gpu, rule->resources.spot,   rule->timeout.queue,
+                                   rule->timeout.run,   rule->timeout.total,    rule->timeout.idle};
     bool has_overlay = false, only_grows = true;
     for (ir::ExprId id : settings) {
       if (!id.valid()) continue;
@@ -341,7 +354,8 @@ Decision Decide(const Verdict& verdict, const FailedAttempt& failed, const Grant
     ok = evaluator.Evaluate(rule->delay, overlay, value);
     if (ok) decision.delay_ms = std::max<int64_t>(0, value.as_int());
   } else {
-    ok = BackoffDelay(rule && rule->backoff ? *rule->backoff : retry.backoff, used + 1, seed, evaluator, overlay, decision.delay_ms);
+    ok = BackoffDelay(rule && rule->backoff ? *rule->backoff : retry.backoff, used + 1, seed, evaluator, overlay,
+                      decision.delay_ms);
   }
   if (!ok) {
     decision.why_not = fmt::format("not retried: its delay cannot be computed: {}", evaluator.fault().message);

@@ -26,13 +26,15 @@ RunState::RunState(const ir::Plan& plan, std::string run_id)
 
 // -- Domains -----------------------------------------------------------------------------------------------------
 
-Result<void> RunState::ExpandWith(uint32_t job, ir::Evaluator& evaluator, ir::EvalContext& context, const ir::Value* list) {
+Result<void> RunState::ExpandWith(uint32_t job, ir::Evaluator& evaluator, ir::EvalContext& context,
+                                  const ir::Value* list) {
   JobState& j = jobs_[job];
   JOBC_CHECK(!j.instances);
   Result<ir::Instances> instances = ir::Instances::Expand(*plan_, job, evaluator, context, list);
   if (!instances) return instances.error();
   if (instances->size() >= kWholeJob) {
-    return Error{fmt::format("`{}` would have {} instances, more than a run can hold", plan_->jobs[job].address, instances->size())};
+    return Error{fmt::format("`{}` would have {} instances, more than a run can hold", plan_->jobs[job].address,
+                             instances->size())};
   }
   j.rows.resize(instances->size());
   j.counts = {};
@@ -87,13 +89,15 @@ std::shared_ptr<const Verdict> RunState::verdict(InstanceRef instance) const {
 
 const ir::Value& RunState::output(InstanceRef instance, uint32_t index) const {
   const JobState& j = jobs_[instance.job];
-  if (instance.ordinal == kWholeJob || j.outputs.empty() || j.rows[instance.ordinal].state != InstanceState::Succeeded) return kNull;
+  if (instance.ordinal == kWholeJob || j.outputs.empty() || j.rows[instance.ordinal].state != InstanceState::Succeeded)
+    return kNull;
   return j.outputs[size_t{instance.ordinal} * plan_->jobs[instance.job].outputs.size() + index];
 }
 
 const ir::Value& RunState::result(InstanceRef instance) const {
   const JobState& j = jobs_[instance.job];
-  if (instance.ordinal == kWholeJob || j.results.empty() || j.rows[instance.ordinal].state != InstanceState::Succeeded) return kNull;
+  if (instance.ordinal == kWholeJob || j.results.empty() || j.rows[instance.ordinal].state != InstanceState::Succeeded)
+    return kNull;
   return j.results[instance.ordinal];
 }
 
@@ -108,7 +112,8 @@ bool RunState::all_final(uint32_t job) const {
   if (IsFinal(j.whole)) return true;
   if (!j.instances) return false;
   uint64_t finals = 0;
-  for (int s = static_cast<int>(InstanceState::Succeeded); s < kInstanceStates; ++s) finals += j.counts[static_cast<size_t>(s)];
+  for (int s = static_cast<int>(InstanceState::Succeeded); s < kInstanceStates; ++s)
+    finals += j.counts[static_cast<size_t>(s)];
   return finals == j.rows.size();
 }
 
@@ -161,7 +166,8 @@ void RunState::ApplyResult(InstanceRef instance, AttemptResult&& result) {
   JOBC_CHECK(result.outputs.size() == outputs);
   if (outputs > 0) {
     if (j.outputs.empty()) j.outputs.resize(j.rows.size() * outputs);
-    std::move(result.outputs.begin(), result.outputs.end(), j.outputs.begin() + static_cast<ptrdiff_t>(instance.ordinal * outputs));
+    std::move(result.outputs.begin(), result.outputs.end(),
+              j.outputs.begin() + static_cast<ptrdiff_t>(instance.ordinal * outputs));
   }
   if (!result.result.is_null()) {
     if (j.results.empty()) j.results.resize(j.rows.size());
@@ -182,7 +188,8 @@ void RunState::ApplyWhole(uint32_t job, InstanceState final_state, std::shared_p
 
 // -- Resume ------------------------------------------------------------------------------------------------------
 
-Result<void> RunState::RestoreExpansion(uint32_t job, const ir::Value& list, ir::Evaluator& evaluator, ir::EvalContext& context) {
+Result<void> RunState::RestoreExpansion(uint32_t job, const ir::Value& list, ir::Evaluator& evaluator,
+                                        ir::EvalContext& context) {
   if (job >= jobs_.size() || !plan_->jobs[job].domain.dynamic || expanded(job)) {
     return Error{fmt::format("the journal expands job number {}, which the plan does not allow", job)};
   }
@@ -191,7 +198,8 @@ Result<void> RunState::RestoreExpansion(uint32_t job, const ir::Value& list, ir:
 
 Result<void> RunState::Restore(RestoredInstance restored, ir::Evaluator& evaluator, ir::EvalContext& context) {
   const InstanceRef ref = restored.instance;
-  if (ref.job >= jobs_.size()) return Error{fmt::format("the journal names job number {}, the plan has {} jobs", ref.job, jobs_.size())};
+  if (ref.job >= jobs_.size())
+    return Error{fmt::format("the journal names job number {}, the plan has {} jobs", ref.job, jobs_.size())};
   const ir::Job& job = plan_->jobs[ref.job];
   if (job.kind != ir::JobKind::Job) return {};  // checks, finally and hooks run again
   const bool stays = restored.state == InstanceState::Succeeded || restored.state == InstanceState::Failed ||
@@ -201,18 +209,20 @@ Result<void> RunState::Restore(RestoredInstance restored, ir::Evaluator& evaluat
     return {};
   }
   if (!expanded(ref.job)) {
-    if (job.domain.dynamic) return Error{fmt::format("the journal has instances of `{}` but not its domain", job.address)};
+    if (job.domain.dynamic)
+      return Error{fmt::format("the journal has instances of `{}` but not its domain", job.address)};
     if (Result<void> done = ExpandWith(ref.job, evaluator, context, nullptr); !done) return done;
   }
   JobState& j = jobs_[ref.job];
   if (ref.ordinal >= j.rows.size()) {
-    return Error{fmt::format("the journal names instance {} of `{}`, which has {}", ref.ordinal, job.address, j.rows.size())};
+    return Error{
+        fmt::format("the journal names instance {} of `{}`, which has {}", ref.ordinal, job.address, j.rows.size())};
   }
   Row& row = j.rows[ref.ordinal];
   if (IsFinal(row.state)) return Error{fmt::format("the journal ends `{}` twice", Address(ref))};
   if (restored.state == InstanceState::Succeeded && restored.outputs.size() != job.outputs.size()) {
-    return Error{fmt::format("the journal has {} outputs of `{}`, its job declares {}", restored.outputs.size(), Address(ref),
-                             job.outputs.size())};
+    return Error{fmt::format("the journal has {} outputs of `{}`, its job declares {}", restored.outputs.size(),
+                             Address(ref), job.outputs.size())};
   }
   row.attempts = restored.attempts;
   if (restored.history) j.histories[ref.ordinal] = std::move(*restored.history);
@@ -220,7 +230,8 @@ Result<void> RunState::Restore(RestoredInstance restored, ir::Evaluator& evaluat
   --j.counts[static_cast<size_t>(row.state)];
   ++j.counts[static_cast<size_t>(restored.state)];
   row.state = restored.state;
-  if (restored.verdict && restored.state != InstanceState::Succeeded) j.verdicts[ref.ordinal] = std::move(restored.verdict);
+  if (restored.verdict && restored.state != InstanceState::Succeeded)
+    j.verdicts[ref.ordinal] = std::move(restored.verdict);
   if (restored.state == InstanceState::Failed) failed_.push_back(ref);
   AttemptResult result;
   result.verdict.success = restored.state == InstanceState::Succeeded;
@@ -289,14 +300,16 @@ InstanceRef RefOf(const ir::Value& instance) {
 
 }  // namespace
 
-bool RunContext::JobOutput(uint32_t job, uint32_t output, const ir::ListValue& indices, ir::Value& out, ir::Fault& fault) {
+bool RunContext::JobOutput(uint32_t job, uint32_t output, const ir::ListValue& indices, ir::Value& out,
+                           ir::Fault& fault) {
   InstanceRef ref;
   if (!Locate(state_, job, indices, ref, fault)) return false;
   out = state_.output(ref, output);
   return true;
 }
 
-bool RunContext::JobStatus(uint32_t job, ir::StatusField field, const ir::ListValue& indices, ir::Value& out, ir::Fault& fault) {
+bool RunContext::JobStatus(uint32_t job, ir::StatusField field, const ir::ListValue& indices, ir::Value& out,
+                           ir::Fault& fault) {
   InstanceRef ref;
   return Locate(state_, job, indices, ref, fault) && StatusOf(state_, ref, field, out, fault);
 }
@@ -316,7 +329,7 @@ bool RunContext::ScatterStatus(uint32_t job, ir::StatusField field, ir::Value& o
       out = ir::Value::Float(lost               ? 0.0
                              : count == skipped ? 1.0
                              : count == 0       ? 1.0
-                                                : static_cast<double>(succeeded) / static_cast<double>(count - skipped));
+                                          : static_cast<double>(succeeded) / static_cast<double>(count - skipped));
       return true;
     default: break;
   }

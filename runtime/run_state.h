@@ -27,15 +27,15 @@ std::string_view RunStatusName(RunStatus status);
 /// What retries must remember of an instance. Kept for instances that were retried or resumed.
 struct RetryHistory {
   GrantedRetries granted;
-  bool has_next = false;        ///< `resources` and `timeouts` below are those of the next attempt
+  bool has_next = false;  ///< `resources` and `timeouts` below are those of the next attempt
   Resources resources;
   Timeouts timeouts;
-  int64_t total_used_ms = 0;    ///< of timeout.total
+  int64_t total_used_ms = 0;  ///< of timeout.total
 };
 
 /// Times in milliseconds of the wall clock; 0: not yet.
 struct InstanceTimes {
-  int64_t started_ms = 0;       ///< program of the last attempt
+  int64_t started_ms = 0;  ///< program of the last attempt
   int64_t ended_ms = 0;
 };
 
@@ -45,9 +45,9 @@ struct RestoredInstance {
   InstanceState state = InstanceState::Waiting;  ///< not final, Blocked and Cancelled ones are decided again
   uint32_t attempts = 0;
   InstanceTimes times;
-  ir::ListValue outputs;                         ///< if succeeded
+  ir::ListValue outputs;  ///< if succeeded
   ir::Value result;
-  std::shared_ptr<const Verdict> verdict;        ///< if failed
+  std::shared_ptr<const Verdict> verdict;  ///< if failed
   std::optional<RetryHistory> history;
 };
 
@@ -60,8 +60,10 @@ class RunState {
   const std::string& run_id() const { return run_id_; }
 
   // -- Domains ---------------------------------------------------------------------------------------------------
-  /// Expands a job; a dynamic one needs the value of its `for … in`. Error: duplicate keys or above `max`, see ir::Instances.
-  Result<void> Expand(uint32_t job, ir::Evaluator& evaluator, ir::EvalContext& context, const ir::Value* list = nullptr);
+  /// Expands a job; a dynamic one needs the value of its `for … in`. Error: duplicate keys or above `max`, see
+  /// ir::Instances.
+  Result<void> Expand(uint32_t job, ir::Evaluator& evaluator, ir::EvalContext& context,
+                      const ir::Value* list = nullptr);
   bool expanded(uint32_t job) const { return jobs_[job].instances.has_value(); }
   /// Must be expanded.
   const ir::Instances& instances(uint32_t job) const { return *jobs_[job].instances; }
@@ -99,8 +101,8 @@ class RunState {
   // -- Facts, applied by the Scheduler ---------------------------------------------------------------------------
   /// `from` must be the current state and the change legal.
   void ApplyState(InstanceRef instance, InstanceState to, std::shared_ptr<const Verdict> verdict = nullptr);
-  AttemptId ApplyAttempt(InstanceRef instance);   ///< a new attempt: counts it and gives its id
-  void RetractAttempt(InstanceRef instance);      ///< it never began (an expression failed): not counted
+  AttemptId ApplyAttempt(InstanceRef instance);  ///< a new attempt: counts it and gives its id
+  void RetractAttempt(InstanceRef instance);     ///< it never began (an expression failed): not counted
   void ApplyResult(InstanceRef instance, AttemptResult&& result);  ///< times, and on success outputs and result
   RetryHistory& MutableHistory(InstanceRef instance);
   void ApplyWhole(uint32_t job, InstanceState final_state, std::shared_ptr<const Verdict> verdict);
@@ -109,7 +111,8 @@ class RunState {
 
   // -- Resume, before the Scheduler begins ------------------------------------------------------------------------
   /// The value of a dynamic `for`, as journaled. Static jobs are expanded by the Scheduler.
-  Result<void> RestoreExpansion(uint32_t job, const ir::Value& list, ir::Evaluator& evaluator, ir::EvalContext& context);
+  Result<void> RestoreExpansion(uint32_t job, const ir::Value& list, ir::Evaluator& evaluator,
+                                ir::EvalContext& context);
   /// A static job is expanded on its first restored instance. Error: there is no such instance in this plan.
   Result<void> Restore(RestoredInstance restored, ir::Evaluator& evaluator, ir::EvalContext& context);
   void RestoreNextAttempt(AttemptId next) { next_attempt_ = next; }
@@ -124,13 +127,13 @@ class RunState {
   struct JobState {
     std::optional<ir::Instances> instances;
     std::vector<Row> rows;
-    std::vector<ir::Value> outputs;   ///< rows * outputs of the job, allocated with the first success
-    std::vector<ir::Value> results;   ///< rows, allocated with the first result
+    std::vector<ir::Value> outputs;  ///< rows * outputs of the job, allocated with the first success
+    std::vector<ir::Value> results;  ///< rows, allocated with the first result
     std::unordered_map<uint32_t, std::shared_ptr<const Verdict>> verdicts;
     std::unordered_map<uint32_t, RetryHistory> histories;
     std::array<uint64_t, kInstanceStates> counts{};
     InstanceState whole = InstanceState::Waiting;
-    bool tolerated = false;           ///< on_error = ignore
+    bool tolerated = false;  ///< on_error = ignore
   };
 
   Result<void> ExpandWith(uint32_t job, ir::Evaluator& evaluator, ir::EvalContext& context, const ir::Value* list);
@@ -143,14 +146,16 @@ class RunState {
   RunStatus status_ = RunStatus::Succeeded;
 };
 
-/// What expressions outside any instance see: jobs of the run and `run.*`. Files, secrets and logs are asked from `world`
-/// (the engine's context; null: unavailable). Both must outlive it.
+/// What expressions outside any instance see: jobs of the run and `run.*`. Files, secrets and logs are asked from
+/// `world` (the engine's context; null: unavailable). Both must outlive it.
 class RunContext : public ir::EvalContext {
  public:
   RunContext(const RunState& state, ir::EvalContext* world) : state_(state), world_(world) {}
 
-  bool JobOutput(uint32_t job, uint32_t output, const ir::ListValue& indices, ir::Value& out, ir::Fault& fault) override;
-  bool JobStatus(uint32_t job, ir::StatusField field, const ir::ListValue& indices, ir::Value& out, ir::Fault& fault) override;
+  bool JobOutput(uint32_t job, uint32_t output, const ir::ListValue& indices, ir::Value& out,
+                 ir::Fault& fault) override;
+  bool JobStatus(uint32_t job, ir::StatusField field, const ir::ListValue& indices, ir::Value& out,
+                 ir::Fault& fault) override;
   bool ScatterStatus(uint32_t job, ir::StatusField field, ir::Value& out, ir::Fault& fault) override;
   bool Instances(uint32_t job, const ir::ListValue& indices, ir::Value& out, ir::Fault& fault) override;
   bool InstanceOutput(const ir::Value& instance, uint32_t output, ir::Value& out, ir::Fault& fault) override;
@@ -176,7 +181,9 @@ class InstanceContext : public RunContext {
 
   InstanceRef instance() const { return instance_; }
   void SetInstance(InstanceRef instance);
-  void SetResources(const Resources* resources) { resources_ = resources; }  ///< must outlive the context; null: unknown
+  void SetResources(const Resources* resources) {
+    resources_ = resources;
+  }  ///< must outlive the context; null: unknown
   void SetAttempt(uint32_t number) { attempt_ = number; }
 
   bool Var(uint32_t slot, ir::Value& out, ir::Fault& fault) override;
@@ -189,8 +196,8 @@ class InstanceContext : public RunContext {
   ir::Evaluator& input_evaluator_;
   const Resources* resources_ = nullptr;
   uint32_t attempt_ = 0;
-  ir::ListValue inputs_;      ///< evaluated so far, in declared order
-  bool evaluating_ = false;   ///< an input: it may only use earlier ones
+  ir::ListValue inputs_;     ///< evaluated so far, in declared order
+  bool evaluating_ = false;  ///< an input: it may only use earlier ones
 };
 
 }  // namespace jobc

@@ -32,32 +32,37 @@ bool IsLocal(ir::BackendKind kind) {
 
 RunPhase PhaseOf(const ir::Job& job) {
   switch (job.kind) {
-    case ir::JobKind::Job: case ir::JobKind::Check: return RunPhase::Jobs;
+    case ir::JobKind::Job:
+    case ir::JobKind::Check: return RunPhase::Jobs;
     case ir::JobKind::Finally: return RunPhase::Finally;
     case ir::JobKind::Hook: break;
   }
   switch (job.hook_event) {
     case ir::HookEvent::Start: return RunPhase::StartHooks;
-    case ir::HookEvent::Success: case ir::HookEvent::Failure: return RunPhase::ResultHooks;
+    case ir::HookEvent::Success:
+    case ir::HookEvent::Failure: return RunPhase::ResultHooks;
     case ir::HookEvent::Finish: return RunPhase::FinishHooks;
   }
   JOBC_UNREACHABLE();
 }
 
-std::string BytesOrCount(int64_t amount, bool bytes) { return bytes ? ir::BytesForPeople(amount) : fmt::format("{}", amount); }
+std::string BytesOrCount(int64_t amount, bool bytes) {
+  return bytes ? ir::BytesForPeople(amount) : fmt::format("{}", amount);
+}
 
 struct ListLess {
   bool operator()(const ir::ListValue& x, const ir::ListValue& y) const {
-    return std::lexicographical_compare(x.begin(), x.end(), y.begin(), y.end(),
-                                        [](const ir::Value& a, const ir::Value& b) { return ir::Value::Compare(a, b) < 0; });
+    return std::lexicographical_compare(
+        x.begin(), x.end(), y.begin(), y.end(),
+        [](const ir::Value& a, const ir::Value& b) { return ir::Value::Compare(a, b) < 0; });
   }
 };
 
 }  // namespace
 
 std::string_view PhaseName(RunPhase phase) {
-  constexpr std::array<std::string_view, kPhases> names = {"new",     "start hooks",  "jobs",         "exports", "publish",
-                                                           "finally", "result hooks", "finish hooks", "ended"};
+  constexpr std::array<std::string_view, kPhases> names = {
+      "new", "start hooks", "jobs", "exports", "publish", "finally", "result hooks", "finish hooks", "ended"};
   return names[static_cast<size_t>(phase)];
 }
 
@@ -90,23 +95,23 @@ struct Scheduler::Core {
   struct Dep {
     const ir::Dependency* plan = nullptr;
     Shape shape = Shape::Whole;
-    std::vector<uint32_t> group_of;    ///< Group: by producer ordinal, kNone: nobody waits for it
-    std::vector<uint32_t> remaining;   ///< Group: producers not final
-    std::vector<uint32_t> begin;       ///< Group: members of group g are [begin[g], begin[g+1])
-    std::vector<uint32_t> members;     ///< Group, Some: ordinals of consumers
+    std::vector<uint32_t> group_of;   ///< Group: by producer ordinal, kNone: nobody waits for it
+    std::vector<uint32_t> remaining;  ///< Group: producers not final
+    std::vector<uint32_t> begin;      ///< Group: members of group g are [begin[g], begin[g+1])
+    std::vector<uint32_t> members;    ///< Group, Some: ordinals of consumers
   };
 
   struct JobRun {
     const ir::Job* job = nullptr;
     RunPhase phase = RunPhase::Jobs;
     ir::Strategy strategy = ir::Strategy::Drain;
-    bool active = false;               ///< its phase has begun
-    bool linked = false;               ///< deps are matched to instances, `pending` counts
-    bool done = false;                 ///< every instance is final and its dependents know
-    bool broken = false;               ///< a Whole strong dependency did not succeed
+    bool active = false;  ///< its phase has begun
+    bool linked = false;  ///< deps are matched to instances, `pending` counts
+    bool done = false;    ///< every instance is final and its dependents know
+    bool broken = false;  ///< a Whole strong dependency did not succeed
     bool link_queued = false;
     uint32_t whole_pending = 0;
-    uint64_t unsettled = 1;            ///< instances whose dependents do not know an end yet
+    uint64_t unsettled = 1;  ///< instances whose dependents do not know an end yet
     std::shared_ptr<const Verdict> broken_why, when_why;
     std::vector<std::shared_ptr<const Verdict>> after_why;  ///< by index of Job::after
     std::vector<Dep> deps;
@@ -114,14 +119,14 @@ struct Scheduler::Core {
     std::vector<uint32_t> domain_waiters;                   ///< jobs that need its domain to be linked or expanded
     std::vector<uint32_t> end_waiters;                      ///< dynamic jobs whose list needs its end
     std::map<uint32_t, Needs> list_needs;
-    std::vector<uint32_t> pending;     ///< by ordinal; empty: nothing to wait for beyond whole_pending
+    std::vector<uint32_t> pending;  ///< by ordinal; empty: nothing to wait for beyond whole_pending
     // Where all instances agree:
     std::optional<uint32_t> claim_class;
     std::optional<Resources> resources;
     std::optional<Timeouts> timeouts;
     std::optional<int64_t> grace_ms;
     bool resources_shared = false, claims_shared = false, timeouts_shared = false;
-    uint32_t backend_places = kNone;   ///< resource of its backend's own max_parallel
+    uint32_t backend_places = kNone;  ///< resource of its backend's own max_parallel
   };
 
   enum class Stage : uint8_t { Submitted, Started, Exited };
@@ -145,8 +150,8 @@ struct Scheduler::Core {
   enum class DeadlineKind : uint8_t { Queue, Run, Idle, Total, Backoff, TotalInBackoff, Limit };
   struct Deadline {
     int64_t at;
-    uint64_t order;    ///< equal times: first armed, first served
-    uint64_t key;      ///< attempt, or packed instance
+    uint64_t order;  ///< equal times: first armed, first served
+    uint64_t key;    ///< attempt, or packed instance
     DeadlineKind kind;
     bool operator>(const Deadline& other) const { return std::tie(at, order) > std::tie(other.at, other.order); }
   };
@@ -157,8 +162,14 @@ struct Scheduler::Core {
   };
 
   Core(const ir::Plan& plan, RunState& state, SchedulerOptions options, ir::EvalContext* world)
-      : plan(plan), state(state), options(options), evaluator(plan.program), input_evaluator(plan.program),
-        context(state, world, input_evaluator, {}), admission(kMaxPasses, kMaxLookahead), jobs(plan.jobs.size()) {}
+      : plan(plan),
+        state(state),
+        options(options),
+        evaluator(plan.program),
+        input_evaluator(plan.program),
+        context(state, world, input_evaluator, {}),
+        admission(kMaxPasses, kMaxLookahead),
+        jobs(plan.jobs.size()) {}
 
   const ir::Plan& plan;
   RunState& state;
@@ -172,14 +183,14 @@ struct Scheduler::Core {
 
   int64_t now = 0;
   RunPhase phase = RunPhase::New;
-  bool awaiting = false;             ///< the engine's answer to exports or publish
-  bool ending = false;               ///< no further phases
+  bool awaiting = false;  ///< the engine's answer to exports or publish
+  bool ending = false;    ///< no further phases
   bool interrupted = false;
   bool tolerated_failures = false;
   bool adopted = false;
   RunCause cause = RunCause::None;
   std::string message;
-  std::string unavailable;           ///< said by the engine before Begin()
+  std::string unavailable;  ///< said by the engine before Begin()
   RunMode mode = ir::Strategy::Ignore, swept = ir::Strategy::Ignore;
   bool backoffs_swept = false;
   CancelWhy halt_why = CancelWhy::Halt;
@@ -187,12 +198,12 @@ struct Scheduler::Core {
 
   std::deque<Work> work;
   std::deque<uint32_t> links;
-  std::array<uint64_t, kPhases> remaining{};   ///< instances of the phase's jobs that are not final
+  std::array<uint64_t, kPhases> remaining{};  ///< instances of the phase's jobs that are not final
   std::array<uint32_t, kPhases> live_in{};
   std::unordered_map<AttemptId, Live> live;
-  std::unordered_map<uint64_t, AttemptId> current;   ///< instance to its attempt without verdict
+  std::unordered_map<uint64_t, AttemptId> current;  ///< instance to its attempt without verdict
   std::unordered_map<uint64_t, Backoff> backoffs;
-  std::vector<Deadline> deadlines;             ///< min-heap; some are stale
+  std::vector<Deadline> deadlines;  ///< min-heap; some are stale
   uint64_t deadline_order = 0;
 
   // Resources of `admission`; kNone: unlimited.
@@ -221,7 +232,8 @@ struct Scheduler::Core {
     if (!actions.empty() && attempt == 0) {
       if (auto* last = std::get_if<InstanceChanged>(&actions.back());
           last && last->attempt == 0 && last->first.job == ref.job && last->first.ordinal != kWholeJob &&
-          last->first.ordinal + last->count == ref.ordinal && last->from == from && last->to == to && last->verdict == verdict) {
+          last->first.ordinal + last->count == ref.ordinal && last->from == from && last->to == to &&
+          last->verdict == verdict) {
         ++last->count;
         return;
       }
@@ -288,7 +300,8 @@ struct Scheduler::Core {
       return;
     }
     FailRun(verdict.kind == ErrorKind::Check ? RunCause::Check : RunCause::Job,
-            fmt::format("`{}` failed: {}{}{}", Address(ref), ErrorName(verdict), verdict.message.empty() ? "" : ": ", verdict.message));
+            fmt::format("`{}` failed: {}{}{}", Address(ref), ErrorName(verdict), verdict.message.empty() ? "" : ": ",
+                        verdict.message));
     if (j.phase == RunPhase::Jobs && j.strategy > mode) {
       Raise(j.strategy, ref, CancelWhy::Halt,
             fmt::format("`{}` failed and its `on_error` is `{}`", Address(ref), ir::StrategyName(j.strategy)));
@@ -326,7 +339,8 @@ struct Scheduler::Core {
   void Classify(uint32_t index) {
     JobRun& j = jobs[index];
     const ir::Job& job = *j.job;
-    if (job.kind == ir::JobKind::Finally || job.kind == ir::JobKind::Hook) return;  // references are no dependencies there
+    if (job.kind == ir::JobKind::Finally || job.kind == ir::JobKind::Hook)
+      return;  // references are no dependencies there
     if (job.domain.dynamic) {
       j.list_needs = JobsNeeded(plan.program, job.domain.list);
       for (auto [producer, needs] : j.list_needs) {
@@ -375,8 +389,8 @@ struct Scheduler::Core {
     return Why(fmt::format("it needs `{}`", plan.jobs[producer].address));
   }
 
-  /// Matches the instances of a job with those they wait for. Only called while no end is unknown to dependents, so that
-  /// every final producer is already accounted for.
+  /// Matches the instances of a job with those they wait for. Only called while no end is unknown to dependents, so
+  /// that every final producer is already accounted for.
   void Link(uint32_t index) {
     JobRun& j = jobs[index];
     const uint32_t n = state.size(index);
@@ -419,8 +433,11 @@ struct Scheduler::Core {
         if (dep.shape == Shape::Same) {
           const InstanceRef producer{d.job, i};
           if (i >= producers) {
-            FinishIfWaiting(ref, State::Failed, std::make_shared<const Verdict>(Failed(ErrorKind::Expression, fmt::format(
-                "`{}` has no instance for `{}`: it has {}", plan.jobs[d.job].address, Address(ref), producers))));
+            FinishIfWaiting(
+                ref, State::Failed,
+                std::make_shared<const Verdict>(
+                    Failed(ErrorKind::Expression, fmt::format("`{}` has no instance for `{}`: it has {}",
+                                                              plan.jobs[d.job].address, Address(ref), producers))));
           } else if (!IsFinal(state.state(producer))) {
             pend(i);
           } else if (d.strong && state.state(producer) != State::Succeeded) {
@@ -463,14 +480,17 @@ struct Scheduler::Core {
           }
           group = it->second;
         } else {
-          const int64_t p = d.mapping == ir::Mapping::Same ? (i < producers ? int64_t{i} : -1) : state.instances(d.job).Find(indices);
+          const int64_t p =
+              d.mapping == ir::Mapping::Same ? (i < producers ? int64_t{i} : -1) : state.instances(d.job).Find(indices);
           if (p < 0) {
             ir::Fault fault;
             RunContext run(state, nullptr);
             ir::Value unused;
             run.JobStatus(d.job, ir::StatusField::Ok, indices, unused, fault);
-            FinishIfWaiting(ref, State::Failed, std::make_shared<const Verdict>(Failed(ErrorKind::Expression,
-                fmt::format("it needs an instance that does not exist: {}", fault.message))));
+            FinishIfWaiting(ref, State::Failed,
+                            std::make_shared<const Verdict>(
+                                Failed(ErrorKind::Expression,
+                                       fmt::format("it needs an instance that does not exist: {}", fault.message))));
             continue;
           }
           group = dep.group_of[static_cast<size_t>(p)];
@@ -544,7 +564,8 @@ struct Scheduler::Core {
       const bool breaks = dep.plan->strong && !ok;
       if (ref.ordinal == kWholeJob) {
         const bool all = dep.shape == Shape::Whole ||
-                         (!DomainKnown(consumer) && (dep.shape == Shape::List ? NeedsEnd(c, ref.job) : !dep.plan->condition.valid()));
+                         (!DomainKnown(consumer) &&
+                          (dep.shape == Shape::List ? NeedsEnd(c, ref.job) : !dep.plan->condition.valid()));
         if (breaks && all && !c.broken) {
           c.broken = true;
           c.broken_why = needs_why();
@@ -637,7 +658,8 @@ struct Scheduler::Core {
       return;
     }
     if (Result<void> done = state.Expand(index, evaluator, context, &list); !done) {
-      Finish(whole, State::Failed, std::make_shared<const Verdict>(Failed(ErrorKind::Expression, done.error().message)));
+      Finish(whole, State::Failed,
+             std::make_shared<const Verdict>(Failed(ErrorKind::Expression, done.error().message)));
       return;
     }
     const uint32_t n = state.size(index);
@@ -717,11 +739,13 @@ struct Scheduler::Core {
     std::string failures;
     for (const ir::Require& require : job.requires_) {
       ir::Value value;
-      if (!evaluator.Evaluate(require.condition, context, value)) return Finish(ref, State::Failed, ExpressionFailed(require.text));
+      if (!evaluator.Evaluate(require.condition, context, value))
+        return Finish(ref, State::Failed, ExpressionFailed(require.text));
       if (value.as_bool()) continue;
       std::string text = require.text;
       if (require.message.valid()) {
-        if (!evaluator.Evaluate(require.message, context, value)) return Finish(ref, State::Failed, ExpressionFailed(require.text));
+        if (!evaluator.Evaluate(require.message, context, value))
+          return Finish(ref, State::Failed, ExpressionFailed(require.text));
         text = value.as_string();
       }
       failures += (failures.empty() ? "" : "; ") + text;
@@ -730,8 +754,10 @@ struct Scheduler::Core {
     Finish(ref, State::Failed, std::make_shared<const Verdict>(Failed(ErrorKind::Check, std::move(failures))));
   }
 
-  /// What an attempt with these resources takes. False: it can never be admitted, or an expression failed; `why` says so.
-  bool ClaimsOf(InstanceRef ref, const Resources& resources, Admission::Claims& claims, std::string& why, ErrorKind& kind) {
+  /// What an attempt with these resources takes. False: it can never be admitted, or an expression failed; `why` says
+  /// so.
+  bool ClaimsOf(InstanceRef ref, const Resources& resources, Admission::Claims& claims, std::string& why,
+                ErrorKind& kind) {
     const JobRun& j = RunOf(ref);
     std::map<uint32_t, int64_t> sum;
     auto need = [&](uint32_t resource, int64_t amount, bool can_clip, std::string_view what, bool bytes, int64_t unit) {
@@ -742,12 +768,14 @@ struct Scheduler::Core {
       if (sum[resource] <= total) return true;
       kind = ErrorKind::Quota;
       auto show = [&](int64_t value) {
-        return unit == 1 ? BytesOrCount(value, bytes) : fmt::format("{:g}", static_cast<double>(value) / static_cast<double>(unit));
+        return unit == 1 ? BytesOrCount(value, bytes)
+                         : fmt::format("{:g}", static_cast<double>(value) / static_cast<double>(unit));
       };
-      why = fmt::format("`{}` needs {} {}, {} {}; {}", Address(ref), show(amount), what,
-                        can_clip ? "this machine has" : "there are only", show(total),
-                        can_clip ? "lower its `resources`, or set `oversubscribe = true` in the backend to run it all the same"
-                                 : "raise the pool's `slots` or lower the claim");
+      why = fmt::format(
+          "`{}` needs {} {}, {} {}; {}", Address(ref), show(amount), what,
+          can_clip ? "this machine has" : "there are only", show(total),
+          can_clip ? "lower its `resources`, or set `oversubscribe = true` in the backend to run it all the same"
+                   : "raise the pool's `slots` or lower the claim");
       return false;
     };
     need(run_places, 1, false, "place", false, 1);
@@ -765,7 +793,9 @@ struct Scheduler::Core {
         why = fmt::format("`pools` of `{}` has no value: {}", Address(ref), evaluator.fault().message);
         return false;
       }
-      if (!need(pool_resource[pool], value.as_int(), false, fmt::format("slots of pool `{}`", plan.pools[pool].name), false, 1)) return false;
+      if (!need(pool_resource[pool], value.as_int(), false, fmt::format("slots of pool `{}`", plan.pools[pool].name),
+                false, 1))
+        return false;
     }
     claims.clear();
     for (auto [resource, amount] : sum) {
@@ -879,7 +909,8 @@ struct Scheduler::Core {
     attempt.submitted = now;
     if (attempt.timeouts.queue) Arm(now + *attempt.timeouts.queue, DeadlineKind::Queue, id);
     if (attempt.timeouts.total) {
-      Arm(now + std::max<int64_t>(0, *attempt.timeouts.total - (history ? history->total_used_ms : 0)), DeadlineKind::Total, id);
+      Arm(now + std::max<int64_t>(0, *attempt.timeouts.total - (history ? history->total_used_ms : 0)),
+          DeadlineKind::Total, id);
     }
     StartAttempt action;
     action.id = id;
@@ -936,8 +967,9 @@ struct Scheduler::Core {
     const RetryHistory* old = state.history(ref);
     context.SetInstance(ref);
     context.SetResources(&attempt.resources);
-    Decision decision = Decide(*verdict, {attempt.number, attempt.resources, attempt.timeouts}, old ? old->granted : kNoneGranted,
-                               j.job->retry, plan.program, evaluator, context, JitterSeed(state.run_id(), Address(ref), attempt.number));
+    Decision decision = Decide(*verdict, {attempt.number, attempt.resources, attempt.timeouts},
+                               old ? old->granted : kNoneGranted, j.job->retry, plan.program, evaluator, context,
+                               JitterSeed(state.run_id(), Address(ref), attempt.number));
     context.SetResources(nullptr);
     if (decision.retry) {
       Admission::Claims claims;
@@ -977,7 +1009,8 @@ struct Scheduler::Core {
     if (total) Arm(backoff.total_at, DeadlineKind::TotalInBackoff, Pack(ref));
   }
 
-  void JudgeHere(AttemptId id, ErrorKind kind, std::string text, CancelWhy why, bool as_cancelled, bool no_retry = false) {
+  void JudgeHere(AttemptId id, ErrorKind kind, std::string text, CancelWhy why, bool as_cancelled,
+                 bool no_retry = false) {
     AttemptResult result;
     result.verdict = Failed(kind, std::move(text));
     result.verdict.no_retry = no_retry;
@@ -1023,7 +1056,8 @@ struct Scheduler::Core {
 
   void CancelNow(InstanceRef ref, CancelWhy why, const std::shared_ptr<const Verdict>& verdict, bool only_unstarted) {
     switch (state.state(ref)) {
-      case State::Waiting: case State::Ready: Finish(ref, State::Cancelled, verdict); break;
+      case State::Waiting:
+      case State::Ready: Finish(ref, State::Cancelled, verdict); break;
       case State::Backoff: DropBackoff(ref, State::Cancelled, verdict); break;
       case State::Running: {
         const AttemptId id = current.at(Pack(ref));
@@ -1141,10 +1175,10 @@ struct Scheduler::Core {
   }
 
   void FixStatus() {
-    state.ApplyStatus(interrupted                  ? RunStatus::Interrupted
-                      : cause == RunCause::Limit   ? RunStatus::TimedOut
-                      : cause != RunCause::None    ? RunStatus::Failed
-                                                   : RunStatus::Succeeded);
+    state.ApplyStatus(interrupted                ? RunStatus::Interrupted
+                      : cause == RunCause::Limit ? RunStatus::TimedOut
+                      : cause != RunCause::None  ? RunStatus::Failed
+                                                 : RunStatus::Succeeded);
   }
 
   void Enter(RunPhase next) {
@@ -1175,13 +1209,15 @@ struct Scheduler::Core {
         actions.push_back(std::move(finished));
         return;
       }
-      case RunPhase::Finally: case RunPhase::ResultHooks: FixStatus(); break;
+      case RunPhase::Finally:
+      case RunPhase::ResultHooks: FixStatus(); break;
       default: break;
     }
     if (phase != RunPhase::Jobs && remaining[static_cast<size_t>(phase)] == 0) return;
     actions.push_back(PhaseChanged{phase});
     if (phase == RunPhase::ResultHooks) {
-      const ir::HookEvent other = state.status() == RunStatus::Succeeded ? ir::HookEvent::Failure : ir::HookEvent::Success;
+      const ir::HookEvent other =
+          state.status() == RunStatus::Succeeded ? ir::HookEvent::Failure : ir::HookEvent::Success;
       for (uint32_t index = 0; index < jobs.size(); ++index) {
         if (jobs[index].phase != phase || jobs[index].job->hook_event != other) continue;
         auto why = Why(fmt::format("the run has {}", RunStatusName(state.status())));
@@ -1209,7 +1245,8 @@ struct Scheduler::Core {
     if (options.cpu_milli > 0) cpu = admission.AddResource(options.cpu_milli);
     if (options.memory > 0) memory = admission.AddResource(options.memory);
     if (options.gpu >= 0) gpu = admission.AddResource(options.gpu);
-    for (const ir::Pool& pool : plan.pools) pool_resource.push_back(admission.AddResource(integer(pool.slots).value_or(1)));
+    for (const ir::Pool& pool : plan.pools)
+      pool_resource.push_back(admission.AddResource(integer(pool.slots).value_or(1)));
     std::map<std::pair<ir::BackendKind, int64_t>, uint32_t> places;
     for (JobRun& j : jobs) {
       for (const ir::NamedExpr& option : j.job->backend.options) {
@@ -1242,8 +1279,9 @@ struct Scheduler::Core {
     const ir::TimeoutSpec& t = job.timeout;
     j.resources_shared = shared({r.cpu, r.memory, r.disk, r.gpu, r.spot});
     j.timeouts_shared = shared({t.queue, t.run, t.total, t.idle});
-    j.claims_shared = shared({r.cpu, r.memory, r.gpu, job.priority}) && j.resources_shared &&
-                      std::all_of(job.pools.begin(), job.pools.end(), [&](const auto& pool) { return shared({pool.second}); });
+    j.claims_shared =
+        shared({r.cpu, r.memory, r.gpu, job.priority}) && j.resources_shared &&
+        std::all_of(job.pools.begin(), job.pools.end(), [&](const auto& pool) { return shared({pool.second}); });
     if (!job.grace.valid()) j.grace_ms = kDefaultGraceMs;
   }
 
@@ -1255,9 +1293,11 @@ struct Scheduler::Core {
       if (job.kind == ir::JobKind::Check) continue;
       auto known = [&](ir::ExprId id) { return IsKnownAtPlan(plan.program, job, id); };
       if (!known(job.resources.cpu) || !known(job.resources.memory) || !known(job.resources.gpu)) continue;
-      if (!std::all_of(job.pools.begin(), job.pools.end(), [&](const auto& pool) { return known(pool.second); })) continue;
+      if (!std::all_of(job.pools.begin(), job.pools.end(), [&](const auto& pool) { return known(pool.second); }))
+        continue;
       if (!j.claims_shared && !state.expanded(index)) continue;
-      const uint32_t count = j.claims_shared ? std::min<uint32_t>(1, state.expanded(index) ? state.size(index) : 1) : state.size(index);
+      const uint32_t count =
+          j.claims_shared ? std::min<uint32_t>(1, state.expanded(index) ? state.size(index) : 1) : state.size(index);
       ir::ResourceSpec spec = job.resources;
       spec.disk = spec.spot = ir::ExprId{};  // no claims
       for (uint32_t i = 0; i < count; ++i) {
@@ -1279,7 +1319,8 @@ struct Scheduler::Core {
     for (uint32_t index = 0; index < jobs.size(); ++index) {
       if (state.expanded(index) || jobs[index].job->domain.dynamic || IsFinal(state.whole(index))) continue;
       if (Result<void> done = state.Expand(index, evaluator, context); !done) {
-        impossible.emplace_back(index, std::make_shared<const Verdict>(Failed(ErrorKind::Expression, done.error().message)));
+        impossible.emplace_back(index,
+                                std::make_shared<const Verdict>(Failed(ErrorKind::Expression, done.error().message)));
       }
     }
     for (uint32_t index = 0; index < jobs.size(); ++index) {
@@ -1374,17 +1415,20 @@ struct Scheduler::Core {
                   CancelWhy::QueueTimeout, false);
         break;
       case DeadlineKind::Run:
-        JudgeHere(d.key, ErrorKind::Timeout, fmt::format("it ran longer than {}", ir::DurationText(*live.at(d.key).timeouts.run)),
+        JudgeHere(d.key, ErrorKind::Timeout,
+                  fmt::format("it ran longer than {}", ir::DurationText(*live.at(d.key).timeouts.run)),
                   CancelWhy::RunTimeout, false);
         break;
       case DeadlineKind::Idle:
-        JudgeHere(d.key, ErrorKind::IdleTimeout,
-                  fmt::format("it wrote nothing to stdout or stderr for {}", ir::DurationText(*live.at(d.key).timeouts.idle)),
-                  CancelWhy::IdleTimeout, false);
+        JudgeHere(
+            d.key, ErrorKind::IdleTimeout,
+            fmt::format("it wrote nothing to stdout or stderr for {}", ir::DurationText(*live.at(d.key).timeouts.idle)),
+            CancelWhy::IdleTimeout, false);
         break;
       case DeadlineKind::Total:
         JudgeHere(d.key, ErrorKind::Timeout,
-                  fmt::format("all its attempts together took longer than {}", ir::DurationText(*live.at(d.key).timeouts.total)),
+                  fmt::format("all its attempts together took longer than {}",
+                              ir::DurationText(*live.at(d.key).timeouts.total)),
                   CancelWhy::TotalTimeout, false, true);
         break;
       case DeadlineKind::Backoff: {
@@ -1396,15 +1440,17 @@ struct Scheduler::Core {
       case DeadlineKind::TotalInBackoff: {
         const InstanceRef ref = Unpack(d.key);
         std::shared_ptr<const Verdict> last = state.verdict(ref);
-        Verdict verdict = Failed(ErrorKind::Timeout, fmt::format("all its attempts together took longer than {} (last failure: {})",
-                                                                 ir::DurationText(*state.history(ref)->timeouts.total),
-                                                                 last ? ErrorName(*last) : "unknown"));
+        Verdict verdict =
+            Failed(ErrorKind::Timeout, fmt::format("all its attempts together took longer than {} (last failure: {})",
+                                                   ir::DurationText(*state.history(ref)->timeouts.total),
+                                                   last ? ErrorName(*last) : "unknown"));
         verdict.no_retry = true;
         DropBackoff(ref, State::Failed, std::make_shared<const Verdict>(std::move(verdict)));
         break;
       }
       case DeadlineKind::Limit: {
-        std::string text = fmt::format("the run took longer than its `limits.time` of {}", ir::DurationText(*plan.limits.time_ms));
+        std::string text =
+            fmt::format("the run took longer than its `limits.time` of {}", ir::DurationText(*plan.limits.time_ms));
         FailRun(RunCause::Limit, text);
         Raise(ir::Strategy::Halt, {kNone, kNone}, CancelWhy::TimeLimit, std::move(text));
         break;
@@ -1415,7 +1461,8 @@ struct Scheduler::Core {
   std::string CheckInvariants() const;
 };
 
-// -- Events ------------------------------------------------------------------------------------------------------------
+// -- Events
+// ------------------------------------------------------------------------------------------------------------
 
 Scheduler::Scheduler(const ir::Plan& plan, RunState& state, SchedulerOptions options, ir::EvalContext* world)
     : core_(std::make_unique<Core>(plan, state, options, world)) {
@@ -1425,7 +1472,8 @@ Scheduler::Scheduler(const ir::Plan& plan, RunState& state, SchedulerOptions opt
 
 Scheduler::~Scheduler() = default;
 
-void Scheduler::Adopt(AttemptId id, InstanceRef instance, uint32_t number, Resources resources, Timeouts timeouts, bool started, int64_t now) {
+void Scheduler::Adopt(AttemptId id, InstanceRef instance, uint32_t number, Resources resources, Timeouts timeouts,
+                      bool started, int64_t now) {
   Core& c = *core_;
   JOBC_CHECK(c.phase == RunPhase::New && !IsFinal(c.state.state(instance)) && !c.live.count(id));
   c.SetNow(now);
@@ -1435,7 +1483,8 @@ void Scheduler::Adopt(AttemptId id, InstanceRef instance, uint32_t number, Resou
   std::string why;
   ErrorKind kind;
   int priority = 0;
-  if (!c.ClaimsOf(instance, resources, claims, why, kind)) claims.clear();  // it runs already, whatever the machine is now
+  if (!c.ClaimsOf(instance, resources, claims, why, kind))
+    claims.clear();  // it runs already, whatever the machine is now
   c.PriorityOf(instance, priority);
   Core::Live attempt;
   attempt.instance = instance;
@@ -1456,7 +1505,8 @@ void Scheduler::Adopt(AttemptId id, InstanceRef instance, uint32_t number, Resou
   }
   if (timeouts.total) {
     const RetryHistory* history = c.state.history(instance);
-    c.Arm(c.now + std::max<int64_t>(0, *timeouts.total - (history ? history->total_used_ms : 0)), Core::DeadlineKind::Total, id);
+    c.Arm(c.now + std::max<int64_t>(0, *timeouts.total - (history ? history->total_used_ms : 0)),
+          Core::DeadlineKind::Total, id);
   }
   c.current[Pack(instance)] = id;
   ++c.live_in[static_cast<size_t>(c.jobs[instance.job].phase)];
@@ -1667,8 +1717,12 @@ RunMode Scheduler::mode() const { return core_->mode; }
 const Scheduler::Counters& Scheduler::counters() const { return core_->counters; }
 uint32_t Scheduler::live_attempts() const { return static_cast<uint32_t>(core_->live.size()); }
 std::vector<InstanceRef> Scheduler::LikelyNext(size_t limit) const { return core_->admission.Peek(limit); }
-uint32_t Scheduler::PoolUsed(uint32_t pool) const { return static_cast<uint32_t>(core_->admission.used(core_->pool_resource[pool])); }
-uint32_t Scheduler::PoolSlots(uint32_t pool) const { return static_cast<uint32_t>(core_->admission.total(core_->pool_resource[pool])); }
+uint32_t Scheduler::PoolUsed(uint32_t pool) const {
+  return static_cast<uint32_t>(core_->admission.used(core_->pool_resource[pool]));
+}
+uint32_t Scheduler::PoolSlots(uint32_t pool) const {
+  return static_cast<uint32_t>(core_->admission.total(core_->pool_resource[pool]));
+}
 
 std::optional<InstanceRef> Scheduler::InstanceOf(AttemptId id) const {
   auto it = core_->live.find(id);
@@ -1689,21 +1743,26 @@ std::string Scheduler::Core::CheckInvariants() const {
     ++live_by_phase[static_cast<size_t>(jobs[attempt.instance.job].phase)];
     if (attempt.judged) continue;
     ++unjudged;
-    if (state.state(attempt.instance) != State::Running) return fmt::format("attempt {} has no verdict but `{}` does not run", id, Address(attempt.instance));
+    if (state.state(attempt.instance) != State::Running)
+      return fmt::format("attempt {} has no verdict but `{}` does not run", id, Address(attempt.instance));
     auto it = current.find(Pack(attempt.instance));
-    if (it == current.end() || it->second != id) return fmt::format("attempt {} is not the current one of `{}`", id, Address(attempt.instance));
+    if (it == current.end() || it->second != id)
+      return fmt::format("attempt {} is not the current one of `{}`", id, Address(attempt.instance));
   }
   if (current.size() != unjudged) return "an instance has a current attempt that is not alive";
   if (live_by_phase != live_in) return "live attempts are miscounted";
   for (uint32_t r = 0; r < used.size(); ++r) {
-    if (used[r] != admission.used(r)) return fmt::format("resource {}: {} used, live attempts claim {}", r, admission.used(r), used[r]);
-    if (used[r] > admission.total(r) && !adopted) return fmt::format("resource {}: {} used of {}", r, used[r], admission.total(r));
+    if (used[r] != admission.used(r))
+      return fmt::format("resource {}: {} used, live attempts claim {}", r, admission.used(r), used[r]);
+    if (used[r] > admission.total(r) && !adopted)
+      return fmt::format("resource {}: {} used of {}", r, used[r], admission.total(r));
   }
   // States: counts, who waits where.
   std::array<uint64_t, kPhases> open{};
   std::unordered_map<uint64_t, int> waiting;
   for (InstanceRef ref : admission.Waiting()) {
-    if (state.state(ref) == State::Ready && ++waiting[Pack(ref)] > 1) return fmt::format("`{}` waits twice", Address(ref));
+    if (state.state(ref) == State::Ready && ++waiting[Pack(ref)] > 1)
+      return fmt::format("`{}` waits twice", Address(ref));
   }
   uint64_t in_backoff = 0, running = 0, ready = 0;
   for (uint32_t index = 0; index < jobs.size(); ++index) {
@@ -1718,14 +1777,18 @@ std::string Scheduler::Core::CheckInvariants() const {
       const State s = state.state(ref);
       ++counts[static_cast<size_t>(s)];
       if (!IsFinal(s)) ++open[static_cast<size_t>(j.phase)];
-      if (s == State::Running && !current.count(Pack(ref))) return fmt::format("`{}` runs without an attempt", Address(ref));
-      if (s == State::Backoff && !backoffs.count(Pack(ref))) return fmt::format("`{}` is in backoff without a time", Address(ref));
-      if (s == State::Ready && !waiting.count(Pack(ref))) return fmt::format("`{}` is ready but does not wait for admission", Address(ref));
+      if (s == State::Running && !current.count(Pack(ref)))
+        return fmt::format("`{}` runs without an attempt", Address(ref));
+      if (s == State::Backoff && !backoffs.count(Pack(ref)))
+        return fmt::format("`{}` is in backoff without a time", Address(ref));
+      if (s == State::Ready && !waiting.count(Pack(ref)))
+        return fmt::format("`{}` is ready but does not wait for admission", Address(ref));
       if (s == State::Waiting && j.active && j.linked && !Stopped(j) && !j.broken && j.whole_pending == 0 &&
           (j.pending.empty() || j.pending[i] == 0)) {
         return fmt::format("`{}` was forgotten", Address(ref));
       }
-      if ((s == State::Waiting || s == State::Ready || s == State::Backoff) && j.phase == RunPhase::Jobs && Stopped(j)) {
+      if ((s == State::Waiting || s == State::Ready || s == State::Backoff) && j.phase == RunPhase::Jobs &&
+          Stopped(j)) {
         return fmt::format("`{}` is {} although the run is stopped", Address(ref), StateName(s));
       }
       in_backoff += s == State::Backoff;
@@ -1733,7 +1796,8 @@ std::string Scheduler::Core::CheckInvariants() const {
       ready += s == State::Ready;
     }
     for (int s = 0; s < kInstanceStates; ++s) {
-      if (counts[static_cast<size_t>(s)] != state.count(index, static_cast<State>(s))) return fmt::format("states of `{}` are miscounted", j.job->address);
+      if (counts[static_cast<size_t>(s)] != state.count(index, static_cast<State>(s)))
+        return fmt::format("states of `{}` are miscounted", j.job->address);
     }
   }
   if (open != remaining) return "instances that are not final are miscounted";
@@ -1750,9 +1814,9 @@ std::string Scheduler::Core::CheckInvariants() const {
     for (uint32_t index = 0; index < jobs.size(); ++index) {
       const JobRun& j = jobs[index];
       if (state.all_final(index)) continue;
-      return fmt::format("the run is stuck in {}: `{}` is not final: {}, {}, waits for {} whole jobs, {} not settled", PhaseName(phase),
-                         j.job->address, state.expanded(index) ? "expanded" : "not expanded", j.linked ? "linked" : "not linked",
-                         j.whole_pending, j.unsettled);
+      return fmt::format("the run is stuck in {}: `{}` is not final: {}, {}, waits for {} whole jobs, {} not settled",
+                         PhaseName(phase), j.job->address, state.expanded(index) ? "expanded" : "not expanded",
+                         j.linked ? "linked" : "not linked", j.whole_pending, j.unsettled);
     }
     return fmt::format("the run is stuck in {}", PhaseName(phase));
   }

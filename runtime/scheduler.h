@@ -1,15 +1,16 @@
 // The pure core of a run: events in, actions out. No file descriptors, threads or clock; `now` is a monotonic clock in
-// milliseconds given with every event. Decides which instances run when, under which limits, what a failure means for the
-// rest, and when the run has ended. The engine (event loop) feeds it and carries out what TakeActions() gives, in order.
+// milliseconds given with every event. Decides which instances run when, under which limits, what a failure means for
+// the rest, and when the run has ended. The engine (event loop) feeds it and carries out what TakeActions() gives, in
+// order.
 //
 //   for each event:  scheduler.AttemptEnded(id, std::move(result), now);
 //                    for (Action& action : scheduler.TakeActions()) …;
 //                    arm one timer at scheduler.NextDeadline(), on which Tick(now) is called
 //
 // Contract with the engine, for every StartAttempt: AttemptStarted at most once, AttemptExited at most once,
-// AttemptEnded or StartRefused exactly once or not at all after a CancelAttempt, AttemptReaped exactly once (StartRefused and
-// AttemptLost imply it). The first verdict wins; what comes later is ignored and counted in Counters::late.
-// Cost per event does not depend on the number of instances (mode changes look at each instance once).
+// AttemptEnded or StartRefused exactly once or not at all after a CancelAttempt, AttemptReaped exactly once
+// (StartRefused and AttemptLost imply it). The first verdict wins; what comes later is ignored and counted in
+// Counters::late. Cost per event does not depend on the number of instances (mode changes look at each instance once).
 #pragma once
 
 #include <cstdint>
@@ -27,12 +28,12 @@
 namespace jobc {
 
 struct SchedulerOptions {
-  uint32_t max_parallel = 0;        ///< attempts at a time in this run; 0: no limit
-  uint32_t local_parallel = 0;      ///< attempts at a time on backends of this machine; 0: no limit
-  int64_t cpu_milli = 0;            ///< what this machine has, for local backends; 0: unlimited
-  int64_t memory = 0;               ///< bytes; 0: unlimited
-  int64_t gpu = -1;                 ///< -1: unlimited
-  bool oversubscribe = false;       ///< claims above capacity are clipped instead of refused
+  uint32_t max_parallel = 0;             ///< attempts at a time in this run; 0: no limit
+  uint32_t local_parallel = 0;           ///< attempts at a time on backends of this machine; 0: no limit
+  int64_t cpu_milli = 0;                 ///< what this machine has, for local backends; 0: unlimited
+  int64_t memory = 0;                    ///< bytes; 0: unlimited
+  int64_t gpu = -1;                      ///< -1: unlimited
+  bool oversubscribe = false;            ///< claims above capacity are clipped instead of refused
   std::optional<ir::Strategy> on_error;  ///< of the command line; never changes a job with `ignore`
 };
 
@@ -46,16 +47,27 @@ using RunMode = ir::Strategy;
 /// What made the run fail first; decides its exit code.
 enum class RunCause : uint8_t { None, Job, Check, Limit, Backend, Environment, Interrupt };
 
-enum class CancelWhy : uint8_t { Halt, Drain, User, Interrupt, TimeLimit, QueueTimeout, RunTimeout, TotalTimeout, IdleTimeout, Environment };
+enum class CancelWhy : uint8_t {
+  Halt,
+  Drain,
+  User,
+  Interrupt,
+  TimeLimit,
+  QueueTimeout,
+  RunTimeout,
+  TotalTimeout,
+  IdleTimeout,
+  Environment
+};
 std::string_view CancelWhyText(CancelWhy why);
 
 struct StartAttempt {
   AttemptId id = 0;
   InstanceRef instance;
-  uint32_t number = 1;              ///< JOB_ATTEMPT
+  uint32_t number = 1;  ///< JOB_ATTEMPT
   int64_t grace_ms = 10'000;
-  Resources resources;              ///< effective
-  Timeouts timeouts;                ///< effective; also given to remote backends
+  Resources resources;                               ///< effective
+  Timeouts timeouts;                                 ///< effective; also given to remote backends
   std::vector<std::pair<uint32_t, uint32_t>> pools;  ///< Plan::pools, slots taken
 };
 
@@ -73,7 +85,7 @@ struct InstanceChanged {
   uint32_t count = 1;
   InstanceState from = InstanceState::Waiting;
   InstanceState to = InstanceState::Waiting;
-  AttemptId attempt = 0;            ///< the one that caused it, if any
+  AttemptId attempt = 0;                   ///< the one that caused it, if any
   std::shared_ptr<const Verdict> verdict;  ///< why, for failed, skipped, blocked, cancelled and backoff
 };
 
@@ -84,7 +96,7 @@ struct AttemptJudged {
   InstanceRef instance;
   uint32_t number = 1;
   std::shared_ptr<const Verdict> verdict;
-  bool from_backend = true;         ///< false: decided here (timeout, cancel)
+  bool from_backend = true;  ///< false: decided here (timeout, cancel)
 };
 
 struct RetryScheduled {
@@ -98,12 +110,12 @@ struct RetryScheduled {
 struct JobExpanded {
   uint32_t job = 0;
   uint32_t count = 0;
-  ir::Value list;                   ///< value of a dynamic `for`, to be journaled; null for static domains
+  ir::Value list;  ///< value of a dynamic `for`, to be journaled; null for static domains
 };
 
 struct ModeChanged {
   RunMode mode = RunMode::Drain;
-  InstanceRef cause;                ///< of the failure; job UINT32_MAX: not an instance
+  InstanceRef cause;  ///< of the failure; job UINT32_MAX: not an instance
 };
 
 /// Evaluate Plan::exports (for failed runs: what exists, others null), then call ExportsDone().
@@ -111,7 +123,9 @@ struct EvaluateExports {};
 /// Carry out Plan::publishes, then call PublishDone().
 struct PublishOutputs {};
 
-struct PhaseChanged { RunPhase phase = RunPhase::Jobs; };
+struct PhaseChanged {
+  RunPhase phase = RunPhase::Jobs;
+};
 
 /// A hook failed: a warning only.
 struct HookFailed {
@@ -127,8 +141,8 @@ struct RunFinished {
   std::string message;              ///< the first cause in words; empty on success
 };
 
-using Action = std::variant<StartAttempt, CancelAttempt, InstanceChanged, AttemptJudged, RetryScheduled, JobExpanded, ModeChanged,
-                            EvaluateExports, PublishOutputs, PhaseChanged, HookFailed, RunFinished>;
+using Action = std::variant<StartAttempt, CancelAttempt, InstanceChanged, AttemptJudged, RetryScheduled, JobExpanded,
+                            ModeChanged, EvaluateExports, PublishOutputs, PhaseChanged, HookFailed, RunFinished>;
 
 class Scheduler {
  public:
@@ -138,8 +152,8 @@ class Scheduler {
   static constexpr uint32_t kMaxLookahead = 256;
 
   struct Counters {
-    uint64_t late = 0;              ///< late, stale and duplicate answers that were ignored
-    uint64_t attempts = 0;          ///< started in this process
+    uint64_t late = 0;      ///< late, stale and duplicate answers that were ignored
+    uint64_t attempts = 0;  ///< started in this process
     uint64_t retries = 0;
   };
 
@@ -151,7 +165,8 @@ class Scheduler {
 
   // -- Events ----------------------------------------------------------------------------------------------------
   /// A live attempt of an earlier process that was found again; before Begin(). Its instance must not be final.
-  void Adopt(AttemptId id, InstanceRef instance, uint32_t number, Resources resources, Timeouts timeouts, bool started, int64_t now);
+  void Adopt(AttemptId id, InstanceRef instance, uint32_t number, Resources resources, Timeouts timeouts, bool started,
+             int64_t now);
   void Begin(int64_t now);
   /// Its inputs are staged and the program runs: the run and idle clocks start.
   void AttemptStarted(AttemptId id, int64_t now);
@@ -165,8 +180,8 @@ class Scheduler {
   void AttemptLost(AttemptId id, std::string message, int64_t now);
   /// An expression of its inputs, env or argv failed: the instance fails with `expression`; the attempt never was.
   void StartRefused(AttemptId id, Verdict verdict, int64_t now);
-  /// A backend of the plan cannot run attempts. Best called before Begin(), which then ends the run with exit 14 and starts
-  /// nothing; the same until the first attempt has started. Later: ignored, attempts fail by themselves.
+  /// A backend of the plan cannot run attempts. Best called before Begin(), which then ends the run with exit 14 and
+  /// starts nothing; the same until the first attempt has started. Later: ignored, attempts fail by themselves.
   void BackendUnavailable(std::string message, int64_t now);
   /// The engine cannot write its state: everything is cancelled, nothing else runs, exit 15.
   void EnvironmentFailed(std::string message, int64_t now);
@@ -189,7 +204,7 @@ class Scheduler {
   RunMode mode() const;
   bool finished() const { return phase() == RunPhase::Ended; }
   const Counters& counters() const;
-  uint32_t live_attempts() const;   ///< started and not yet reaped
+  uint32_t live_attempts() const;  ///< started and not yet reaped
   /// Ready instances that will likely start next (Admission::Peek): a guess that may be wrong.
   std::vector<InstanceRef> LikelyNext(size_t limit) const;
   uint32_t PoolUsed(uint32_t pool) const;

@@ -16,7 +16,10 @@ namespace jobc::testing {
 class FakeBackend {
  public:
   FakeBackend(const ir::Plan& plan, SchedulerOptions options = {}, RunState* restored = nullptr)
-      : plan_(plan), own_(plan, "run1"), state_(restored ? *restored : own_), scheduler(plan, state_, options, nullptr) {}
+      : plan_(plan),
+        own_(plan, "run1"),
+        state_(restored ? *restored : own_),
+        scheduler(plan, state_, options, nullptr) {}
 
   struct Attempt {
     StartAttempt start;
@@ -43,8 +46,12 @@ class FakeBackend {
     static Attempt none;
     return none;
   }
-  bool Started(const std::string& address) const { return std::find(started.begin(), started.end(), address) != started.end(); }
-  int Starts(const std::string& address) const { return static_cast<int>(std::count(started.begin(), started.end(), address)); }
+  bool Started(const std::string& address) const {
+    return std::find(started.begin(), started.end(), address) != started.end();
+  }
+  int Starts(const std::string& address) const {
+    return static_cast<int>(std::count(started.begin(), started.end(), address));
+  }
 
   void Run(const std::string& address) {
     scheduler.AttemptStarted(Of(address).start.id, now);
@@ -79,7 +86,9 @@ class FakeBackend {
     scheduler.AttemptReaped(id, now);
     Take();
   }
-  void Fail(const std::string& address, ir::ErrorKind kind = ir::ErrorKind::Exit) { Finish(address, Failed(kind, "it broke")); }
+  void Fail(const std::string& address, ir::ErrorKind kind = ir::ErrorKind::Exit) {
+    Finish(address, Failed(kind, "it broke"));
+  }
 
   void Sleep(int64_t ms) {
     now += ms;

@@ -12,11 +12,11 @@ namespace {
 using ir::ErrorClass;
 using ir::ErrorKind;
 using ir::Fact;
+using ::testing::HasSubstr;
 using testing::OnClass;
 using testing::OnKind;
 using testing::OnName;
 using testing::PlanBuilder;
-using ::testing::HasSubstr;
 
 Fact Exit(int low, int high) { return {Fact::Kind::Exit, low, high, "", {}}; }
 Fact Signal(int n) { return {Fact::Kind::Signal, n, 0, "", {}}; }
@@ -115,7 +115,8 @@ TEST(Resolve, AnArmMayCallAnEndASuccess) {
 }
 
 TEST(Resolve, GivesANamedErrorItsNameClassAndTitle) {
-  ir::ErrorArm arm{Exit(65, 65), false, ErrorKind::InvalidInput, ErrorClass::Data, "bad-input", "the input is malformed"};
+  ir::ErrorArm arm{Exit(65, 65),     false,       ErrorKind::InvalidInput,
+                   ErrorClass::Data, "bad-input", "the input is malformed"};
   Verdict verdict = Resolve(Exited(65), {arm});
   EXPECT_EQ(verdict.name, "bad-input");
   EXPECT_EQ(ErrorName(verdict), "bad-input");
@@ -124,9 +125,12 @@ TEST(Resolve, GivesANamedErrorItsNameClassAndTitle) {
   EXPECT_THAT(verdict.message, HasSubstr("exit code 65"));
 }
 
-// -- Which rule governs ------------------------------------------------------------------------------------------------
+// -- Which rule governs
+// ------------------------------------------------------------------------------------------------
 
-bool NeverRetryable(ErrorKind kind) { return kind == ErrorKind::Cancelled || kind == ErrorKind::Check || kind == ErrorKind::Expression; }
+bool NeverRetryable(ErrorKind kind) {
+  return kind == ErrorKind::Cancelled || kind == ErrorKind::Check || kind == ErrorKind::Expression;
+}
 
 std::vector<ErrorKind> AllKinds() {
   std::vector<ErrorKind> kinds;
@@ -137,7 +141,8 @@ std::vector<ErrorKind> AllKinds() {
 TEST(GoverningRule, WithoutOnGovernsTheSystemClass) {
   ir::Retry retry;
   for (ErrorKind kind : AllKinds()) {
-    EXPECT_EQ(GoverningRule(Failed(kind, ""), retry), ir::ClassOf(kind) == ErrorClass::System ? 0 : -1) << ir::KindName(kind);
+    EXPECT_EQ(GoverningRule(Failed(kind, ""), retry), ir::ClassOf(kind) == ErrorClass::System ? 0 : -1)
+        << ir::KindName(kind);
   }
   EXPECT_EQ(GoverningRule(Succeeded(), retry), -1);
 }
@@ -169,8 +174,10 @@ TEST(GoverningRule, EveryKindByEveryFormOfRuleOnAndNever) {
           int short_form = static_cast<int>(retry.rules.size());
           int expected = -1;
           if (never == kAbsent && !NeverRetryable(kind)) {
-            if (rule != kAbsent && rule >= by_on) expected = 0;
-            else if (by_on != kAbsent) expected = short_form;
+            if (rule != kAbsent && rule >= by_on)
+              expected = 0;
+            else if (by_on != kAbsent)
+              expected = short_form;
           }
           EXPECT_EQ(GoverningRule(verdict, retry), expected) << ir::KindName(kind) << " " << rule << on << never;
           verdict.no_retry = true;
@@ -190,11 +197,14 @@ TEST(GoverningRule, OtherNamesAndKindsDoNotMatch) {
   EXPECT_EQ(GoverningRule(Failed(ErrorKind::Oom, ""), retry), 0);
 }
 
-// -- Decide ------------------------------------------------------------------------------------------------------------
+// -- Decide
+// ------------------------------------------------------------------------------------------------------------
 
 class DecideTest : public ::testing::Test {
  protected:
-  Decision Of(ErrorKind kind, FailedAttempt failed, GrantedRetries granted = {}) { return Of(Failed(kind, "it broke"), failed, granted); }
+  Decision Of(ErrorKind kind, FailedAttempt failed, GrantedRetries granted = {}) {
+    return Of(Failed(kind, "it broke"), failed, granted);
+  }
   Decision Of(const Verdict& verdict, FailedAttempt failed, GrantedRetries granted) {
     ir::Evaluator evaluator(b.plan.program);
     ir::EvalContext context;

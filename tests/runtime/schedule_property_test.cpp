@@ -1,7 +1,7 @@
 // Random plans, random ends, random order of events: whatever happens, limits hold, every instance reaches exactly one
-// final state, dependencies are respected, nothing starts after drain or halt, slots are freed by reaping alone, and the
-// run ends with everything reaped. JOBC_SCHEDULES sets how many schedules are tried (20,000; `--full` sets 100,000),
-// JOBC_SEED the first seed; a failure names the seed to repeat it with.
+// final state, dependencies are respected, nothing starts after drain or halt, slots are freed by reaping alone, and
+// the run ends with everything reaped. JOBC_SCHEDULES sets how many schedules are tried (20,000; `--full` sets
+// 100,000), JOBC_SEED the first seed; a failure names the seed to repeat it with.
 #include <cstdlib>
 #include <random>
 #include <set>
@@ -27,7 +27,9 @@ class Random {
   uint64_t Below(uint64_t n) { return engine_() % n; }
   bool OneIn(uint64_t n) { return Below(n) == 0; }
   template <typename T>
-  const T& Pick(const std::vector<T>& from) { return from[Below(from.size())]; }
+  const T& Pick(const std::vector<T>& from) {
+    return from[Below(from.size())];
+  }
 
  private:
   std::mt19937_64 engine_;
@@ -40,7 +42,8 @@ struct RandomPlan {
   explicit RandomPlan(Random& r) {
     const ir::TypeId list = b.types().List(b.Type(ir::TypeKind::Int));
     std::vector<uint32_t> pools;
-    for (uint64_t i = r.Below(3); i > 0; --i) pools.push_back(b.Pool(fmt::format("pool{}", i), 1 + static_cast<int64_t>(r.Below(3))));
+    for (uint64_t i = r.Below(3); i > 0; --i)
+      pools.push_back(b.Pool(fmt::format("pool{}", i), 1 + static_cast<int64_t>(r.Below(3))));
     const uint32_t count = 1 + static_cast<uint32_t>(r.Below(6));
     for (uint32_t i = 0; i < count; ++i) {
       const std::string name = fmt::format("j{}", i);
@@ -69,7 +72,8 @@ struct RandomPlan {
         AddDependency(r, job, p);
       }
       if (b[job].kind == ir::JobKind::Job && r.OneIn(6)) {
-        b.When(job, b[job].domain.single() ? b.Bool(r.OneIn(2)) : b.Binary(ir::Op::Gt, ir::TypeKind::Bool, b.Var(), b.Int(0)));
+        b.When(job, b[job].domain.single() ? b.Bool(r.OneIn(2))
+                                           : b.Binary(ir::Op::Gt, ir::TypeKind::Bool, b.Var(), b.Int(0)));
       }
       if (r.OneIn(2)) {
         const Strategy s = static_cast<Strategy>(r.Below(4));
@@ -119,12 +123,15 @@ struct RandomPlan {
   void Attributes(Random& r, uint32_t job, const std::vector<uint32_t>& pools) {
     if (b[job].kind == ir::JobKind::Check) return;
     for (uint32_t pool : pools) {
-      if (r.OneIn(3)) b[job].pools.emplace_back(pool, b.Int(1 + static_cast<int64_t>(r.Below(b.exprs().ConstValue(b.plan.pools[pool].slots).as_int()))));
+      if (r.OneIn(3))
+        b[job].pools.emplace_back(
+            pool, b.Int(1 + static_cast<int64_t>(r.Below(b.exprs().ConstValue(b.plan.pools[pool].slots).as_int()))));
     }
     if (r.OneIn(3)) b[job].resources.cpu = b.Int(1 + static_cast<int64_t>(r.Below(2)));
     if (r.OneIn(3)) b[job].priority = b[job].domain.single() ? b.Int(static_cast<int64_t>(r.Below(5)) - 2) : b.Var();
     if (r.OneIn(3)) {
-      b.Retry(job, 1 + static_cast<int64_t>(r.Below(4)), {testing::OnClass(ir::ErrorClass::System), testing::OnKind(ErrorKind::Exit)},
+      b.Retry(job, 1 + static_cast<int64_t>(r.Below(4)),
+              {testing::OnClass(ir::ErrorClass::System), testing::OnKind(ErrorKind::Exit)},
               static_cast<int64_t>(r.Below(3)) * 50);
     }
     if (r.OneIn(5)) b[job].timeout.run = b.Ms(1 + static_cast<int64_t>(r.Below(300)));
@@ -165,7 +172,8 @@ class Play {
       if (!state.all_final(job)) return fmt::format("`{}` is not final after the end", plan_.jobs[job].address);
     }
     bool failed = !state.FailedJobs().empty();
-    if (failed != (exit_code_ != 0) && !interrupted_ && !odd_end_) return fmt::format("failures: {}, exit code {}", failed, exit_code_);
+    if (failed != (exit_code_ != 0) && !interrupted_ && !odd_end_)
+      return fmt::format("failures: {}, exit code {}", failed, exit_code_);
     return "";
   }
   int resumes() const { return resumes_; }
@@ -183,8 +191,8 @@ class Play {
     if (wrong_.empty()) wrong_ = std::move(what);
   }
 
-  /// All that is left is what a journal has: starts, verdicts with outputs, final states, domains. Live attempts are found
-  /// again or are gone.
+  /// All that is left is what a journal has: starts, verdicts with outputs, final states, domains. Live attempts are
+  /// found again or are gone.
   void Crash() {
     auto state = std::make_unique<RunState>(plan_, "run");
     RunContext context(*state, nullptr);
@@ -204,7 +212,8 @@ class Play {
       if (was == S::Succeeded) restored.outputs = outputs_[ref];
       if (was == S::Failed) restored.verdict = state_->verdict(ref);
       if (const RetryHistory* history = state_->history(ref)) restored.history = *history;
-      if (Result<void> done = state->Restore(std::move(restored), evaluator_, context); !done) Wrong(done.error().message);
+      if (Result<void> done = state->Restore(std::move(restored), evaluator_, context); !done)
+        Wrong(done.error().message);
       const bool stays = was == S::Succeeded || was == S::Failed || was == S::Skipped;
       if (stays && plan_.jobs[ref.job].kind == ir::JobKind::Job) kept.insert(ref);
     }
@@ -217,7 +226,8 @@ class Play {
         it = live_.erase(it);
         continue;
       }
-      scheduler->Adopt(it->first, attempt.instance, attempts_[attempt.instance], attempt.resources, {}, attempt.started, now_);
+      scheduler->Adopt(it->first, attempt.instance, attempts_[attempt.instance], attempt.resources, {}, attempt.started,
+                       now_);
       ++it;
     }
     final_ = std::move(kept);
@@ -262,8 +272,10 @@ class Play {
     }
     if (live_.empty() || r_.OneIn(5)) {
       std::optional<int64_t> next = scheduler.NextDeadline();
-      if (next && (live_.empty() || r_.OneIn(2))) now_ = std::max(now_, *next);
-      else now_ += static_cast<int64_t>(r_.Below(40));
+      if (next && (live_.empty() || r_.OneIn(2)))
+        now_ = std::max(now_, *next);
+      else
+        now_ += static_cast<int64_t>(r_.Below(40));
       scheduler.Tick(now_);
       return;
     }
@@ -272,15 +284,19 @@ class Play {
     const AttemptId id = it->first;
     Live& attempt = it->second;
     switch (r_.Below(8)) {
-      case 0: case 1:
+      case 0:
+      case 1:
         if (!attempt.started && !attempt.ended) {
           attempt.started = true;
           scheduler.AttemptStarted(id, now_);
         }
         break;
       case 2: scheduler.AttemptOutput(id, now_); break;
-      case 3: if (attempt.started) scheduler.AttemptExited(id, now_); break;
-      case 4: case 5:
+      case 3:
+        if (attempt.started) scheduler.AttemptExited(id, now_);
+        break;
+      case 4:
+      case 5:
         if (!attempt.ended || r_.OneIn(10)) {  // sometimes a second answer
           attempt.ended = true;
           AttemptResult result = RandomResult(attempt.instance);
@@ -299,8 +315,10 @@ class Play {
         if (r_.OneIn(12)) {
           const bool refuse = !attempt.started && r_.OneIn(2);
           live_.erase(it);
-          if (refuse) scheduler.StartRefused(id, Failed(ErrorKind::Expression, "no value"), now_);
-          else scheduler.AttemptLost(id, "lost", now_);
+          if (refuse)
+            scheduler.StartRefused(id, Failed(ErrorKind::Expression, "no value"), now_);
+          else
+            scheduler.AttemptLost(id, "lost", now_);
         }
         break;
     }
@@ -309,14 +327,16 @@ class Play {
   AttemptResult RandomResult(InstanceRef ref) {
     AttemptResult result;
     if (r_.OneIn(5)) {
-      static const std::vector<ErrorKind> kinds = {ErrorKind::Exit, ErrorKind::NodeLost, ErrorKind::Oom, ErrorKind::Schema, ErrorKind::Cancelled};
+      static const std::vector<ErrorKind> kinds = {ErrorKind::Exit, ErrorKind::NodeLost, ErrorKind::Oom,
+                                                   ErrorKind::Schema, ErrorKind::Cancelled};
       result.verdict = Failed(r_.Pick(kinds), "it broke");
       return result;
     }
     result.verdict = Succeeded();
     for (size_t i = 0; i < plan_.jobs[ref.job].outputs.size(); ++i) {
       ir::ListValue list;
-      for (uint64_t n = r_.Below(4); n > 0; --n) list.push_back(ir::Value::Int(static_cast<int64_t>(r_.OneIn(10) ? 1 : n)));
+      for (uint64_t n = r_.Below(4); n > 0; --n)
+        list.push_back(ir::Value::Int(static_cast<int64_t>(r_.OneIn(10) ? 1 : n)));
       result.outputs.push_back(ir::Value::List(std::move(list)));
     }
     return result;
@@ -324,14 +344,22 @@ class Play {
 
   void Take() {
     for (Action& action : scheduler_->TakeActions()) {
-      if (auto* start = std::get_if<StartAttempt>(&action)) OnStart(*start);
-      else if (auto* cancel = std::get_if<CancelAttempt>(&action)) OnCancel(*cancel);
-      else if (auto* changed = std::get_if<InstanceChanged>(&action)) OnChange(*changed);
-      else if (auto* mode = std::get_if<ModeChanged>(&action)) OnMode(*mode);
-      else if (auto* judged = std::get_if<AttemptJudged>(&action)) OnJudged(*judged);
-      else if (auto* expanded = std::get_if<JobExpanded>(&action)) expansions_[expanded->job] = expanded->list;
-      else if (std::get_if<EvaluateExports>(&action)) awaiting_exports_ = true;
-      else if (std::get_if<PublishOutputs>(&action)) awaiting_publish_ = true;
+      if (auto* start = std::get_if<StartAttempt>(&action))
+        OnStart(*start);
+      else if (auto* cancel = std::get_if<CancelAttempt>(&action))
+        OnCancel(*cancel);
+      else if (auto* changed = std::get_if<InstanceChanged>(&action))
+        OnChange(*changed);
+      else if (auto* mode = std::get_if<ModeChanged>(&action))
+        OnMode(*mode);
+      else if (auto* judged = std::get_if<AttemptJudged>(&action))
+        OnJudged(*judged);
+      else if (auto* expanded = std::get_if<JobExpanded>(&action))
+        expansions_[expanded->job] = expanded->list;
+      else if (std::get_if<EvaluateExports>(&action))
+        awaiting_exports_ = true;
+      else if (std::get_if<PublishOutputs>(&action))
+        awaiting_publish_ = true;
       else if (auto* end = std::get_if<RunFinished>(&action)) {
         ++finished_;
         exit_code_ = end->exit_code;
@@ -362,8 +390,10 @@ class Play {
   void OnChange(const InstanceChanged& changed) {
     RunState& state = *state_;
     for (uint32_t i = 0; i < changed.count; ++i) {
-      const InstanceRef ref{changed.first.job, changed.first.ordinal == kWholeJob ? kWholeJob : changed.first.ordinal + i};
-      if (IsFinal(changed.to) && !final_.insert(ref).second) Wrong(fmt::format("`{}` became final twice", state.Address(ref)));
+      const InstanceRef ref{changed.first.job,
+                            changed.first.ordinal == kWholeJob ? kWholeJob : changed.first.ordinal + i};
+      if (IsFinal(changed.to) && !final_.insert(ref).second)
+        Wrong(fmt::format("`{}` became final twice", state.Address(ref)));
       if (IsFinal(changed.from)) Wrong(fmt::format("`{}` left a final state", state.Address(ref)));
     }
   }
@@ -375,7 +405,8 @@ class Play {
     Live attempt{start.instance, start.pools, start.resources.cpu_milli.value_or(0), start.resources};
     if (start.number != ++attempts_[start.instance]) Wrong("attempts are miscounted");
     if (!live_.emplace(start.id, attempt).second) Wrong("an attempt id was used twice");
-    if (resumes_ == 0 && start.number > std::max<int64_t>(1, job.retry.max_attempts)) Wrong("more attempts than allowed");
+    if (resumes_ == 0 && start.number > std::max<int64_t>(1, job.retry.max_attempts))
+      Wrong("more attempts than allowed");
     uint32_t same = 0;
     int64_t cpu = 0;
     std::vector<uint32_t> used(plan_.pools.size(), 0);
@@ -413,14 +444,20 @@ class Play {
       if (d.strong) Wrong("started although a strong dependency has no instances");
       return;
     }
-    if (d.mapping == Mapping::Same) producers.push_back(ref.ordinal);
-    else if (d.mapping == Mapping::Expr) producers.push_back(static_cast<uint64_t>(state.instances(d.job).Find(indices)));
-    else producers = state.instances(d.job).FindAll(indices);
+    if (d.mapping == Mapping::Same)
+      producers.push_back(ref.ordinal);
+    else if (d.mapping == Mapping::Expr)
+      producers.push_back(static_cast<uint64_t>(state.instances(d.job).Find(indices)));
+    else
+      producers = state.instances(d.job).FindAll(indices);
     for (uint64_t p : producers) {
       if (p >= state.size(d.job)) return Wrong("started with an index that does not exist");
       const S s = state.state({d.job, static_cast<uint32_t>(p)});
-      if (!IsFinal(s)) Wrong(fmt::format("`{}` started before `{}` ended", state.Address(ref), state.Address({d.job, static_cast<uint32_t>(p)})));
-      if (d.strong && s != S::Succeeded) Wrong(fmt::format("`{}` started without a strong dependency", state.Address(ref)));
+      if (!IsFinal(s))
+        Wrong(fmt::format("`{}` started before `{}` ended", state.Address(ref),
+                          state.Address({d.job, static_cast<uint32_t>(p)})));
+      if (d.strong && s != S::Succeeded)
+        Wrong(fmt::format("`{}` started without a strong dependency", state.Address(ref)));
     }
   }
 

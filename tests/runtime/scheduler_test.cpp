@@ -12,16 +12,17 @@ namespace {
 
 using ir::ErrorKind;
 using ir::Strategy;
-using testing::FakeBackend;
-using testing::OnKind;
-using testing::PlanBuilder;
 using ::testing::ElementsAre;
+using testing::FakeBackend;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using testing::OnKind;
+using testing::PlanBuilder;
 using ::testing::UnorderedElementsAre;
 using S = InstanceState;
 
-// -- Order ---------------------------------------------------------------------------------------------------------------
+// -- Order
+// ---------------------------------------------------------------------------------------------------------------
 
 TEST(Scheduler, RunsAJobAndEndsTheRunOnlyWhenItIsReaped) {
   PlanBuilder b;
@@ -147,7 +148,8 @@ TEST(Scheduler, SeesOutputsOfProducersInWhen) {
   PlanBuilder b;
   uint32_t train = b.Job("train"), evaluate = b.Job("evaluate"), after = b.Job("after");
   uint32_t accuracy = b.AddOutput(train, "accuracy", b.Type(ir::TypeKind::Float));
-  b.When(evaluate, b.Binary(ir::Op::Gt, ir::TypeKind::Bool, b.Output(train, accuracy, b.Type(ir::TypeKind::Float)), b.Float(0.8)));
+  b.When(evaluate, b.Binary(ir::Op::Gt, ir::TypeKind::Bool, b.Output(train, accuracy, b.Type(ir::TypeKind::Float)),
+                            b.Float(0.8)));
   b.Needs(evaluate, train);
   b.Needs(after, evaluate, ir::Mapping::Single, false);
   FakeBackend backend(b.plan);
@@ -160,7 +162,8 @@ TEST(Scheduler, SeesOutputsOfProducersInWhen) {
   EXPECT_EQ(backend.finished.at(0).exit_code, 0);
 }
 
-// -- Strong, weak, after -----------------------------------------------------------------------------------------------------
+// -- Strong, weak, after
+// -----------------------------------------------------------------------------------------------------
 
 TEST(Scheduler, BlocksStrongConsumersOfAFailureAndTheirsToo) {
   PlanBuilder b;
@@ -230,7 +233,8 @@ TEST(Scheduler, ABareAfterOnANullableJobSkips) {
   EXPECT_THAT(backend.state().FailedJobs(), IsEmpty());
 }
 
-// -- Strategies ----------------------------------------------------------------------------------------------------------------
+// -- Strategies
+// ----------------------------------------------------------------------------------------------------------------
 
 struct Strategies : ::testing::Test {
   /// bad and slow run side by side; later waits for slow, other is ready but has no place.
@@ -358,7 +362,8 @@ TEST_F(Strategies, TheDefaultOfTheFileIsForJobsThatDoNotSay) {
   EXPECT_EQ(backend.scheduler.mode(), Strategy::Continue);
 }
 
-// -- Retry -----------------------------------------------------------------------------------------------------------------------
+// -- Retry
+// -----------------------------------------------------------------------------------------------------------------------
 
 TEST(Retry, StartsAfterItsDelayAndNotBeforeTheLastAttemptIsReaped) {
   PlanBuilder b;
@@ -431,7 +436,8 @@ TEST(Retry, DoesNotGrowBeyondTheMachine) {
   uint32_t a = b.Job("a");
   b[a].resources.memory = b.Bytes(16 << 20);
   b.Retry(a, 5);
-  b.Rule(a, OnKind(ErrorKind::Oom)).resources.memory = b.Doubled(ir::PrevKind::Memory, ir::TypeKind::Bytes, b.Bytes(64 << 20));
+  b.Rule(a, OnKind(ErrorKind::Oom)).resources.memory =
+      b.Doubled(ir::PrevKind::Memory, ir::TypeKind::Bytes, b.Bytes(64 << 20));
   SchedulerOptions options;
   options.memory = 20 << 20;
   FakeBackend backend(b.plan, options);
@@ -452,7 +458,8 @@ TEST(Retry, ACancelFromOutsideIsNotRetriedAndFailsTheJob) {
   EXPECT_EQ(backend.finished.at(0).exit_code, 10);
 }
 
-// -- Verdict and reaping -----------------------------------------------------------------------------------------------------------
+// -- Verdict and reaping
+// -----------------------------------------------------------------------------------------------------------
 
 TEST(Attempts, TheFirstVerdictWinsAndLaterAnswersAreCounted) {
   PlanBuilder b;
@@ -494,14 +501,16 @@ TEST(Attempts, ARefusedStartIsNoAttempt) {
   b.Retry(a, 5);
   FakeBackend backend(b.plan);
   backend.Begin();
-  backend.scheduler.StartRefused(backend.Of("a").start.id, Failed(ErrorKind::Expression, "`env`: division by zero"), backend.now);
+  backend.scheduler.StartRefused(backend.Of("a").start.id, Failed(ErrorKind::Expression, "`env`: division by zero"),
+                                 backend.now);
   backend.Take();
   EXPECT_EQ(backend.StateOf("a"), S::Failed);
   EXPECT_EQ(backend.state().attempts({a, 0}), 0u);
   EXPECT_EQ(backend.finished.at(0).exit_code, 10);
 }
 
-// -- Timeouts ------------------------------------------------------------------------------------------------------------------------
+// -- Timeouts
+// ------------------------------------------------------------------------------------------------------------------------
 
 struct TimeoutTest : ::testing::Test {
   TimeoutTest() { a = b.Job("a"); }
@@ -542,7 +551,8 @@ TEST_F(TimeoutTest, RunIsFromStartToExitWithoutCollectingOutputs) {
 TEST_F(TimeoutTest, RunIsRetriedWithMoreTimeAfterReaping) {
   b[a].timeout.run = b.Ms(1000);
   b.Retry(a, 3);
-  b.Rule(a, OnKind(ErrorKind::Timeout), 1).timeout.run = b.Doubled(ir::PrevKind::TimeoutRun, ir::TypeKind::Duration, b.Ms(12'000));
+  b.Rule(a, OnKind(ErrorKind::Timeout), 1).timeout.run =
+      b.Doubled(ir::PrevKind::TimeoutRun, ir::TypeKind::Duration, b.Ms(12'000));
   FakeBackend backend(b.plan);
   backend.Begin();
   backend.Run("a");
@@ -588,9 +598,9 @@ TEST_F(TimeoutTest, TotalCountsAttemptsAndBackoffButNotWaitingForAPool) {
   backend.Begin();
   backend.Run("a");
   backend.Sleep(300);
-  backend.Fail("a");      // 300 used; hog takes the pool
+  backend.Fail("a");  // 300 used; hog takes the pool
   EXPECT_TRUE(backend.Started("hog"));
-  backend.Sleep(200);     // 500 used
+  backend.Sleep(200);  // 500 used
   EXPECT_EQ(backend.StateOf("a"), S::Ready);
   backend.Sleep(50'000);  // waiting for the pool does not count
   backend.Finish("hog");
@@ -598,7 +608,7 @@ TEST_F(TimeoutTest, TotalCountsAttemptsAndBackoffButNotWaitingForAPool) {
   EXPECT_EQ(backend.scheduler.NextDeadline(), backend.now + 500);
   backend.Run("a");
   backend.Sleep(350);
-  backend.Fail("a");      // 850 used; the backoff would take 200
+  backend.Fail("a");  // 850 used; the backoff would take 200
   backend.Sleep(149);
   EXPECT_EQ(backend.StateOf("a"), S::Backoff);
   backend.Sleep(1);
@@ -629,7 +639,8 @@ TEST_F(TimeoutTest, AClockThatGoesBackIsHeld) {
   EXPECT_EQ(backend.StateOf("a"), S::Failed);
 }
 
-// -- Limits ------------------------------------------------------------------------------------------------------------------------------
+// -- Limits
+// ------------------------------------------------------------------------------------------------------------------------------
 
 TEST(Limits, MaxParallelAndPlanOrder) {
   PlanBuilder b;
@@ -765,7 +776,8 @@ TEST(Limits, TheTimeOfTheRunEndsItAsHaltWithExit13) {
   EXPECT_EQ(backend.finished.at(0).exit_code, 13);
 }
 
-// -- Dynamic scatters ----------------------------------------------------------------------------------------------------------------------
+// -- Dynamic scatters
+// ----------------------------------------------------------------------------------------------------------------------
 
 struct Dynamic : ::testing::Test {
   Dynamic() {
@@ -840,7 +852,8 @@ TEST_F(Dynamic, ABrokenSourceBlocksTheWholeJob) {
 
 TEST_F(Dynamic, ConsumersOverItsInstancesExpandWithItNotAfterIt) {
   // for i in range(j.count), needing j[i]: expands when the domain of j is known.
-  uint32_t k = b.Scatter("k", b.Call(ir::Builtin::range, list, {b.ScatterStatus(j, ir::StatusField::Count, ir::TypeKind::Int)}), true);
+  uint32_t k = b.Scatter(
+      "k", b.Call(ir::Builtin::range, list, {b.ScatterStatus(j, ir::StatusField::Count, ir::TypeKind::Int)}), true);
   b.Needs(k, j, ir::Mapping::All, false);
   b.Needs(k, j, ir::Mapping::Expr, true, {b.Var()});
   FakeBackend backend(b.plan);
@@ -864,12 +877,14 @@ TEST_F(Dynamic, AnIndexThatDoesNotExistFailsTheInstanceThatUsesIt) {
   EXPECT_TRUE(backend.Started("k[\"0\"]"));
 }
 
-// -- Expressions that fail, checks ------------------------------------------------------------------------------------------------------------
+// -- Expressions that fail, checks
+// ------------------------------------------------------------------------------------------------------------
 
 TEST(Expressions, AWhenWithoutAValueFailsTheInstanceWithZeroAttempts) {
   PlanBuilder b;
   uint32_t a = b.Scatter("a", 2);
-  b.When(a, b.Binary(ir::Op::Eq, ir::TypeKind::Bool, b.Binary(ir::Op::Div, ir::TypeKind::Int, b.Int(1), b.Var()), b.Int(1)));
+  b.When(a, b.Binary(ir::Op::Eq, ir::TypeKind::Bool, b.Binary(ir::Op::Div, ir::TypeKind::Int, b.Int(1), b.Var()),
+                     b.Int(1)));
   b.OnError(a, Strategy::Continue);
   b.Retry(a, 5, {OnKind(ErrorKind::Expression)});
   FakeBackend backend(b.plan);
@@ -886,7 +901,8 @@ TEST(Checks, AreEvaluatedByTheCoreAndFailTheRunWithExit12) {
     uint32_t extract = b.Job("extract");
     ir::TypeId integer = b.Type(ir::TypeKind::Int);
     b.AddOutput(extract, "rows", integer);
-    uint32_t quality = b.Check("quality", b.Binary(ir::Op::Eq, ir::TypeKind::Bool, b.Output(extract, 0, integer), b.Int(3)), "rows changed");
+    uint32_t quality = b.Check(
+        "quality", b.Binary(ir::Op::Eq, ir::TypeKind::Bool, b.Output(extract, 0, integer), b.Int(3)), "rows changed");
     uint32_t load = b.Job("load");
     b.Needs(quality, extract);
     b.After(load, quality);
@@ -910,8 +926,11 @@ TEST(Checks, SeeTheRatioOfAToleratedScatter) {
     PlanBuilder b;
     uint32_t align = b.Scatter("align", 10);
     b.OnError(align, Strategy::Ignore);
-    uint32_t enough = b.Check("enough", b.Binary(ir::Op::Ge, ir::TypeKind::Bool,
-                              b.ScatterStatus(align, ir::StatusField::OkRatio, ir::TypeKind::Float), b.Float(0.9)), "too many failed");
+    uint32_t enough =
+        b.Check("enough",
+                b.Binary(ir::Op::Ge, ir::TypeKind::Bool,
+                         b.ScatterStatus(align, ir::StatusField::OkRatio, ir::TypeKind::Float), b.Float(0.9)),
+                "too many failed");
     b.Needs(enough, align, ir::Mapping::All, false);
     FakeBackend backend(b.plan);
     backend.Begin();
@@ -934,7 +953,8 @@ TEST(Checks, TheFirstCauseDecidesTheExitCode) {
   EXPECT_EQ(backend.finished.at(0).exit_code, 10);
 }
 
-// -- The end of a run ---------------------------------------------------------------------------------------------------------------------------
+// -- The end of a run
+// ---------------------------------------------------------------------------------------------------------------------------
 
 struct EndOfRun : ::testing::Test {
   EndOfRun() {
@@ -1000,7 +1020,9 @@ TEST_F(EndOfRun, AFailingExportPublishOrFinallyFailsTheRun) {
     backend.Begin();
     backend.Finish("begin");
     backend.Finish("a");
-    auto failure = [&](int i) { return i == which ? std::optional(Failed(ErrorKind::Publish, "disk full")) : std::nullopt; };
+    auto failure = [&](int i) {
+      return i == which ? std::optional(Failed(ErrorKind::Publish, "disk full")) : std::nullopt;
+    };
     backend.scheduler.ExportsDone(failure(0), backend.now);
     backend.Take();
     backend.scheduler.PublishDone(failure(1), backend.now);
@@ -1116,7 +1138,8 @@ TEST(Cancel, OfOneInstanceFailsTheRunByItsStrategy) {
   EXPECT_EQ(backend.finished.at(0).exit_code, 10);
 }
 
-// -- Resume ----------------------------------------------------------------------------------------------------------------------------------------
+// -- Resume
+// ----------------------------------------------------------------------------------------------------------------------------------------
 
 TEST(Resume, KeepsWhatEndedAndDecidesTheRestAgain) {
   PlanBuilder b;
@@ -1206,7 +1229,8 @@ TEST(Resume, RefusesAJournalThatDoesNotFitThePlan) {
   EXPECT_FALSE(restore({a, 0}, S::Failed)) << "it ended already";
 }
 
-// -- States ----------------------------------------------------------------------------------------------------------------------------------------
+// -- States
+// ----------------------------------------------------------------------------------------------------------------------------------------
 
 TEST(InstanceState, HasNamesAndFinalStatesAreFinal) {
   for (int i = 0; i < kInstanceStates; ++i) {

@@ -29,7 +29,9 @@ class PlanBuilder {
   ir::ExprId Bool(bool v) { return exprs().Constant(Type(ir::TypeKind::Bool), ir::Value::Bool(v)); }
   ir::ExprId Bytes(int64_t v) { return exprs().Constant(Type(ir::TypeKind::Bytes), ir::Value::Bytes(v)); }
   ir::ExprId Ms(int64_t v) { return exprs().Constant(Type(ir::TypeKind::Duration), ir::Value::Duration(v)); }
-  ir::ExprId Str(std::string v) { return exprs().Constant(Type(ir::TypeKind::String), ir::Value::String(std::move(v))); }
+  ir::ExprId Str(std::string v) {
+    return exprs().Constant(Type(ir::TypeKind::String), ir::Value::String(std::move(v)));
+  }
   ir::ExprId Ints(const std::vector<int64_t>& values) {
     ir::ListValue list;
     for (int64_t v : values) list.push_back(ir::Value::Int(v));
@@ -37,13 +39,18 @@ class PlanBuilder {
   }
   ir::ExprId Var(uint32_t slot = 0) { return exprs().Add(ir::Op::Var, Type(ir::TypeKind::Int), {}, {}, slot); }
   ir::ExprId Range(int64_t n) {
-    return exprs().Add(ir::Op::Call, types().List(Type(ir::TypeKind::Int)), {Int(n)}, {}, static_cast<uint32_t>(ir::Builtin::range));
+    return exprs().Add(ir::Op::Call, types().List(Type(ir::TypeKind::Int)), {Int(n)}, {},
+                       static_cast<uint32_t>(ir::Builtin::range));
   }
-  ir::ExprId Binary(ir::Op op, ir::TypeKind type, ir::ExprId x, ir::ExprId y) { return exprs().Add(op, Type(type), {x, y}); }
+  ir::ExprId Binary(ir::Op op, ir::TypeKind type, ir::ExprId x, ir::ExprId y) {
+    return exprs().Add(op, Type(type), {x, y});
+  }
   ir::ExprId Call(ir::Builtin builtin, ir::TypeId type, std::initializer_list<ir::ExprId> args) {
     return exprs().Add(ir::Op::Call, type, args, {}, static_cast<uint32_t>(builtin));
   }
-  ir::ExprId Prev(ir::PrevKind kind, ir::TypeKind type) { return exprs().Add(ir::Op::Prev, Type(type), {}, {}, static_cast<uint32_t>(kind)); }
+  ir::ExprId Prev(ir::PrevKind kind, ir::TypeKind type) {
+    return exprs().Add(ir::Op::Prev, Type(type), {}, {}, static_cast<uint32_t>(kind));
+  }
   /// min(prev * 2, cap)
   ir::ExprId Doubled(ir::PrevKind kind, ir::TypeKind type, ir::ExprId cap) {
     return Call(ir::Builtin::min, Type(type), {Binary(ir::Op::Mul, type, Prev(kind, type), Int(2)), cap});
@@ -51,7 +58,8 @@ class PlanBuilder {
   ir::ExprId Output(uint32_t job, uint32_t output, ir::TypeId type, std::initializer_list<ir::ExprId> indices = {}) {
     return exprs().Add(ir::Op::JobOutput, type, indices, {}, job, output);
   }
-  ir::ExprId Status(uint32_t job, ir::StatusField field, ir::TypeKind type, std::initializer_list<ir::ExprId> indices = {}) {
+  ir::ExprId Status(uint32_t job, ir::StatusField field, ir::TypeKind type,
+                    std::initializer_list<ir::ExprId> indices = {}) {
     return exprs().Add(ir::Op::JobStatus, Type(type), indices, {}, job, static_cast<uint32_t>(field));
   }
   ir::ExprId ScatterStatus(uint32_t job, ir::StatusField field, ir::TypeKind type) {
@@ -109,7 +117,8 @@ class PlanBuilder {
     plan.jobs[consumer].after.push_back({producer, kind, mapping, {}});
     Needs(consumer, producer, mapping, kind == ir::AfterKind::Succeeded && !plan.jobs[producer].nullable);
     plan.jobs[consumer].dependencies.back().order_only = true;
-    if (kind == ir::AfterKind::Failed || (kind == ir::AfterKind::Succeeded && plan.jobs[producer].nullable)) plan.jobs[consumer].nullable = true;
+    if (kind == ir::AfterKind::Failed || (kind == ir::AfterKind::Succeeded && plan.jobs[producer].nullable))
+      plan.jobs[consumer].nullable = true;
   }
   void When(uint32_t job, ir::ExprId condition) {
     plan.jobs[job].when = condition;
