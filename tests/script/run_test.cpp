@@ -735,12 +735,12 @@ TEST_F(Wrapped, TheEpilogueRunsAfterATermThatReachesOnlyTheWrapper) {
 }
 
 TEST_F(Wrapped, AProgramThatHandlesTermKeepsItsOwnExitCode) {
-  Lowered script = LowerPart(Interpreter::Bash, "trap 'exit 21' TERM\necho ready\nwhile :; do read -r -t 0.05 <> <(:) || :; done\n", Part::Script);
+  Lowered script = LowerPart(Interpreter::Sh, "trap 'exit 21' TERM\necho ready\nwhile :; do sleep 0.02 || :; done\n", Part::Script);
   Lowered epilogue = LowerPart(Interpreter::Sh, "echo after $JOB_EXIT\n", Part::Epilogue);
   Result<Launch> launch = Bind({&script, &none_}, private_dir(), {}, {&epilogue, &none_});
   ASSERT_TRUE(launch.ok());
   Outcome outcome = Start(*launch, [](pid_t pid, const std::string&) { kill(-pid, SIGTERM); });
-  EXPECT_EQ(outcome.out, "ready\nafter 21\n");
+  EXPECT_EQ(outcome.out, "ready\nafter 21\n") << outcome.err;
   EXPECT_EQ(outcome.status, 21);
 }
 
