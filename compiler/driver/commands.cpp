@@ -81,6 +81,14 @@ constexpr ArgumentSpec kResultArguments[] = {
     {"RUN", ValueKind::Run, "the run (default: the last one)", true},
     {"JOB", ValueKind::Job, "a job, an instance, or one output of it: `align[\"s1\"].bam`", true},
 };
+constexpr ArgumentSpec kRetryArguments[] = {
+    {"RUN", ValueKind::Run, "the run (default: the last one)", true},
+    {"JOB", ValueKind::Job, "only these jobs or instances (default: all that failed)", true, true},
+};
+constexpr OptionSpec kResumeOptions[] = {
+    {"--max-parallel", "", ValueKind::Int, "N", "at most N jobs at a time (default: as the run was started)"},
+    JOBC_STATE_OPTION,
+};
 constexpr OptionSpec kStatusOptions[] = {
     {"--instances", "", ValueKind::None, "", "show every instance, not only failed and running ones"},
     JOBC_STATE_OPTION,
@@ -96,6 +104,12 @@ constexpr OptionSpec kLogsOptions[] = {
     {"--failed", "", ValueKind::None, "", "only failed instances"},
     {"--tail", "", ValueKind::Int, "N", "only the last N lines of each stream"},
     {"--stream", "", ValueKind::Choice, "both|stdout|stderr", "which stream (default: both, in the order they were written)"},
+    JOBC_STATE_OPTION,
+};
+constexpr ArgumentSpec kDoctorArguments[] = {
+    {"BACKEND", ValueKind::Text, "only this one; exits with 14 where it cannot be used", true},
+};
+constexpr OptionSpec kDoctorOptions[] = {
     JOBC_STATE_OPTION,
 };
 constexpr OptionSpec kResultOptions[] = {
@@ -124,6 +138,10 @@ constexpr CommandSpec kCommands[] = {
      "Shows progress on stderr and prints the run's exports as JSON on stdout. With --json, one event a line on stdout.\n"
      "The first Ctrl-C cancels all jobs, runs `finally` and exits with 130; a second one ends everything at once.",
      kRunArguments, kRunOptions, RunRun},
+    {"resume", "go on with a run that was killed, interrupted or failed",
+     "Goes on from the journal with the stored plan: what succeeded, failed or was skipped stays, everything else is decided\n"
+     "again. Exits as the run does; with 15 if another process executes it.", kRunArgument, kResumeOptions, RunResume},
+    {"retry", "give failed jobs of a run fresh attempts and go on", "", kRetryArguments, kResumeOptions, RunRetry},
     {"status", "what a run did or does: states, attempts, failures", "", kRunArgument, kStatusOptions, RunStatusCommand},
     {"list", "the runs of this directory, newest first", "", {}, kListOptions, RunList},
     {"logs", "what the jobs of a run wrote to stdout and stderr", "", kRunAndJobArguments, kLogsOptions, RunLogs},
@@ -131,6 +149,8 @@ constexpr CommandSpec kCommands[] = {
      "Without a job: the run's exports. Exits with 10 if the run failed.", kResultArguments, kResultOptions, RunResult},
     {"graph", "the declared jobs and what they wait for, as dot, mermaid or JSON", "", kPlanArguments, kGraphOptions, RunGraph},
     {"inputs", "the parameters of a file: types, defaults, documentation", "", kFileArgument, kInputsOptions, RunInputs},
+    {"doctor", "what works on this machine, what does not, and what would change that",
+     "Also ends and removes what a run left behind whose jobc and guardian were both killed.", kDoctorArguments, kDoctorOptions, RunDoctor},
 #endif
     {"explain", "the long text on a diagnostic, with an example of wrong and right", "", kExplainArguments, {}, RunExplain},
     {"version", "print the version of jobc", "", {}, {}, RunVersion},

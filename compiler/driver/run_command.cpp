@@ -96,6 +96,27 @@ int Fail(Terminal& terminal, int code, std::string message, std::vector<std::str
   return code;
 }
 
+/// Runs to the end, shows it, prints the exports. `run` not empty: that run goes on.
+int Execute(EngineSetup setup, const std::string& run, const ResumeOptions& resume, const Invocation& invocation, Terminal& terminal) {
+  RunDisplay display(terminal, invocation.json());
+  setup.observer = &display;
+  const std::string state_dir = setup.state_dir;
+  const std::string cwd = setup.roots.cwd;
+  StartFailure failure;
+  std::unique_ptr<Engine> engine = run.empty() ? Engine::Start(std::move(setup), failure) : Engine::Resume(std::move(setup), run, resume, failure);
+  if (engine == nullptr) return Fail(terminal, failure.exit_code, failure.message);
+  RunOutcome outcome = engine->Run();
+  display.End(engine->Progress());
+  if (!invocation.json()) {
+    if (outcome.exit_code != kExitOk && !outcome.message.empty()) terminal.Err(fmt::format("error: {}\n", outcome.message));
+    if (!outcome.exports.empty() && outcome.exports != "{}") {
+      if (Result<ir::Value> json = ir::ParseJson(outcome.exports); json.ok()) terminal.Out(ir::JsonText(*json, 2) + "\n");
+    }
+    terminal.Err(fmt::format("results: jobc result {}{}\n", outcome.run_id, StateOption(state_dir, cwd)));
+  }
+  return outcome.exit_code;
+}
+
 }  // namespace
 
 int RunRun(const Invocation& invocation, Terminal& terminal) {
@@ -151,22 +172,59 @@ int RunRun(const Invocation& invocation, Terminal& terminal) {
                                stale.paths_removed, stale.problem.empty() ? "" : "; " + stale.problem));
     }
   }
-  RunDisplay display(terminal, invocation.json());
-  setup.observer = &display;
-  const std::string state_dir = setup.state_dir;
-  StartFailure failure;
-  std::unique_ptr<Engine> engine = Engine::Start(std::move(setup), failure);
-  if (engine == nullptr) return Fail(terminal, failure.exit_code, failure.message);
-  RunOutcome outcome = engine->Run();
-  display.End(engine->Progress());
-  if (!invocation.json()) {
-    if (outcome.exit_code != kExitOk && !outcome.message.empty()) terminal.Err(fmt::format("error: {}\n", outcome.message));
-    if (!outcome.exports.empty() && outcome.exports != "{}") {
-      if (Result<ir::Value> json = ir::ParseJson(outcome.exports); json.ok()) terminal.Out(ir::JsonText(*json, 2) + "\n");
-    }
-    terminal.Err(fmt::format("results: jobc result {}{}\n", outcome.run_id, StateOption(state_dir, roots.cwd)));
+  return Execute(std::move(setup), "", {}, invocation, terminal);
+}
+
+namespace {
+
+/// `resume` and `retry`: goes on with a run as its journal has it.
+int GoOn(const Invocation& invocation, Terminal& terminal, ResumeOptions resume) {
+  Result<process::GuardianHandle> guardian = process::LaunchGuardian();
+  if (!guardian.ok()) return Fail(terminal, kExitEnvironment, "cannot start the guardian process: " + guardian.error().message);
+  OpenedRun opened = OpenRun(invocation, invocation.arguments().empty() ? "" : invocation.arguments()[0], terminal);
+  if (opened.reader == nullptr) return opened.exit_code;
+  const std::string id = opened.reader->header().id;
+  if (std::optional<LockHolder> holder = RunLock::Holder(opened.reader->run_dir())) {
+    return Fail(terminal, kExitEnvironment, fmt::format("the run {} is being executed by pid {} on {}", id, holder->pid, holder->host), {"watch it:  jobc status " + id});
   }
-  return outcome.exit_code;
+  process::CleanUpStale(opened.state_dir);
+  const ir::Plan& plan = opened.reader->plan();
+  EngineSetup setup;
+  setup.plan = &plan;
+  setup.roots = {opened.reader->header().root, opened.reader->header().cwd};
+  setup.state_dir = opened.state_dir;
+  setup.backends = MakeBackend;
+  setup.guardian = &*guardian;
+  setup.options.version = std::string(Version());
+  setup.options.source = opened.reader->header().source;
+  if (Result<ir::Value> stored = ir::ParseJson(opened.reader->header().options); stored.ok() && stored->kind() == ir::ValueKind::Map) {
+    auto find = [&](const char* key, ir::ValueKind kind) {
+      const ir::Value* value = stored->Find(key);
+      return value != nullptr && value->kind() == kind ? value : nullptr;
+    };
+    if (const ir::Value* value = find("max_parallel", ir::ValueKind::Int)) setup.options.max_parallel = static_cast<uint32_t>(value->as_int());
+    if (const ir::Value* value = find("publish_to", ir::ValueKind::String)) setup.options.publish_to = value->as_string();
+    if (const ir::Value* value = find("strict", ir::ValueKind::Bool)) setup.options.strict = value->as_bool();
+    if (const ir::Value* value = find("on_error", ir::ValueKind::String)) {
+      setup.options.on_error = value->as_string() == "halt" ? ir::Strategy::Halt : value->as_string() == "continue" ? ir::Strategy::Continue : ir::Strategy::Drain;
+    }
+  }
+  if (std::optional<int64_t> parallel = invocation.Int("--max-parallel")) setup.options.max_parallel = static_cast<uint32_t>(std::min<int64_t>(*parallel, 100'000));
+  std::vector<std::string> changed = ChangedPlanFiles(plan, setup.roots);
+  if (!changed.empty()) return Fail(terminal, kExitDiagnostics, "an input of the run has changed since it was started: " + changed[0], {"start a new run:  jobc run " + setup.options.source});
+  return Execute(std::move(setup), id, resume, invocation, terminal);
+}
+
+}  // namespace
+
+int RunResume(const Invocation& invocation, Terminal& terminal) { return GoOn(invocation, terminal, {}); }
+
+int RunRetry(const Invocation& invocation, Terminal& terminal) {
+  ResumeOptions resume;
+  resume.retry_failed = true;
+  const std::vector<std::string>& arguments = invocation.arguments();
+  if (arguments.size() > 1) resume.only.assign(arguments.begin() + 1, arguments.end());
+  return GoOn(invocation, terminal, resume);
 }
 
 }  // namespace jobc

@@ -7,6 +7,7 @@
 
 #include <cerrno>
 
+#include "runtime/process/guardian.h"
 #include "support/exit_code.h"
 
 namespace jobc {
@@ -29,6 +30,8 @@ OpenedRun OpenRun(const Invocation& invocation, const std::string& run, Terminal
     return out;
   }
   out.state_dir = *state;
+  // Ends what a run left behind whose jobc and guardian were both killed; costs nothing where there is nothing.
+  process::CleanUpStale(out.state_dir);
   Result<std::string> id = ResolveRun(out.state_dir, run);
   if (!id.ok()) {
     out.exit_code = FailCommand(terminal, kExitUsage, id.error().message);
