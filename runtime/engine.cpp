@@ -26,6 +26,7 @@
 #include "runtime/publish.h"
 #include "runtime/results.h"
 #include "runtime/retry.h"
+#include "runtime/run_reader.h"
 #include "runtime/state_dir.h"
 #include "support/sha256.h"
 #include "support/text_width.h"
@@ -388,6 +389,175 @@ struct Engine::Impl : public BackendEvents {
     state = std::make_unique<RunState>(plan, id);
     builder = std::make_unique<LaunchBuilder>(plan, id, run_dir);
     return Finish(failure);
+  }
+
+  bool OpenAgain(const std::string& run, const ResumeOptions& resume, StartFailure& failure) {
+    auto secrets = ReadSecrets(plan, setup.roots);
+    if (!secrets) {
+      failure = {3, secrets.error().message};
+      return false;
+    }
+    masker = Masker(*secrets);
+    world = std::make_unique<World>(plan, setup.roots, *std::move(secrets));
+    id = run;
+    run_dir = RunDir(setup.state_dir, id);
+    auto taken = RunLock::Take(run_dir);
+    if (!taken) {
+      failure = {15, taken.error().message};
+      return false;
+    }
+    lock.emplace(*std::move(taken));
+    state = std::make_unique<RunState>(plan, id);
+    std::vector<std::string> lost;
+    {
+      auto reader = RunReader::Open(setup.state_dir, id);
+      if (!reader) {
+        failure = {15, reader.error().message};
+        return false;
+      }
+      created_ms = (*reader)->header().created_ms;
+      setup.options.name = (*reader)->header().name;
+      if (auto restored = Restore(**reader, resume, lost); !restored) {
+        failure = {restored.error().code == EINVAL ? 2 : 15, restored.error().message};
+        return false;
+      }
+    }
+    auto opened = Journal::Open(run_dir + "/journal.db", setup.options.durability);
+    if (!opened) {
+      failure = {15, opened.error().message};
+      return false;
+    }
+    journal.emplace(*std::move(opened));
+    auto log_writer = process::LogWriter::Open(run_dir);
+    if (!log_writer) {
+      failure = {15, log_writer.error().message};
+      return false;
+    }
+    log = *std::move(log_writer);
+    // Directories of attempts that were cut off.
+    for (const char* name : {"stage", "work", "tmp"}) {
+      (void)process::RemoveTree(run_dir + "/" + name).ok();
+    }
+    builder = std::make_unique<LaunchBuilder>(plan, id, run_dir);
+    if (!Finish(failure)) {
+      return false;
+    }
+    for (std::string& text : lost) {
+      Warn(std::move(text));
+    }
+    return true;
+  }
+
+  Result<void> Restore(RunReader& reader, const ResumeOptions& resume, std::vector<std::string>& lost) {
+    RunContext context(*state, world.get());
+    std::unordered_set<uint64_t> named;
+    for (const std::string& address : resume.only) {
+      auto found = reader.Find(address);
+      if (!found) {
+        return Error{found.error().message, EINVAL};
+      }
+      for (InstanceRef instance : *found) {
+        named.insert(Pack(instance));
+      }
+    }
+    for (uint32_t job = 0; job < plan.jobs.size(); ++job) {
+      if (reader.domain(job)) {
+        if (auto done = state->RestoreExpansion(job, *reader.domain(job), evaluator, context); !done) {
+          return done;
+        }
+      }
+      if (plan.jobs[job].kind != ir::JobKind::Job) {
+        continue;
+      }
+      for (uint32_t ordinal = 0; ordinal < reader.size(job); ++ordinal) {
+        InstanceView view = reader.View({job, ordinal});
+        RestoredInstance one;
+        one.instance = {job, ordinal};
+        one.state = view.state;
+        if (!view.attempts.empty()) {
+          const AttemptView& last = view.attempts.back();
+          one.attempts = last.number;
+          one.times = {last.started_ms, last.exited_ms != 0 ? last.exited_ms : last.judged_ms};
+        } else if (!IsFinal(view.state)) {
+          continue;
+        }
+        if (view.state == InstanceState::Failed) {
+          if (resume.retry_failed && (named.empty() || named.count(Pack(one.instance)) != 0)) {
+            one.state = InstanceState::Waiting;
+            one.attempts = 0;
+          } else if (view.verdict) {
+            one.verdict = std::make_shared<const Verdict>(*view.verdict);
+          }
+        }
+        if (view.state == InstanceState::Succeeded) {
+          auto stored = reader.Outputs(one.instance);
+          if (!stored) {
+            return stored.error();
+          }
+          one.outputs.resize(plan.jobs[job].outputs.size());
+          if (*stored) {
+            auto outputs = DecodeOutputs(plan, job, (*stored)->outputs, run_dir, evaluator, context);
+            if (!outputs) {
+              return outputs.error();
+            }
+            one.outputs = *std::move(outputs);
+            if (!(*stored)->result.empty()) {
+              if (auto json = ir::ParseJson((*stored)->result)) {
+                one.result = *std::move(json);
+              }
+            }
+          }
+          if (std::string missing = VerifyOutputs(one.outputs); !missing.empty()) {
+            lost.push_back(fmt::format("{} runs again: its output `{}` is gone", view.address, missing));
+            one.state = InstanceState::Waiting;
+            one.outputs.clear();
+            one.result = ir::Value();
+          }
+        }
+        if (one.state != InstanceState::Failed && one.state != InstanceState::Succeeded && one.attempts > 0) {
+          one.history = HistoryFromJson(reader.RetryHistoryJson(one.instance));
+        }
+        if (auto done = state->Restore(std::move(one), evaluator, context); !done) {
+          return done;
+        }
+      }
+      if (reader.size(job) == 0 && IsFinal(reader.whole(job))) {
+        RestoredInstance one;
+        one.instance = {job, kWholeJob};
+        one.state = reader.whole(job);
+        if (auto done = state->Restore(std::move(one), evaluator, context); !done) {
+          return done;
+        }
+      }
+    }
+    state->RestoreNextAttempt(reader.next_attempt());
+    return {};
+  }
+
+  static std::optional<RetryHistory> HistoryFromJson(const std::string& text) {
+    auto json = ir::ParseJson(text);
+    if (!json || json->kind() != ir::ValueKind::Map) {
+      return std::nullopt;
+    }
+    RetryHistory out;
+    auto number = [&](const char* key) -> std::optional<int64_t> {
+      const ir::Value* found = json->Find(key);
+      return found != nullptr && found->kind() == ir::ValueKind::Int ? std::optional<int64_t>(found->as_int()) : std::nullopt;
+    };
+    if (const ir::Value* granted = json->Find("granted"); granted != nullptr && granted->kind() == ir::ValueKind::List) {
+      for (const ir::Value& count : granted->as_list()) {
+        out.granted.push_back(count.kind() == ir::ValueKind::Int ? static_cast<uint32_t>(count.as_int()) : 0);
+      }
+    }
+    out.total_used_ms = number("total_used_ms").value_or(0);
+    out.resources = {number("cpu_milli"), number("memory"), number("disk"), number("gpu"), std::nullopt};
+    if (const ir::Value* spot = json->Find("spot"); spot != nullptr && spot->kind() == ir::ValueKind::Bool) {
+      out.resources.spot = spot->as_bool();
+    }
+    out.timeouts = {number("timeout_queue"), number("timeout_run"), number("timeout_total"), number("timeout_idle")};
+    const ir::Value* next = json->Find("has_next");
+    out.has_next = next != nullptr && next->kind() == ir::ValueKind::Bool && next->as_bool();
+    return out;
   }
 
   bool Finish(StartFailure& failure) {
@@ -934,6 +1104,7 @@ struct Engine::Impl : public BackendEvents {
     }
     out += fmt::format("],\"total_used_ms\":{}", history->total_used_ms);
     if (history->has_next) {
+      out += ",\"has_next\":true";
       auto number = [&](const char* name, const std::optional<int64_t>& value) {
         if (value) {
           out += fmt::format(",\"{}\":{}", name, *value);
@@ -1581,6 +1752,14 @@ Engine::~Engine() = default;
 std::unique_ptr<Engine> Engine::Start(EngineSetup setup, StartFailure& failure) {
   auto impl = std::make_unique<Impl>(std::move(setup));
   if (!impl->Open(failure)) {
+    return nullptr;
+  }
+  return std::unique_ptr<Engine>(new Engine(std::move(impl)));
+}
+
+std::unique_ptr<Engine> Engine::Resume(EngineSetup setup, const std::string& id, const ResumeOptions& resume, StartFailure& failure) {
+  auto impl = std::make_unique<Impl>(std::move(setup));
+  if (!impl->OpenAgain(id, resume, failure)) {
     return nullptr;
   }
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));

@@ -66,6 +66,12 @@ struct EngineSetup {
   process::GuardianHandle* guardian = nullptr;  ///< launched early by the driver; null: launched when needed
 };
 
+/// How a run that ended, or was killed, goes on.
+struct ResumeOptions {
+  bool retry_failed = false;               ///< failed instances get fresh attempts
+  std::vector<std::string> only;           ///< of these only: jobs or instances, by address; empty: all failed ones
+};
+
 /// Why a run could not be started, with the exit code that says so.
 struct StartFailure {
   int exit_code = 15;
@@ -76,6 +82,9 @@ class Engine {
  public:
   /// Makes the run's directory and journal, reads secrets. Nothing is started yet. `setup.plan` must outlive the engine.
   static std::unique_ptr<Engine> Start(EngineSetup setup, StartFailure& failure);
+  /// Goes on with run `id` of setup.state_dir, whose plan `setup.plan` is. Succeeded, failed and skipped instances stay as
+  /// they are, except succeeded ones whose files are gone; everything else is decided again.
+  static std::unique_ptr<Engine> Resume(EngineSetup setup, const std::string& id, const ResumeOptions& resume, StartFailure& failure);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;

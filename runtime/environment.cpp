@@ -734,7 +734,9 @@ Result<std::vector<std::string>> ReadSecrets(const ir::Plan& plan, const Roots& 
 }
 
 std::string ReproduceCommand(const AttemptLaunch& launch, const ir::Job& job, const ir::TypeTable& types, const Masker& masker) {
-  std::string command = "cd " + ShellQuote(launch.places.output_dir) + " && env";
+  // The directories may be gone by then: those that stayed empty are used again.
+  std::string out = ShellQuote(launch.places.output_dir);
+  std::string command = "mkdir -p " + out + " " + ShellQuote(launch.places.tmp_dir) + " && cd " + out + " && env";
   for (const std::string& entry : launch.env) {
     size_t equal = entry.find('=');
     std::string name = entry.substr(0, equal);

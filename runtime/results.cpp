@@ -806,6 +806,22 @@ Result<std::string> EncodeOutputs(const ir::Plan& plan, uint32_t job, const ir::
   return out + "}";
 }
 
+ir::Value PlaceFiles(const ir::Plan& plan, const ir::Value& value, ir::TypeId type, const std::string& run_dir) {
+  ir::Value out;
+  MapFiles(plan.program.types, value, type, "", [&](ir::FileValue& file, const std::string&) {
+    if (file.base == ir::FileBase::Job) {
+      file.location = run_dir + "/" + file.path;
+      struct stat info;
+      if (stat(file.location.c_str(), &info) == 0) {
+        file.is_dir = S_ISDIR(info.st_mode);
+        file.size = file.is_dir ? 0 : static_cast<uint64_t>(info.st_size);
+      }
+    }
+    return true;
+  }, out);
+  return out;
+}
+
 Result<ir::ListValue> DecodeOutputs(const ir::Plan& plan, uint32_t job, std::string_view json, const std::string& run_dir, ir::Evaluator& evaluator,
                                     ir::EvalContext& context) {
   auto parsed = ir::ParseJson(json);
@@ -825,17 +841,7 @@ Result<ir::ListValue> DecodeOutputs(const ir::Plan& plan, uint32_t job, std::str
     if (!decoded) {
       return Error{fmt::format("the stored output `{}` cannot be read: {}", declared.outputs[i].name, decoded.error().message)};
     }
-    MapFiles(plan.program.types, *decoded, declared.outputs[i].type, "", [&](ir::FileValue& file, const std::string&) {
-      if (file.base == ir::FileBase::Job) {
-        file.location = run_dir + "/" + file.path;
-        struct stat info;
-        if (stat(file.location.c_str(), &info) == 0) {
-          file.is_dir = S_ISDIR(info.st_mode);
-          file.size = file.is_dir ? 0 : static_cast<uint64_t>(info.st_size);
-        }
-      }
-      return true;
-    }, outputs[i]);
+    outputs[i] = PlaceFiles(plan, *decoded, declared.outputs[i].type, run_dir);
   }
   return outputs;
 }

@@ -51,6 +51,8 @@ Result<std::string> EncodeOutputs(const ir::Plan& plan, uint32_t job, const ir::
 /// Back to values, with absolute places below `run_dir`.
 Result<ir::ListValue> DecodeOutputs(const ir::Plan& plan, uint32_t job, std::string_view json, const std::string& run_dir,
                                     ir::Evaluator& evaluator, ir::EvalContext& context);
+/// Gives the files of jobs in `value` (a decoded FileBase::Job path below `run_dir`) their absolute places.
+ir::Value PlaceFiles(const ir::Plan& plan, const ir::Value& value, ir::TypeId type, const std::string& run_dir);
 /// The first published file of `outputs` that is no longer there; empty if all are.
 std::string VerifyOutputs(const ir::ListValue& outputs);
 

@@ -170,9 +170,10 @@ void RunReader::Fold(const Record& record) {
   };
   auto attempt = [&]() -> AttemptView& {
     Folded& folded = Of(record);
-    for (AttemptView& view : folded.attempts) {
-      if (view.number == static_cast<uint32_t>(record.attempt)) {
-        return view;
+    // The latest of this number: `jobc retry` counts anew.
+    for (size_t i = folded.attempts.size(); i-- > 0 && record.type != RecordType::Intent;) {
+      if (folded.attempts[i].number == static_cast<uint32_t>(record.attempt)) {
+        return folded.attempts[i];
       }
     }
     folded.attempts.emplace_back();
@@ -202,6 +203,7 @@ void RunReader::Fold(const Record& record) {
       AttemptView& view = attempt();
       view.id = static_cast<AttemptId>(record.a);
       view.intent_ms = record.time_ms;
+      last_attempt_ = std::max(last_attempt_, view.id);
       set_state(InstanceState::Running);
       break;
     }
@@ -259,7 +261,8 @@ void RunReader::Fold(const Record& record) {
         problem_ = Error{fmt::format("the journal's domain of {} cannot be read: {}", plan_->jobs[job].address, list.error().message)};
         break;
       }
-      auto instances = ir::Instances::Expand(*plan_, job, *evaluator_, context, &*list);
+      fold.list = PlaceFiles(*plan_, *list, type, run_dir_);
+      auto instances = ir::Instances::Expand(*plan_, job, *evaluator_, context, &*fold.list);
       if (instances) {
         fold.instances = *std::move(instances);
         fold.states.resize(fold.instances->size(), InstanceState::Waiting);
@@ -276,8 +279,8 @@ void RunReader::Fold(const Record& record) {
     case RecordType::Mode:
     case RecordType::Stop:
     case RecordType::Finished:
-    case RecordType::Note:
-    case RecordType::Ahead: break;
+    case RecordType::Note: break;
+    case RecordType::Ahead: ahead_ += static_cast<uint64_t>(std::max<int64_t>(record.a, 0)); break;
   }
 }
 
@@ -319,6 +322,11 @@ InstanceView RunReader::View(InstanceRef instance) const {
     view.next_attempt_ms = view.state == InstanceState::Backoff ? found->second.next_attempt_ms : 0;
   }
   return view;
+}
+
+std::string RunReader::RetryHistoryJson(InstanceRef instance) const {
+  auto found = folded_.find(Key(instance.job, static_cast<int64_t>(instance.ordinal)));
+  return found == folded_.end() ? std::string() : found->second.history;
 }
 
 Result<std::vector<InstanceRef>> RunReader::Find(const std::string& address) const {

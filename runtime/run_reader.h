@@ -96,6 +96,15 @@ class RunReader {
   Result<std::string> ResultJson(InstanceRef instance, const std::string& field);
   Result<std::optional<StoredOutputs>> Outputs(InstanceRef instance);
 
+  // -- For resume --------------------------------------------------------------------------------------------------
+  /// The value of a dynamic `for`, once the job was expanded.
+  const std::optional<ir::Value>& domain(uint32_t job) const { return jobs_[job].list; }
+  InstanceState whole(uint32_t job) const { return jobs_[job].whole; }
+  /// JSON of what retries must remember; empty: never retried.
+  std::string RetryHistoryJson(InstanceRef instance) const;
+  /// Above every attempt that may have been started.
+  AttemptId next_attempt() const { return last_attempt_ + ahead_ + 1; }
+
   Result<process::LogReader> OpenLogs() const { return process::LogReader::Open(run_dir_); }
   std::string Address(InstanceRef instance) const;
 
@@ -104,7 +113,7 @@ class RunReader {
     std::optional<ir::Instances> instances;
     std::vector<InstanceState> states;
     InstanceState whole = InstanceState::Waiting;
-    std::optional<Verdict> whole_verdict;
+    std::optional<ir::Value> list;
   };
   struct Folded {
     std::vector<AttemptView> attempts;
@@ -127,6 +136,8 @@ class RunReader {
   std::vector<JobFold> jobs_;
   std::unordered_map<uint64_t, Folded> folded_;
   int64_t last_seq_ = 0;
+  AttemptId last_attempt_ = 0;
+  uint64_t ahead_ = 0;
   std::optional<Error> problem_;
 };
 

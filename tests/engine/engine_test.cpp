@@ -98,7 +98,7 @@ TEST_F(EngineRun, ReportsAFailureSoThatAPersonCanAct) {
   EXPECT_EQ(report.kind, "exit");
   EXPECT_EQ(report.exit_code, 3);
   EXPECT_THAT(report.stderr_lines, ElementsAre("what went wrong"));
-  EXPECT_THAT(report.reproduce_command, AllOf(HasSubstr("cd /"), HasSubstr("sh -eu -c")));
+  EXPECT_THAT(report.reproduce_command, AllOf(HasSubstr("&& cd /"), HasSubstr("sh -eu -c")));
   EXPECT_EQ(report.logs_command, "jobc logs " + out.run_id + " broken");
 }
 
