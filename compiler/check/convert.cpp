@@ -232,7 +232,10 @@ Val ExpressionChecker::Refine(Val v, ir::TypeId expected, Span span) {
       }
     }
   }
-  uint32_t name = exprs_.AddConstant(ir::Value::String(std::string(place)));
+  // The evaluator quotes the place as a whole.
+  std::string quoted(place);
+  quoted.erase(std::remove(quoted.begin(), quoted.end(), '`'), quoted.end());
+  uint32_t name = exprs_.AddConstant(ir::Value::String(std::move(quoted)));
   v.expr = exprs_.Add(Op::Checked, expected, {v.expr}, c_.PlaceOf(span), name);
   return v;
 }
