@@ -717,8 +717,9 @@ struct Engine::Impl : public BackendEvents {
         out.exit_code = 11;
       }
     }
-    if (environment_failed && out.exit_code != 130) {
-      out.exit_code = 15;
+    if (environment_failed) {
+      out.exit_code = out.exit_code == 130 ? 130 : 15;
+      out.message = environment_message + "; what was recorded before is kept, go on with `jobc resume " + id + "` once that is mended";
     }
     out.exports = exports_json;
     EmitPending(true);
@@ -851,6 +852,7 @@ struct Engine::Impl : public BackendEvents {
   void JournalFailed(const Error& error) {
     if (!environment_failed) {
       environment_failed = true;
+      environment_message = error.message;
       scheduler->EnvironmentFailed(error.message, Now());
     }
   }
@@ -1744,6 +1746,7 @@ struct Engine::Impl : public BackendEvents {
   bool finished = false;
   bool killed = false;
   bool environment_failed = false;
+  std::string environment_message;
 };
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -1752,6 +1755,12 @@ Engine::~Engine() = default;
 std::unique_ptr<Engine> Engine::Start(EngineSetup setup, StartFailure& failure) {
   auto impl = std::make_unique<Impl>(std::move(setup));
   if (!impl->Open(failure)) {
+    // A run that never began leaves nothing behind.
+    std::string run_dir = impl->run_dir;
+    impl.reset();
+    if (!run_dir.empty()) {
+      (void)process::RemoveTree(run_dir).ok();
+    }
     return nullptr;
   }
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));

@@ -1,5 +1,6 @@
 // Stories of whole runs: hand-made plans, real processes.
 #include <signal.h>
+#include <sys/mount.h>
 
 #include "ir/json.h"
 #include "runtime/journal.h"
@@ -335,6 +336,38 @@ TEST_F(EngineRun, EndsWith15WhereItsStateCannotBeWritten) {
   RunOutcome out = Run();
   EXPECT_EQ(out.exit_code, 15);
   EXPECT_THAT(out.message, HasSubstr("state directory"));
+}
+
+TEST_F(EngineRun, EndsWith15WhenTheDiskOfItsStateFillsUpAndKeepsWhatWasRecorded) {
+  ASSERT_TRUE(process::MakeDirectories(dir / "state").ok());
+  if (mount("tmpfs", (dir / "state").c_str(), "tmpfs", 0, "size=400k") != 0) {
+    GTEST_SKIP() << "cannot mount a small tmpfs here";
+  }
+  uint32_t fill = Sh("fill", "head -c 10000000 /dev/zero > \"$TMPDIR/../../pad\" || true");
+  uint32_t after = b.Scatter("after", 50);
+  b[after].run = Words({"true"});
+  b.After(after, fill);
+  RunOutcome out = Run();
+  EXPECT_EQ(out.exit_code, 15);
+  EXPECT_THAT(out.message, AllOf(HasSubstr("no space left"), HasSubstr("jobc resume " + out.run_id)));
+  engine.reset();
+  auto reader = JournalReader::Open(out.run_dir + "/journal.db");
+  EXPECT_TRUE(reader.ok()) << reader.error().message;
+  auto last = reader->Last(RecordType::Intent);
+  EXPECT_TRUE(last.ok() && last->has_value());
+  umount2((dir / "state").c_str(), MNT_DETACH);
+}
+
+TEST_F(EngineRun, LeavesNothingOfARunThatNeverBegan) {
+  ASSERT_TRUE(process::MakeDirectories(dir / "state").ok());
+  if (mount("tmpfs", (dir / "state").c_str(), "tmpfs", 0, "size=8k") != 0) {
+    GTEST_SKIP() << "cannot mount a small tmpfs here";
+  }
+  Sh("never", "true");
+  RunOutcome out = Run();
+  EXPECT_EQ(out.exit_code, 15);
+  EXPECT_THAT(ListRunIds(dir / "state"), IsEmpty());
+  umount2((dir / "state").c_str(), MNT_DETACH);
 }
 
 TEST_F(EngineRun, PublishesFilesWithAManifest) {
