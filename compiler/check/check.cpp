@@ -9,7 +9,7 @@ namespace jobc::check {
 
 Checker::Checker(SourceManager& sources, Diagnostics& diags, Model& model)
     : sources(sources), diags(diags), model(model), program(model.plan.program), types(program.types), exprs(program.exprs),
-      evaluator(program), declarations(std::make_unique<Declarations>()) {}
+      evaluator(program, uint64_t{1} << 22), declarations(std::make_unique<Declarations>()) {}
 
 Checker::~Checker() = default;
 

@@ -196,6 +196,8 @@ class Body {
     if (scope.words & kRun && latest == Phase::S) scope.latest = Phase::R;
     scope.place = place;
     scope.facts = facts_;
+    // What differs from run to run may decide whether something runs, never what it computes.
+    scope.allow_per_run = job_.kind != ir::JobKind::Job || place == "`when`";
     if (placed.layer->use != nullptr) scope.template_arguments = &placed.layer->use->arguments;
     return scope;
   }
@@ -500,11 +502,13 @@ class Body {
     for (const Placed& arm : merged.arms) c_.diags.Emit(arm.item->keyword, diag::MisplacedItem, "`… => …`", BlockTitle(block)).Label("arms belong into `errors { … }`");
   }
 
-  ir::ExprId Inner(const Merged& merged, std::string_view name, ir::TypeId type, uint32_t words, Phase latest, std::string_view place) {
+  ir::ExprId Inner(const Merged& merged, std::string_view name, ir::TypeId type, uint32_t words, Phase latest, std::string_view place, Typed* checked = nullptr) {
     const Placed* placed = merged.Attr(name);
     if (placed == nullptr || !placed->item->value.valid()) return {};
     Scope scope = ScopeOf(*placed, words, latest, place);
-    return CheckAt(*placed, placed->item->value, scope, type).expr;
+    Typed typed = CheckAt(*placed, placed->item->value, scope, type);
+    if (checked != nullptr) *checked = typed;
+    return typed.expr;
   }
 
   void ResourcesOf(const Merged& from, ir::ResourceSpec& out, uint32_t words, Phase latest) {
@@ -519,16 +523,18 @@ class Body {
     positive.text = "0.0..";
     ir::TypeId cpu = c_.types.Refined(c_.types.Basic(ir::TypeKind::Float), c_.types.AddRefinement(positive));
     ir::TypeId bytes = c_.types.Basic(ir::TypeKind::Bytes);
-    // An Int stays one, so that `~{resources.cpu}` is `8`, not a rounded number.
-    if (const Placed* placed = r.Attr("cpu")) {
-      Scope scope = ScopeOf(*placed, words, latest, "`cpu`");
-      Typed plain = CheckAt(*placed, placed->item->value, scope, cpu);
-      out.cpu = plain.expr;
-    }
-    out.memory = Inner(r, "memory", bytes, words, latest, "`memory`");
-    out.disk = Inner(r, "disk", bytes, words, latest, "`disk`");
-    out.gpu = Inner(r, "gpu", IntRange(0, std::nullopt, "0.."), words, latest, "`gpu`");
-    out.spot = Inner(r, "spot", c_.types.Basic(ir::TypeKind::Bool), words, latest, "`spot`");
+    auto claim = [&](std::string_view name, ir::TypeId type, std::string_view place, ir::ResourceKind kind) {
+      Typed typed;
+      ir::ExprId expr = Inner(r, name, type, words, latest, place, &typed);
+      // What `resources.x` is known to be, for those that use it.
+      if (expr.valid() && latest == Phase::S) job_.resources[static_cast<size_t>(kind)] = {typed.phase, typed.leaf};
+      return expr;
+    };
+    out.cpu = claim("cpu", cpu, "`cpu`", ir::ResourceKind::Cpu);
+    out.memory = claim("memory", bytes, "`memory`", ir::ResourceKind::Memory);
+    out.disk = claim("disk", bytes, "`disk`", ir::ResourceKind::Disk);
+    out.gpu = claim("gpu", IntRange(0, std::nullopt, "0.."), "`gpu`", ir::ResourceKind::Gpu);
+    out.spot = claim("spot", c_.types.Basic(ir::TypeKind::Bool), "`spot`", ir::ResourceKind::Spot);
   }
 
   ir::ExprId Limit(const Merged& from, std::string_view name, uint32_t words, Phase latest) {
@@ -1158,6 +1164,7 @@ class Body {
         Glob(*placed, file, value, output);
       } else if (info.kind == ir::OutputKind::Expr) {
         Scope scope = ScopeOf(*placed, kLoop | kInput | kCapture | kEarlierOutputs, Phase::E, "an output");
+        scope.output_index = static_cast<uint32_t>(i);
         output.value = c_.CheckExpr(value, scope, info.type).expr;
       }
       out_.outputs.push_back(std::move(output));

@@ -68,6 +68,8 @@ const LetInfo& Checker::ResolveLet(uint32_t index) {
       diags.Emit((*info.unit->file)[item.value].span, diag::NotA, "a value whose type is known", "`null`")
           .Label("null of which type?")
           .AddHelp(fmt::format("write the type:  let {}: String? = null", Text(item.name)));
+    } else if (!declared.valid()) {
+      RequireStorable(value, (*info.unit->file)[item.value].span);
     }
   }
   if (lets[index].progress == Progress::Done) return lets[index];  // a cycle was found below

@@ -14,6 +14,7 @@
 #include "compiler/ast/dump.h"
 #include "compiler/parse/parse.h"
 #include "ir/plan_json.h"
+#include "runtime/process/cgroup.h"
 #include "support/exit_code.h"
 
 namespace jobc {
@@ -61,6 +62,23 @@ int DumpStage(std::string_view stage, const std::string& path, const Invocation&
   return ReportDiagnostics(invocation, terminal, sources, diags, true);
 }
 
+/// What the plan cannot hold, since it depends on the machine: whether claims of local jobs are enforced here.
+void NoteEnforcement(const ir::Plan& plan, Terminal& terminal) {
+  bool memory = false, cpu = false;
+  for (const ir::Job& job : plan.jobs) {
+    if (job.backend.kind != ir::BackendKind::Process || job.kind == ir::JobKind::Check) continue;
+    memory = memory || job.resources.memory.valid();
+    cpu = cpu || job.resources.cpu.valid();
+  }
+  if (!memory && !cpu) return;
+  const process::Enforcement enforcement = process::ProbeEnforcement();
+  std::string what;
+  if (memory && !enforcement.memory) what = "memory";
+  if (cpu && !enforcement.cpu) what += what.empty() ? "cpu" : " and cpu";
+  if (what.empty()) return;
+  terminal.Err(fmt::format("note: on this machine {} claims decide only what starts together; a job may use more ({})\n", what, enforcement.why_not));
+}
+
 }  // namespace
 
 int RunPlan(const Invocation& invocation, Terminal& terminal) {
@@ -70,6 +88,7 @@ int RunPlan(const Invocation& invocation, Terminal& terminal) {
   Compiled compiled = CompileFile(path, invocation, terminal);
   if (!compiled.plan) return compiled.exit_code;
   const ir::Plan& plan = *compiled.plan;
+  if (!invocation.json()) NoteEnforcement(plan, terminal);
   if (std::optional<std::string_view> file = invocation.Value("--output")) {
     std::string error = WriteWhole(std::string(*file), ir::WritePlan(plan));
     if (!error.empty()) {
