@@ -36,7 +36,7 @@ TEST(PlanJson, AnEmptyPlanIsShort) {
 }
 
 TEST(PlanJson, WritingReadingAndWritingGivesTheSameBytes) {
-  for (uint64_t seed = 0; seed < 300; ++seed) {
+  for (uint64_t seed = 0; seed < 80; ++seed) {
     std::string text = WritePlan(PlanMaker(seed).Make());
     Result<Plan> plan = ReadPlan(text);
     ASSERT_TRUE(plan.ok()) << seed << ": " << plan.error().message << "\n" << text;
@@ -61,7 +61,7 @@ TEST(PlanJson, OnlyWhatIsReachedIsWritten) {
 }
 
 TEST(PlanJson, ReadPlansEvaluateToTheSameValues) {
-  for (uint64_t seed = 0; seed < 60; ++seed) {
+  for (uint64_t seed = 0; seed < 40; ++seed) {
     Plan plan = PlanMaker(seed).Make();
     Result<Plan> back = ReadPlan(WritePlan(plan));
     ASSERT_TRUE(back.ok());
@@ -169,7 +169,7 @@ TEST(PlanJson, MutatedPlansNeverCrash) {
   std::vector<std::string> seeds;
   for (uint64_t seed = 0; seed < 8; ++seed) seeds.push_back(WritePlan(PlanMaker(seed).Make()));
   int read = 0;
-  for (int i = 0; i < 1200; ++i) {
+  for (int i = 0; i < 300; ++i) {
     std::string text = seeds[random() % seeds.size()];
     for (uint64_t n = 1 + random() % 3; n-- > 0;) {
       size_t at = random() % text.size();
@@ -188,7 +188,7 @@ TEST(PlanJson, MutatedPlansNeverCrash) {
     read += ReadPlan(text).ok();
     Exercise(text);
   }
-  EXPECT_GT(read, 20) << "some mutations stay plans, so that what follows is tested too";
+  EXPECT_GT(read, 5) << "some mutations stay plans, so that what follows is tested too";
 }
 
 TEST(PlanJson, ALargeParameterIsStoredOnce) {
@@ -214,7 +214,7 @@ TEST(PlanJson, ALargeParameterIsStoredOnce) {
 TEST(PlanJson, ManyJobsAreWrittenQuickly) {
   Plan plan;
   TypeId args = plan.program.types.Basic(TypeKind::Args), string = plan.program.types.Basic(TypeKind::String);
-  for (uint32_t i = 0; i < 20'000; ++i) {
+  for (uint32_t i = 0; i < 5'000; ++i) {
     Job job{.address = "job" + std::to_string(i)};
     job.action = ActionKind::Run;
     ExprId words[] = {plan.program.exprs.Constant(string, Value::String("echo")), plan.program.exprs.Constant(string, Value::String(std::to_string(i)))};
@@ -224,7 +224,7 @@ TEST(PlanJson, ManyJobsAreWrittenQuickly) {
   }
   std::clock_t start = std::clock();
   std::string text = WritePlan(plan);
-  EXPECT_LT(std::clock() - start, 3 * CLOCKS_PER_SEC) << "about 0.02 s with optimisation";
+  EXPECT_LT(std::clock() - start, 3 * CLOCKS_PER_SEC) << "about 10 ms with optimisation";
   EXPECT_TRUE(ReadPlan(text).ok());
 }
 
