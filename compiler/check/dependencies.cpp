@@ -19,24 +19,23 @@ class Collector {
 
   void Run() {
     out_.dependencies.clear();
-    // `when` decides alone whether a skipped instance needs anything else, so its references only need an end.
-    Root(out_.when, false);
-    Root(out_.domain.list, false);
-    for (const ir::Input& input : out_.inputs) Root(input.value, false);
-    for (const ir::EnvEntry& entry : out_.env) Root(entry.value, false);
+    Root(out_.when);
+    Root(out_.domain.list);
+    for (const ir::Input& input : out_.inputs) Root(input.value);
+    for (const ir::EnvEntry& entry : out_.env) Root(entry.value);
     for (ExprId e : {out_.run, out_.image, out_.priority, out_.resources.cpu, out_.resources.memory, out_.resources.disk, out_.resources.gpu, out_.resources.spot,
                      out_.cache, out_.cache_salt, out_.staging, out_.log_limit, out_.grace}) {
-      Root(e, false);
+      Root(e);
     }
     for (const std::optional<ir::Script>* script : {&out_.script, &out_.prologue, &out_.epilogue}) {
       if (!*script) continue;
-      for (const ir::ScriptBinding& binding : (*script)->bindings) Root(binding.value, false);
+      for (const ir::ScriptBinding& binding : (*script)->bindings) Root(binding.value);
     }
     for (const ir::Require& require : out_.requires_) {
-      Root(require.condition, false);
-      Root(require.message, false);
+      Root(require.condition);
+      Root(require.message);
     }
-    for (const ir::Output& output : out_.outputs) Root(output.value, false);
+    for (const ir::Output& output : out_.outputs) Root(output.value);
     for (const ir::After& after : out_.after) {
       ir::Dependency dependency;
       dependency.job = after.job;
@@ -57,7 +56,7 @@ class Collector {
   }
 
  private:
-  void Root(ExprId expr, bool conditional) {
+  void Root(ExprId expr) {
     if (!expr.valid()) return;
     seen_.clear();
     condition_ = {};

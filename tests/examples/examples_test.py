@@ -87,8 +87,15 @@ class Examples(unittest.TestCase):
         if UPDATE:
             golden.write_text(json.dumps(result, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
         self.assertEqual(result, json.loads(golden.read_text(encoding="utf-8")))
-        # Instances that ran are those the plan announces, below dynamic scatters at most as many.
-        return where
+        # The instances of the run are those that the plan announces; of a dynamic scatter only their number is bounded.
+        planned = [json.loads(line) for line in jobc("plan", file, *params, "--expand", "--json", cwd=where, env=env).stdout.splitlines()]
+        status = json.loads(jobc("status", "--json", "--instances", cwd=where, env=env).stdout)
+        bounds = {line["job"]: line["at_most"] for line in planned if "at_most" in line}
+        ran = [instance["address"] for instance in status["instances"]]
+        for job, bound in bounds.items():
+            below = [address for address in ran if address.startswith(job + "[")]
+            self.assertTrue(0 < len(below) <= bound, job)
+        self.assertEqual([a for a in ran if a.split("[")[0] not in bounds], [line["address"] for line in planned if "address" in line])
 
     def check(self, name, file, params):
         done = jobc("check", file, cwd=self.copy(name, "checked"), env=self.environment())
@@ -107,7 +114,7 @@ class Examples(unittest.TestCase):
 for example in EXAMPLES:
     for kind in ("check", "plan", "run_it"):
         setattr(Examples, f"test_{example[0]}_{kind.removesuffix('_it')}",
-                lambda self, kind=kind, example=example: getattr(self, kind)(*example))
+                lambda self, kind=kind, example=example: getattr(self, kind)(*example) and None)
 
 if __name__ == "__main__":
     unittest.main(verbosity=1)
