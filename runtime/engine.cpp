@@ -651,6 +651,10 @@ struct Engine::Impl : public BackendEvents {
     if (setup.options.handle_signals) {
       for (size_t i = 0; i < signals.size(); ++i) {
         static constexpr int kSignals[] = {SIGINT, SIGTERM, SIGHUP};
+        struct sigaction before = {};
+        if (kSignals[i] == SIGHUP && sigaction(SIGHUP, nullptr, &before) == 0 && before.sa_handler == SIG_IGN) {
+          continue;  // started by nohup: the end of the terminal means nothing
+        }
         uv_signal_init(&loop, &signals[i]);
         signals[i].data = this;
         uv_signal_start(&signals[i], [](uv_signal_t* handle, int number) {
@@ -658,7 +662,6 @@ struct Engine::Impl : public BackendEvents {
           self->Interrupt(fmt::format("SIG{}", sigabbrev_np(number)));
         }, kSignals[i]);
       }
-      signals_open = true;
     }
     if (setup.observer != nullptr && setup.observer->interval_ms > 0) {
       uint64_t interval = static_cast<uint64_t>(setup.observer->interval_ms);
@@ -751,8 +754,8 @@ struct Engine::Impl : public BackendEvents {
       close(reinterpret_cast<uv_handle_t*>(&tick_timer));
       close(reinterpret_cast<uv_handle_t*>(&check));
     }
-    if (signals_open) {
-      for (uv_signal_t& handle : signals) {
+    for (uv_signal_t& handle : signals) {
+      if (handle.loop != nullptr) {
         close(reinterpret_cast<uv_handle_t*>(&handle));
       }
     }
@@ -920,6 +923,8 @@ struct Engine::Impl : public BackendEvents {
     for (const Action& action : actions) {
       if (const auto* start = std::get_if<StartAttempt>(&action)) {
         needed = ahead.erase(Pack(start->instance)) == 0 || needed;
+      } else if (std::holds_alternative<EvaluateExports>(action)) {
+        // Seen by nobody before the commit of the run's end.
       } else {
         needed = needed || HasEffect(action);
       }
@@ -1722,7 +1727,6 @@ struct Engine::Impl : public BackendEvents {
   uv_loop_t loop{};
   bool loop_open = false;
   bool handles_open = false;
-  bool signals_open = false;
   uv_timer_t deadline{};
   uv_timer_t commit_timer{};
   uv_timer_t tick_timer{};

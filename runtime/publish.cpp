@@ -273,8 +273,16 @@ Result<void> PublishFiles(const std::string& destination, const std::string& run
         return replaced;
       }
     }
-    if (auto synced = SyncDir(destination); !synced) {
-      return synced;
+    std::set<std::string> parents{destination};
+    for (const PublishItem& item : items) {
+      if (size_t slash = item.path.rfind('/'); slash != std::string::npos) {
+        parents.insert(destination + "/" + item.path.substr(0, slash));
+      }
+    }
+    for (const std::string& parent : parents) {
+      if (auto synced = SyncDir(parent); !synced) {
+        return synced;
+      }
     }
     if (rename(manifest_copy.c_str(), (destination + "/" + kPublishManifest).c_str()) != 0) {
       return Fail("publish", destination + "/" + kPublishManifest, errno);
