@@ -1,6 +1,6 @@
 // The grammar, part 3 of 4: items, the things that stand in files and blocks. Generic on purpose: which blocks and
 // attributes exist is known to the schema tables of compiler/check. A word is a keyword only as the first word of an
-// item, and only where what follows fits it (ruling 10), so each rule looks before it commits.
+// item, and only where what follows fits it, so each rule looks before it commits.
 #pragma once
 
 #include "grammar/expression.h"
@@ -122,7 +122,7 @@ struct labelled_attr : p::if_must<p::seq<starts_with<labelled_word, name_ahead>,
 /// skip, alone (in mocks)
 struct flag : p::seq<starts_with<TAO_PEGTL_KEYWORD("skip"), p::one<'}', ',', ';'>>, any_name> {};
 
-/// facts => kind: starts with a name or `!` (ruling 49)
+/// facts => kind: starts with a name or `!`
 struct arm_ahead : p::at<p::sor<p::one<'!'>, p::seq<p::not_at<reserved>, p::identifier, blanks_ahead,
                                                      p::sor<p::one<'(', '.', '['>, TAO_PEGTL_STRING("=>"), TAO_PEGTL_STRING("&&"),
                                                             TAO_PEGTL_STRING("||")>>>> {};

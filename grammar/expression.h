@@ -9,7 +9,7 @@ namespace jobc::grammar {
 
 struct type;
 
-/// `a = 1`: the value may not begin on the next line where that line is an item of its own (ruling 49).
+/// `a = 1`: the value may not begin on the next line where that line is an item of its own.
 struct value_missing {
   using rule_t = value_missing;
   using subs_t = p::empty_list;
@@ -34,7 +34,7 @@ struct null_literal : TAO_PEGTL_KEYWORD("null") {};
 /// if c then a else b: as far to the right as it can
 struct if_expr : p::if_must<kw_if, expr, kw_then, expr, kw_else, expr> {};
 
-/// match e { pattern => value, … }: `e { … }` is no constructor here (ruling 21)
+/// match e { pattern => value, … }: `e { … }` is no constructor here
 struct match_subject {
   using rule_t = match_subject;
   using subs_t = p::type_list<expr>;
@@ -82,7 +82,7 @@ struct named_argument_ahead : p::at<p::identifier, blanks_ahead, assign_sign> {}
 struct argument : p::sor<p::if_must<splice, expr>, p::if_must<p::seq<named_argument_ahead, any_name, assign>, value>, expr> {};
 struct call : p::if_must<open_paren, elements<argument, ')'>, close_paren> {};
 
-/// parse_json(text, Type): after the first argument types follow (ruling 48)
+/// parse_json(text, Type): after the first argument types follow
 struct typed_function : p::sor<TAO_PEGTL_KEYWORD("parse_json"), TAO_PEGTL_KEYWORD("read_json"), TAO_PEGTL_KEYWORD("decode")> {};
 struct type_argument : p::seq<type> {};
 struct typed_elements

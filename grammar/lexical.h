@@ -166,7 +166,7 @@ struct regex_literal
                  p::star<p::sor<escape, p::not_one<'"', '\\', '\n', '\r'>>>, regex_end> {};
 struct regex : token<regex_literal> {};
 
-// ---- heredocs: <<~TAG, lines, TAG (ruling 47)
+// ---- heredocs: <<~TAG, lines, TAG
 struct heredoc_tag : p::identifier {};
 /// The tag and the rest of its line. Finds the terminator first, so that nothing inside can run past it.
 struct heredoc_start {

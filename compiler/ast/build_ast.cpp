@@ -30,7 +30,7 @@ struct OperatorTraits {
   int strength;
   enum Side : uint8_t { kLeft, kRight, kNone } side;
 };
-/// How strongly operators bind (language page, section 4, and ruling 31), and to which side they associate.
+/// How strongly operators bind (docs/language.md, "Expressions"), and to which side they associate.
 constexpr OperatorTraits kOperators[] = {
     {"*", BinaryOp::Mul, 8, OperatorTraits::kLeft},   {"/", BinaryOp::Div, 8, OperatorTraits::kLeft},
     {"%", BinaryOp::Mod, 8, OperatorTraits::kLeft},   {"+", BinaryOp::Add, 7, OperatorTraits::kLeft},
@@ -49,7 +49,7 @@ const OperatorTraits& TraitsOf(std::string_view sign) {
   JOBC_UNREACHABLE();
 }
 
-/// Words that cannot name a block (ruling 10): their declarations have another shape.
+/// Words that cannot name a block: their declarations have another shape.
 bool IsNoBlockName(std::string_view word) {
   for (std::string_view other : {"import", "enum", "let", "fn", "secret", "module", "type", "require", "key", "max"}) {
     if (word == other) return true;

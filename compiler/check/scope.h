@@ -37,7 +37,7 @@ struct Unit {
   std::string prefix;                      ///< "" in the root, "q/" in module q
   Unit* parent = nullptr;                  ///< of a module: where it is instantiated
   bool is_module = false;
-  llvm::StringMap<Symbol> values;          ///< lets, jobs, checks, modules, imports, secrets (ruling: one value name space)
+  llvm::StringMap<Symbol> values;          ///< lets, jobs, checks, modules, imports, secrets: one value name space
   llvm::StringMap<Symbol> types;           ///< structs, enums, aliases
   llvm::StringMap<Symbol> fns;
   llvm::StringMap<Symbol> params;          ///< visible as `params.x`, bare only inside the params block

@@ -67,7 +67,7 @@ class ParserState {
   [[noreturn]] void Fail(const char* at, std::string_view expected, FailureKind kind);
   /// The end of the file inside of a block: reported, and taken as its `}`.
   void MissingBlockEnd(const char* at);
-  /// A value is missing before the end of the line: the next line starts an item of its own (ruling 49).
+  /// A value is missing before the end of the line: the next line starts an item of its own.
   bool ValueIsMissing(const char* at) const;
 
   /// What must be as it was when parsing goes on after a fault.

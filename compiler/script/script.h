@@ -120,7 +120,7 @@ Result<Lowered> DecodeBindings(Interpreter interpreter, std::string text, std::s
 /// A value at the start of an attempt.
 struct HoleValue {
   bool null = false;
-  std::string text;                ///< shells: the text form of ruling 16. PY, R: JSON (a Duration in seconds, Bytes a number)
+  std::string text;                ///< shells: the one text form. PY, R: JSON (a Duration in seconds, Bytes a number)
   std::vector<std::string> words;  ///< shells, a spliced list: the elements' text forms
 };
 
