@@ -115,7 +115,8 @@ struct Capacity {
 };
 Capacity MachineCapacity();
 
-/// Files of the plan that are not as they were at plan time (missing, other size or content); empty if all are.
+/// Files of the plan that are not as they were at plan time (missing, other size or content), and directories that are
+/// gone; empty if all are as they were.
 std::vector<std::string> ChangedPlanFiles(const ir::Plan& plan, const Roots& roots);
 
 /// The journal's JSON of a verdict, and back.

@@ -96,6 +96,18 @@ int Fail(Terminal& terminal, int code, std::string message, std::vector<std::str
   return code;
 }
 
+/// What is no longer as the plan has it: files by ChangedPlanFiles(), directories by their listing.
+std::vector<std::string> ChangedInputs(const ir::Plan& plan, const Roots& roots) {
+  std::vector<std::string> changed = ChangedPlanFiles(plan, roots);
+  for (const ir::FileRow& row : plan.files) {
+    if (!row.is_dir || row.sha256.empty() || row.base == ir::FileBase::Uri) continue;
+    const std::string path = row.base == ir::FileBase::Absolute ? row.path : (row.base == ir::FileBase::Cwd ? roots.cwd : roots.root) + "/" + row.path;
+    Result<ir::FileRow> now = DescribeFile(path, true);
+    if (now.ok() && now->sha256 != row.sha256) changed.push_back(fmt::format("the directory `{}` has another content than when the plan was made", path));
+  }
+  return changed;
+}
+
 /// Runs to the end, shows it, prints the exports. `run` not empty: that run goes on.
 int Execute(EngineSetup setup, const std::string& run, const ResumeOptions& resume, const Invocation& invocation, Terminal& terminal) {
   RunDisplay display(terminal, invocation.json());
@@ -135,7 +147,7 @@ int RunRun(const Invocation& invocation, Terminal& terminal) {
   if (!is_source) {
     // A plan: what it was made from must still be as it was.
     roots.cwd = roots.root;
-    std::vector<std::string> changed = ChangedPlanFiles(plan, roots);
+    std::vector<std::string> changed = ChangedInputs(plan, roots);
     if (!changed.empty()) {
       std::string text = "the plan no longer fits its files";
       for (size_t i = 0; i < changed.size() && i < 10; ++i) text += "\n  " + changed[i];
@@ -210,7 +222,7 @@ int GoOn(const Invocation& invocation, Terminal& terminal, ResumeOptions resume)
     }
   }
   if (std::optional<int64_t> parallel = invocation.Int("--max-parallel")) setup.options.max_parallel = static_cast<uint32_t>(std::min<int64_t>(*parallel, 100'000));
-  std::vector<std::string> changed = ChangedPlanFiles(plan, setup.roots);
+  std::vector<std::string> changed = ChangedInputs(plan, setup.roots);
   if (!changed.empty()) return Fail(terminal, kExitDiagnostics, "an input of the run has changed since it was started: " + changed[0], {"start a new run:  jobc run " + setup.options.source});
   return Execute(std::move(setup), id, resume, invocation, terminal);
 }
