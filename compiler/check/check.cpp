@@ -1,6 +1,7 @@
 #include "compiler/check/check.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <fmt/format.h>
 
 #include "compiler/check/declarations.h"
@@ -12,6 +13,52 @@ Checker::Checker(SourceManager& sources, Diagnostics& diags, Model& model)
       evaluator(program, uint64_t{1} << 22), declarations(std::make_unique<Declarations>()) {}
 
 Checker::~Checker() = default;
+
+void DeclarePool(Checker& c, PoolInfo& info, std::string_view name) {
+  const ast::Item& item = (*info.unit->file)[info.item];
+  std::string prefix = info.unit->prefix;
+  if (!info.unit->is_module && info.unit != c.units.front().get()) {
+    prefix = std::filesystem::path(c.sources[info.unit->file->source].name).stem().string() + "/";
+  }
+  info.plan_index = static_cast<uint32_t>(c.model.plan.pools.size());
+  c.model.plan.pools.push_back({prefix + std::string(name), c.ErrorExpr()});
+  Layers layers;
+  Layer layer;
+  layer.unit = info.unit;
+  layer.items = item.children;
+  layer.span = item.keyword;
+  layers.push_back(layer);
+  Merged merged = Merge(c, layers, kPool);
+  auto unknown = [&](std::string_view word, Span span) {
+    auto& d = c.diags.Emit(span, diag::UnknownAttribute, "a pool", word).Label("unknown");
+    if (!DidYouMean(word, {"slots"}).empty()) d.AddHelp("did you mean `slots`?", {{span, "slots"}});
+  };
+  for (const MergedItem& attr : merged.attrs) {
+    if (attr.name != "slots") unknown(attr.name, attr.last().item->keyword);
+  }
+  for (const MergedBlock& block : merged.blocks) unknown(block.name, block.layers.back().span);
+  for (const MergedItem& field : merged.fields) {
+    c.diags.Emit(field.last().item->keyword, diag::WrongShape, field.name, fmt::format("{} = …", field.name)).Label("this is set, not declared");
+  }
+  const Placed* slots = merged.Attr("slots");
+  if (slots == nullptr) {
+    if (!merged.incomplete && merged.attrs.empty()) c.diags.Emit(item.keyword, diag::MissingAttribute, "a pool", "slots").Label("how many at the same time?").AddHelp("write `slots = 2`");
+    return;
+  }
+  Scope scope;
+  scope.unit = info.unit;
+  scope.latest = Phase::P;
+  scope.place = "`slots`";
+  c.model.plan.pools[info.plan_index].slots = c.CheckExpr(slots->item->value, scope, PositiveInt(c)).expr;
+}
+
+ir::TypeId PositiveInt(Checker& c) {
+  ir::Refinement positive;
+  positive.kind = ir::RefinementKind::IntRange;
+  positive.int_low = 1;
+  positive.text = "1..";
+  return c.types.Refined(c.types.Basic(ir::TypeKind::Int), c.types.AddRefinement(std::move(positive)));
+}
 
 namespace {
 
@@ -37,7 +84,8 @@ void CheckParams(Checker& c) {
       Scope scope;
       scope.unit = unit.get();
       scope.words = kBareParams;
-      scope.latest = unit->is_module ? Phase::S : Phase::P;
+      // Also in a module: requirements are looked at before anything runs.
+      scope.latest = Phase::P;
       scope.place = "`require`";
       scope.facts = known;
       Facts proven;
@@ -83,7 +131,19 @@ void CheckDeclarations(Checker& c) {
         c.diags.Emit(argument.keyword, diag::MisplacedItem, "this item", "a module").Label("a module sets parameters: `name = value`");
         continue;
       }
+      for (const ast::ItemId* earlier = outer.begin(item.children); earlier != id; ++earlier) {
+        if (outer[*earlier].kind != ast::ItemKind::Attr || outer[*earlier].name.text != argument.name.text) continue;
+        c.diags.Emit(argument.name.span, diag::SetTwice, argument.name.text).Label("set again").Secondary(outer[*earlier].name.span, "first set here");
+        break;
+      }
       if (module.inner->params.count(llvm::StringRef(argument.name.text.data(), argument.name.text.size())) != 0) continue;
+      if (argument.name.text == "pools") continue;
+      if (FindAttribute(argument.name.text, kJob) != nullptr) {
+        c.diags.Emit(argument.name.span, diag::UnknownAttribute, "a module", argument.name.text)
+            .Label("a module only sets the parameters of its file")
+            .AddHelp("set it in the jobs of that file, perhaps by a parameter");
+        continue;
+      }
       auto& d = c.diags.Emit(argument.name.span, diag::UnknownParam, fmt::format("`{}`", item.path.empty() ? std::string_view() : item.path.front().text), argument.name.text).Label("not a parameter of that file");
       std::string_view like = DidYouMean(argument.name.text, names);
       if (!like.empty()) d.AddHelp(fmt::format("did you mean `{}`?", like), {{argument.name.span, std::string(like)}});
@@ -91,48 +151,64 @@ void CheckDeclarations(Checker& c) {
   }
 }
 
-void CheckPools(Checker& c) {
+/// `pools = { inner = outer }` of a module: the file's pool is one of the file around it.
+void BindModulePools(Checker& c) {
   Declarations& d = *c.declarations;
-  for (const PoolInfo& info : d.pools) {
-    const bool whole = info.unit == c.units.front().get() || info.unit->is_module;
-    if (!whole) continue;
-    const ast::Item& item = (*info.unit->file)[info.item];
-    std::deque<Layer> layers;
-    Layer layer;
-    layer.unit = info.unit;
-    layer.items = item.children;
-    layer.span = item.keyword;
-    layers.push_back(layer);
-    Merged merged = Merge(c, layers, kPool);
-    for (const MergedItem& attr : merged.attrs) {
-      if (attr.name != "slots") {
-        auto& unknown = c.diags.Emit(attr.last().item->keyword, diag::UnknownAttribute, "a pool", attr.name).Label("unknown");
-        if (!DidYouMean(attr.name, {"slots"}).empty()) unknown.AddHelp("did you mean `slots`?", {{attr.last().item->keyword, "slots"}});
+  for (const ModuleInfo& module : c.modules) {
+    if (module.inner == nullptr) continue;
+    const ast::File& file = *module.outer->file;
+    const ast::Item& item = file[module.item];
+    for (const ast::ItemId* id = file.begin(item.children); id != file.end(item.children); ++id) {
+      if (file[*id].kind != ast::ItemKind::Attr || file[*id].name.text != "pools" || module.inner->params.count("pools") != 0) continue;
+      const ast::Expr& map = file[file[*id].value];
+      if (map.kind != ast::ExprKind::Map) {
+        if (map.kind != ast::ExprKind::Error) c.diags.Emit(map.span, diag::NotA, "a map such as { gpu = gpu }", "something else").Label("pools of this file by pools of that one");
+        continue;
+      }
+      for (uint32_t i = 0; i < map.entries.size; ++i) {
+        const ast::Entry& entry = file.entries[map.entries.begin + i];
+        std::optional<std::string> name = PlainText(file, entry.key);
+        if (!name || !entry.value.valid()) continue;
+        auto inner = module.inner->pools.find(*name);
+        if (inner == module.inner->pools.end()) {
+          std::vector<std::string_view> names;
+          for (const auto& pool : module.inner->pools) names.push_back({pool.first().data(), pool.first().size()});
+          auto& unknown = c.diags.Emit(file[entry.key].span, diag::UnknownPool, *name).Label("not a pool of that file");
+          std::string_view like = DidYouMean(*name, names);
+          if (!like.empty()) unknown.AddHelp(fmt::format("did you mean `{}`?", like), {{file[entry.key].span, std::string(like)}});
+          continue;
+        }
+        const ast::Expr& value = file[entry.value];
+        if (value.kind != ast::ExprKind::Name) {
+          c.diags.Emit(value.span, diag::NotA, "the name of a pool", "another expression").Label("a pool of this file");
+          continue;
+        }
+        if (const PoolInfo* outer = FindPool(c, *module.outer, value.name.text, value.span)) d.pools[inner->second.index].plan_index = outer->plan_index;
       }
     }
-    const Placed* slots = merged.Attr("slots");
-    if (slots == nullptr) {
-      c.diags.Emit(item.keyword, diag::MissingAttribute, "a pool", "slots").Label("how many at the same time?").AddHelp("write `slots = 2`");
-      c.model.plan.pools[info.plan_index].slots = c.ErrorExpr();
-      continue;
+  }
+}
+
+void CheckPools(Checker& c) {
+  Declarations& d = *c.declarations;
+  BindModulePools(c);
+  for (PoolInfo& info : d.pools) {
+    // Those of a file that is only imported are declared by the templates that claim them.
+    const bool whole = info.unit == c.units.front().get() || info.unit->is_module;
+    if (!whole || info.plan_index != UINT32_MAX) continue;
+    const ast::Item& item = (*info.unit->file)[info.item];
+    for (const ast::Label& label : item.labels) {
+      if (label.is_string || label.path.empty()) continue;
+      DeclarePool(c, info, label.path.front().text);
+      break;
     }
-    Scope scope;
-    scope.unit = info.unit;
-    scope.latest = info.unit->is_module ? Phase::P : Phase::P;
-    scope.place = "`slots`";
-    ir::Refinement positive;
-    positive.kind = ir::RefinementKind::IntRange;
-    positive.int_low = 1;
-    positive.text = "1..";
-    ir::TypeId type = c.types.Refined(c.types.Basic(ir::TypeKind::Int), c.types.AddRefinement(positive));
-    c.model.plan.pools[info.plan_index].slots = c.CheckExpr(slots->item->value, scope, type).expr;
   }
 }
 
 void CheckExports(Checker& c) {
   const Unit& root = *c.units.front();
   const ast::File& file = *root.file;
-  std::vector<std::pair<std::string_view, Span>> seen;
+  llvm::StringMap<Span> seen;
   for (ast::ItemId block : c.declarations->unit_blocks[0].exports) {
     for (const ast::ItemId* id = file.begin(file[block].children); id != file.end(file[block].children); ++id) {
       const ast::Item& item = file[*id];
@@ -141,10 +217,9 @@ void CheckExports(Checker& c) {
         c.diags.Emit(item.keyword, diag::MisplacedItem, "this item", "`export`").Label("an export has a name, a type and a value").AddHelp("write `name: Type = expression`");
         continue;
       }
-      for (const auto& [name, span] : seen) {
-        if (name == item.name.text) c.diags.Emit(item.name.span, diag::DeclaredTwice, name).Label("second export of this name").Secondary(span, "the first one");
+      if (auto [first, fresh] = seen.try_emplace(item.name.text, item.name.span); !fresh) {
+        c.diags.Emit(item.name.span, diag::DeclaredTwice, item.name.text).Label("second export of this name").Secondary(first->second, "the first one");
       }
-      seen.emplace_back(item.name.text, item.name.span);
       Scope scope;
       scope.unit = c.units.front().get();
       scope.latest = Phase::S;
@@ -190,7 +265,7 @@ void CheckPublishes(Checker& c) {
     } else {
       publish.destination = item.labels.front().text;
     }
-    std::vector<std::pair<std::string, Span>> paths;
+    llvm::StringMap<Span> paths;
     for (const ast::ItemId* id = file.begin(item.children); id != file.end(item.children); ++id) {
       const ast::Item& entry = file[*id];
       if (entry.kind == ast::ItemKind::Error) continue;
@@ -218,12 +293,9 @@ void CheckPublishes(Checker& c) {
         if (std::optional<std::string> why = WhyNotPublishPath(text)) {
           c.diags.Emit(key_span, diag::PathEscapes, text, *why).Label("must be a relative path below the destination");
         }
-        for (const auto& [other, span] : paths) {
-          if (other == text && !into_directory) {
-            c.diags.Emit(key_span, diag::PublishedTwice, text).Label("second source for this path").Secondary(span, "the first one");
-          }
+        if (auto [first, fresh] = paths.try_emplace(text, key_span); !fresh && !into_directory) {
+          c.diags.Emit(key_span, diag::PublishedTwice, text).Label("second source for this path").Secondary(first->second, "the first one");
         }
-        paths.emplace_back(text, key_span);
       } else {
         // The last part of a template decides what it names.
         const ast::Expr& key = file[entry.name_expr];
@@ -265,7 +337,7 @@ void CheckPublishes(Checker& c) {
 void CheckRest(Checker& c) {
   const Unit& root = *c.units.front();
   const ast::File& file = *root.file;
-  std::deque<Layer> limits;
+  Layers limits;
   for (ast::ItemId id : c.declarations->unit_blocks[0].limits) {
     Layer layer;
     layer.unit = c.units.front().get();
@@ -276,7 +348,7 @@ void CheckRest(Checker& c) {
   if (!limits.empty()) c.model.plan.limits = CheckLimits(c, limits);
   // The run-wide strategy is that of the root file's defaults.
   for (const Layer& layer : c.declarations->unit_blocks[0].defaults) {
-    std::deque<Layer> one{layer};
+    Layers one{layer};
     Merged merged = Merge(c, one, kDefaults);
     const Placed* placed = merged.Attr("on_error");
     if (placed == nullptr) continue;
@@ -320,6 +392,8 @@ Model Check(SourceId root, SourceManager& sources, Diagnostics& diags) {
     check::CheckExports(checker);
     check::CheckPublishes(checker);
     check::CheckRest(checker);
+    check::CheckTests(checker);
+    check::CheckUnused(checker);
     check::NameSources(checker);
   }
   diags.Sort();

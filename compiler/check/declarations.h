@@ -7,6 +7,7 @@
 #include <llvm/ADT/SmallVector.h>
 
 #include <deque>
+#include <list>
 #include <map>
 #include <memory>
 #include <string>
@@ -35,6 +36,9 @@ struct Layer {
   bool missing = false;         ///< a template that could not be found: what it would have said is not known
 };
 
+/// Lowest first. Items refer to the layers of the Merged they are part of, which is moved but never copied.
+using Layers = std::vector<Layer>;
+
 /// One item with the layer it comes from.
 struct Placed {
   const ast::Item* item = nullptr;
@@ -56,15 +60,19 @@ struct MergedItem {
 struct MergedBlock {
   std::string_view name;
   std::string label;
-  std::deque<Layer> layers;
+  Layers layers;
   const ast::Item* first = nullptr;
 };
 
 struct Merged {
-  std::deque<Layer> layers;
+  Merged() = default;
+  Merged(Merged&&) = default;
+  Merged& operator=(Merged&&) = default;
+
+  Layers layers;
   llvm::SmallVector<MergedItem, 8> attrs;
   llvm::SmallVector<MergedItem, 4> fields;
-  std::deque<MergedBlock> blocks;
+  std::vector<MergedBlock> blocks;
   Placed for_item;
   std::vector<Placed> requires_;
   std::vector<Placed> arms;     ///< later layers first
@@ -84,7 +92,7 @@ struct TemplateInfo {
 struct PoolInfo {
   Unit* unit = nullptr;
   ast::ItemId item;
-  uint32_t plan_index = 0;
+  uint32_t plan_index = UINT32_MAX;   ///< in plan.pools, once it is there
 };
 
 struct SecretInfo {
@@ -102,7 +110,7 @@ struct ImportInfo {
 /// The declaration of a job with its merged layers.
 struct JobDecl {
   Merged merged;
-  std::deque<TemplateUse> uses;
+  std::list<TemplateUse> uses;                               ///< layers point at them
   Facts when_facts;
 };
 
@@ -135,25 +143,37 @@ struct Declarations {
 
 /// Merges layers, lowest first. `block` says which attributes are known there: unknown ones are E102, the same one twice
 /// in one layer E103.
-Merged Merge(Checker& checker, std::deque<Layer> layers, uint32_t block);
+Merged Merge(Checker& checker, Layers layers, uint32_t block);
 
 /// units.cpp: declares everything of `root` and what it imports or instantiates.
 void DeclareAll(Checker& checker, SourceId root);
 /// jobs.cpp
 void CheckJobs(Checker& checker);
 /// The groups of settings that CheckSettings knows, one bit each, so that a profile re-checks only what it touches.
-ir::Job CheckJobUnderProfile(Checker& checker, uint32_t job, const std::deque<Layer>& profile_root,
-                             const std::deque<Layer>& profile_job);
+ir::Job CheckJobUnderProfile(Checker& checker, uint32_t job, const Layers& profile_root,
+                             const Layers& profile_job);
 /// dependencies.cpp: dependencies of one job from its expressions.
 void CollectDependencies(Checker& checker, uint32_t job, ir::Job& out);
 void FindCycles(Checker& checker);
 /// implicit_inputs.cpp: hoists File values in argv, scripts and env into inputs `_1`, `_2` ….
 ir::ExprId HoistFiles(Checker& checker, ir::Job& job, ir::ExprId expr);
+/// The pool that `name` means in `unit`, declared in the plan on its first use; E101 at `span` where there is none.
+PoolInfo* FindPool(Checker& checker, Unit& unit, std::string_view name, Span span);
+/// Gives a pool its place in the plan and checks its slots. `name`: as its file calls it.
+void DeclarePool(Checker& checker, PoolInfo& pool, std::string_view name);
+/// What the templates of a job may call `template.x`. `early`: those arguments that use nothing of the job itself, before
+/// its domain is resolved; else the rest, when its inputs are known.
+void ResolveTemplateArguments(Checker& checker, JobInfo& job, JobDecl& decl, bool early);
+/// tests.cpp: shape and names of `test` blocks; nothing of them is run here.
+void CheckTests(Checker& checker);
+/// unused.cpp: W704, in files without errors.
+void CheckUnused(Checker& checker);
 /// profiles.cpp
 void CheckProfiles(Checker& checker);
-ir::Limits CheckLimits(Checker& checker, const std::deque<Layer>& layers);
+ir::Limits CheckLimits(Checker& checker, const Layers& layers);
 std::optional<ir::Backend> CheckBackend(Checker& checker, const MergedItem& layers, const Scope& scope);
 
+ir::TypeId PositiveInt(Checker& checker);
 /// A name and where it stands, for messages about cycles.
 std::string CyclePath(const std::vector<std::string>& names, std::string_view again);
 /// Constant text of a String expression without interpolations, or nullopt.

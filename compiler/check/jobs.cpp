@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <csignal>
 #include <fmt/format.h>
+#include <list>
 
 #include "compiler/check/declarations.h"
 #include "support/sha256.h"
@@ -38,10 +39,24 @@ constexpr SignalName kSignals[] = {
 
 constexpr std::string_view kContract[] = {"INPUT_PATH", "OUTPUT_PATH", "EXECUTION_ID"};
 
+bool IsVariableName(std::string_view name) {
+  return !name.empty() && !std::isdigit(static_cast<unsigned char>(name[0])) &&
+         std::all_of(name.begin(), name.end(), [](unsigned char ch) { return std::isalnum(ch) || ch == '_'; });
+}
+
+bool IsContractVariable(std::string_view name) {
+  return name.rfind("JOB_", 0) == 0 || std::find(std::begin(kContract), std::end(kContract), name) != std::end(kContract);
+}
+
+std::string ToLower(std::string text) {
+  for (char& ch : text) ch = static_cast<char>(std::tolower(static_cast<unsigned char>(ch)));
+  return text;
+}
+
 /// Checks the attributes of one job (or of one job under one profile) into an ir::Job.
 class Body {
  public:
-  Body(Checker& checker, uint32_t index, const Merged& merged, const Facts& facts, std::deque<TemplateUse>& uses, ir::Job& out)
+  Body(Checker& checker, uint32_t index, const Merged& merged, const Facts& facts, std::list<TemplateUse>& uses, ir::Job& out)
       : c_(checker), index_(index), job_(checker.jobs[index]), merged_(merged), facts_(facts), uses_(uses), out_(out) {}
 
   /// Everything, for the base settings.
@@ -63,7 +78,7 @@ class Body {
       return;
     }
     Inputs();
-    TemplateArguments();
+    ResolveTemplateArguments(c_, job_, c_.declarations->job_decls[index_], false);
     Settings(nullptr);
     Outputs();
     Action();
@@ -91,6 +106,7 @@ class Body {
     if (wanted("grace")) out_.grace = Attr("grace", c_.types.Basic(ir::TypeKind::Duration), kLoopWord(), "`grace`");
     if (wanted("inherit_env")) InheritEnv();
     if (wanted("backend")) BackendOf();
+    if (touched != nullptr && (wanted("image") || wanted("inherit_env"))) CacheKey();
   }
 
   void KnownNames() {
@@ -224,6 +240,7 @@ class Body {
       Scope scope = ScopeOf(*when, kLoop, Phase::S, "`when`");
       scope.facts = {};
       out_.when = c_.CheckCondition(when->item->value, scope, &c_.declarations->job_decls[index_].when_facts).expr;
+      CheckFailuresSeen(out_.when);
     }
     const Placed* after = merged_.Attr("after");
     if (after == nullptr) return;
@@ -247,8 +264,16 @@ class Body {
     ir::AfterKind kind = ir::AfterKind::Succeeded;
     Unit* unit = placed.unit();
     if (e->kind == ast::ExprKind::Member && (e->name.text == "done" || e->name.text == "failed" || e->name.text == "ok")) {
-      kind = e->name.text == "done" ? ir::AfterKind::Done : e->name.text == "failed" ? ir::AfterKind::Failed : ir::AfterKind::Succeeded;
-      e = &file[file.child(*e, 0)];
+      ast::ExprId base = file.child(*e, 0);
+      if (e->name.text == "ok") {
+        std::string_view text = c_.sources.Text(file[base].span);
+        c_.diags.Emit(e->span, diag::NotA, "a job, `job.done` or `job.failed`", fmt::format("`{}`", c_.sources.Text(e->span)))
+            .Label("a bare name already means that it succeeded")
+            .AddHelp(fmt::format("write `{}`", text), {{e->span, std::string(text)}});
+      } else {
+        kind = e->name.text == "done" ? ir::AfterKind::Done : ir::AfterKind::Failed;
+      }
+      e = &file[base];
     }
     const ast::Expr* index = nullptr;
     if (e->kind == ast::ExprKind::Index) {
@@ -260,11 +285,11 @@ class Body {
       return;
     }
     auto found = unit->values.find(llvm::StringRef(e->name.text.data(), e->name.text.size()));
-    std::vector<std::string_view> names;
-    for (const auto& entry : unit->values) {
-      if (entry.second.kind == SymbolKind::Job || entry.second.kind == SymbolKind::Check || entry.second.kind == SymbolKind::Module) names.push_back({entry.first().data(), entry.first().size()});
-    }
     if (found == unit->values.end() || (found->second.kind != SymbolKind::Job && found->second.kind != SymbolKind::Check && found->second.kind != SymbolKind::Module)) {
+      std::vector<std::string_view> names;
+      for (const auto& entry : unit->values) {
+        if (entry.second.kind == SymbolKind::Job || entry.second.kind == SymbolKind::Check || entry.second.kind == SymbolKind::Module) names.push_back({entry.first().data(), entry.first().size()});
+      }
       std::sort(names.begin(), names.end());
       auto& d = c_.diags.Emit(e->name.span, diag::UnknownJob, e->name.text).Label("not declared");
       std::string_view like = DidYouMean(e->name.text, names);
@@ -289,21 +314,7 @@ class Body {
       c_.diags.Emit(e->name.span, diag::NotA, "a job or check", "a `finally` block").Label("it runs after everything else ended");
       return;
     }
-    if (kind == ir::AfterKind::Failed && target.kind == ir::JobKind::Job) {
-      // Only a job whose failure lets the run go on can be waited for to fail.
-      const Merged& upstream = c_.declarations->job_decls[target.index].merged;
-      std::string_view strategy;
-      if (const Placed* on_error = upstream.Attr("on_error")) {
-        const ast::Expr& value = (*on_error->unit()->file)[on_error->item->value];
-        if (value.kind == ast::ExprKind::Name) strategy = value.name.text;
-      }
-      if (strategy != "continue" && strategy != "ignore") {
-        c_.diags.Emit(file[id].span, diag::FailedNeverSeen, target.name.text, target.name.text)
-            .Label("never true while the run goes on")
-            .Secondary(target.name.span, "this job's `on_error` is neither `continue` nor `ignore`")
-            .AddHelp(fmt::format("set in `{}`:  on_error = continue", target.name.text));
-      }
-    }
+    if (kind == ir::AfterKind::Failed) CheckFailureSeen(target, file[id].span);
     ir::After entry{target.index, kind, ir::Mapping::Single, {}};
     if (index == nullptr) {
       entry.mapping = target.single() ? ir::Mapping::Single : ir::Mapping::All;
@@ -324,6 +335,30 @@ class Body {
       entry.mapping = entry.indices.size() == target.dimensions() ? ir::Mapping::Expr : ir::Mapping::All;
     }
     out_.after.push_back(std::move(entry));
+  }
+
+  /// Only a job whose failure lets the run go on can be waited for to fail.
+  void CheckFailureSeen(const JobInfo& target, Span span) {
+    const Merged& upstream = c_.declarations->job_decls[target.index].merged;
+    if (const Placed* on_error = upstream.Attr("on_error")) {
+      const ast::Expr& value = (*on_error->unit()->file)[on_error->item->value];
+      if (value.kind != ast::ExprKind::Name || value.name.text == "continue" || value.name.text == "ignore") return;
+    }
+    std::string_view what = target.kind == ir::JobKind::Check ? "check" : "job";
+    auto& d = c_.diags.Emit(span, diag::FailedNeverSeen, target.name.text, target.name.text)
+                  .Label("never true while the run goes on");
+    d.Secondary(target.name.span, what == "check" ? "this check's `on_error` is not `continue`" : "this job's `on_error` is neither `continue` nor `ignore`");
+    d.AddHelp(fmt::format("set in `{}`:  on_error = continue", target.name.text));
+  }
+
+  /// `x.failed` inside `when`, with the same condition as in `after`.
+  void CheckFailuresSeen(ir::ExprId id) {
+    const ir::Expr e = c_.exprs[id];
+    if ((e.op == ir::Op::JobStatus || e.op == ir::Op::ScatterStatus) && static_cast<ir::StatusField>(e.b) == ir::StatusField::Failed) {
+      const ir::Place place = c_.exprs.place(id);
+      CheckFailureSeen(c_.jobs[e.a], {SourceId{place.source}, place.begin, place.end});
+    }
+    for (uint32_t i = 0; i < e.args.size; ++i) CheckFailuresSeen(c_.exprs.arg(e, i));
   }
 
   void Requires() {
@@ -351,6 +386,7 @@ class Body {
     const MergedBlock* block = merged_.Block("input");
     if (block == nullptr) return;
     inputs_ = Merge(c_, block->layers, 0);
+    OtherItems(inputs_, "`input`", "expected name: Type = value");
     for (const MergedItem& attr : inputs_.attrs) {
       c_.diags.Emit(attr.last().item->keyword, diag::MisplacedItem, fmt::format("`{} = …`", attr.name), "`input`")
           .Label("an input needs its type")
@@ -362,6 +398,11 @@ class Body {
       InputInfo info;
       info.name = field.name;
       info.span = item.name.span;
+      if (field.name.size() > 1 && field.name[0] == '_' && std::all_of(field.name.begin() + 1, field.name.end(), [](unsigned char ch) { return std::isdigit(ch); })) {
+        c_.diags.Emit(item.name.span, diag::ReservedName, field.name)
+            .Label("files that are used without being declared are called `_1`, `_2` …")
+            .AddHelp("use another name for the input");
+      }
       info.type = item.type.valid() ? c_.ResolveType(item.type, *placed.unit()) : c_.types.Basic(ir::TypeKind::Error);
       ir::Input input;
       input.name = std::string(field.name);
@@ -389,69 +430,22 @@ class Body {
     }
   }
 
-  void TemplateArguments() {
-    // The template that uses another one comes later and may be used in its arguments.
-    for (auto use = uses_.rbegin(); use != uses_.rend(); ++use) {
-      const TemplateInfo& info = c_.declarations->templates[use->template_index];
-      const ast::File& file = *info.unit->file;
-      const ast::Item& item = file[info.item];
-      for (const ast::ItemId* id = file.begin(item.children); id != file.end(item.children); ++id) {
-        if (file[*id].kind != ast::ItemKind::Block || file[*id].name.text != "params") continue;
-        const ast::Item& params = file[*id];
-        for (const ast::ItemId* field = file.begin(params.children); field != file.end(params.children); ++field) {
-          const ast::Item& param = file[*field];
-          if (param.kind != ast::ItemKind::Field) continue;
-          ir::TypeId type = param.type.valid() ? c_.ResolveType(param.type, *info.unit, true) : c_.types.Basic(ir::TypeKind::Error);
-          TemplateArgument argument;
-          argument.name = param.name.text;
-          const uint32_t words = kLoop | kInput | kOutputPaths | kResources;
-          const Placed* given = merged_.Attr(param.name.text);
-          Scope scope;
-          ast::ExprId value;
-          if (given != nullptr) {
-            scope = ScopeOf(*given, words, Phase::S, "an argument of a template");
-            value = given->item->value;
-          } else {
-            scope.unit = info.unit;
-            scope.job = &job_;
-            scope.words = words;
-            scope.place = "the default of a template's parameter";
-            value = param.value;
-          }
-          if (!value.valid()) {
-            c_.diags.Emit(job_.name.span, diag::MissingArgument, param.name.text)
-                .Label("uses the template without it")
-                .Secondary(param.name.span, "declared here")
-                .AddHelp(fmt::format("add to the job:  {} = …", param.name.text));
-            argument.value = {c_.ErrorExpr(), c_.types.Basic(ir::TypeKind::Error), Phase::C, {}};
-          } else if (c_.types.kind(type) == ir::TypeKind::Args) {
-            argument.value = c_.CheckArgv(value, scope);
-          } else {
-            argument.value = c_.CheckExpr(value, scope, type);
-          }
-          use->arguments.push_back(argument);
-        }
-      }
-    }
-  }
-
   void Env() {
     out_.env.clear();
     const MergedBlock* block = merged_.Block("env");
     if (block == nullptr) return;
     Merged entries = Merge(c_, block->layers, 0);
+    OnlyAttrs(entries, "`env`", "expected NAME = value");
     for (const MergedItem& entry : entries.attrs) {
       const Placed& placed = entry.last();
       std::string name(entry.name);
       Span span = placed.item->keyword;
       if (name.size() >= 2 && name.front() == '"') name = name.substr(1, name.size() - 2);
-      bool valid = !name.empty() && (std::isalpha(static_cast<unsigned char>(name[0])) || name[0] == '_') &&
-                   std::all_of(name.begin(), name.end(), [](unsigned char ch) { return std::isalnum(ch) || ch == '_'; });
-      if (!valid) {
+      if (!IsVariableName(name)) {
         c_.diags.Emit(span, diag::NotA, "a name of an environment variable", fmt::format("`{}`", name)).Label("letters, digits and `_`, no digit first");
         continue;
       }
-      if (name.rfind("JOB_", 0) == 0 || std::find(std::begin(kContract), std::end(kContract), name) != std::end(kContract)) {
+      if (IsContractVariable(name)) {
         c_.diags.Emit(span, diag::ReservedVariable, name).Label("set by jobc for every attempt").AddHelp("use another name");
         continue;
       }
@@ -478,6 +472,7 @@ class Body {
     const MergedBlock* block = merged_.Block("secret_files");
     if (block == nullptr) return;
     Merged entries = Merge(c_, block->layers, 0);
+    OnlyAttrs(entries, "`secret_files`", "expected \"file name\" = secret");
     for (const MergedItem& entry : entries.attrs) {
       const Placed& placed = entry.last();
       std::string name(entry.name);
@@ -491,6 +486,23 @@ class Body {
       out_.secret_files.push_back({std::move(name), c_.CheckExpr(placed.item->value, scope, c_.types.Basic(ir::TypeKind::Secret)).expr});
     }
     std::sort(out_.secret_files.begin(), out_.secret_files.end(), [](const ir::NamedExpr& x, const ir::NamedExpr& y) { return x.name < y.name; });
+  }
+
+  /// Blocks whose entries have free names take one form of item only.
+  void OnlyAttrs(const Merged& merged, std::string_view block, std::string_view example) {
+    for (const MergedItem& field : merged.fields) {
+      c_.diags.Emit(field.last().item->keyword, diag::WrongShape, field.name, fmt::format("{} = …", field.name)).Label("this is set, not declared");
+    }
+    OtherItems(merged, block, example);
+  }
+
+  void OtherItems(const Merged& merged, std::string_view block, std::string_view example) {
+    for (const MergedBlock& inner : merged.blocks) {
+      c_.diags.Emit(inner.layers.back().span, diag::MisplacedItem, fmt::format("the block `{}`", inner.name), block).Label(std::string(example));
+    }
+    for (const Placed& arm : merged.arms) {
+      c_.diags.Emit((*arm.unit()->file)[arm.item->value].span, diag::MisplacedItem, "`… => …`", block).Label("arms belong into `errors { … }`");
+    }
   }
 
   void UnknownIn(const Merged& merged, uint32_t block) {
@@ -528,6 +540,16 @@ class Body {
       ir::ExprId expr = Inner(r, name, type, words, latest, place, &typed);
       // What `resources.x` is known to be, for those that use it.
       if (expr.valid() && latest == Phase::S) job_.resources[static_cast<size_t>(kind)] = {typed.phase, typed.leaf};
+      // A dynamic scatter's variables count as known; the rest needs a bound for the proofs of what a run may take.
+      if (expr.valid() && typed.phase == Phase::S && kind != ir::ResourceKind::Spot && !IsCapped(expr)) {
+        const Placed* placed = r.Attr(name);
+        const Span span = (*placed->unit()->file)[placed->item->value].span;
+        std::string_view text = c_.sources.Text(span);
+        c_.diags.Emit(span, diag::NoUpperBound, name)
+            .Label("may turn out to be anything")
+            .Secondary(typed.leaf, "known only then")
+            .AddHelp(fmt::format("give the most it can be:  {} = min({}, {})", name, text, kind == ir::ResourceKind::Cpu || kind == ir::ResourceKind::Gpu ? "8" : "64GiB"));
+      }
       return expr;
     };
     out.cpu = claim("cpu", cpu, "`cpu`", ir::ResourceKind::Cpu);
@@ -535,6 +557,42 @@ class Body {
     out.disk = claim("disk", bytes, "`disk`", ir::ResourceKind::Disk);
     out.gpu = claim("gpu", IntRange(0, std::nullopt, "0.."), "`gpu`", ir::ResourceKind::Gpu);
     out.spot = claim("spot", c_.types.Basic(ir::TypeKind::Bool), "`spot`", ir::ResourceKind::Spot);
+  }
+
+  /// `min(e, cap)` with a cap known before the run, also behind a conversion or inside both branches of an `if`.
+  bool IsCapped(ir::ExprId id) {
+    const ir::Expr e = c_.exprs[id];
+    if (e.op == ir::Op::Error || BeforeRun(id)) return true;
+    if (e.op == ir::Op::If) return IsCapped(c_.exprs.arg(e, 1)) && IsCapped(c_.exprs.arg(e, 2));
+    if (e.op == ir::Op::Checked || e.op == ir::Op::ToFloat || e.op == ir::Op::Narrow) return IsCapped(c_.exprs.arg(e, 0));
+    if (e.op != ir::Op::Call || static_cast<ir::Builtin>(e.a) != ir::Builtin::min) return false;
+    for (uint32_t i = 0; i < e.args.size; ++i) {
+      if (IsCapped(c_.exprs.arg(e, i))) return true;
+    }
+    // min of a list literal
+    const ir::Expr first = c_.exprs[c_.exprs.arg(e, 0)];
+    for (uint32_t i = 0; e.args.size == 1 && first.op == ir::Op::List && i < first.args.size; ++i) {
+      if (IsCapped(c_.exprs.arg(first, i))) return true;
+    }
+    return false;
+  }
+
+  bool BeforeRun(ir::ExprId id) {
+    const ir::Expr e = c_.exprs[id];
+    switch (e.op) {
+      case ir::Op::JobOutput: case ir::Op::JobStatus: case ir::Op::ScatterStatus: case ir::Op::GatherOutput: case ir::Op::GatherStatus:
+      case ir::Op::Instances: case ir::Op::InstanceOutput: case ir::Op::InstanceStatus: case ir::Op::InstanceKey: case ir::Op::Attempt: case ir::Op::Prev:
+      case ir::Op::RunField: case ir::Op::Local: return false;
+      case ir::Op::Var: return !(job_.dynamic && e.a < 2);
+      case ir::Op::Let: return BeforeRun(c_.program.lets[e.a].value);
+      case ir::Op::Input: return e.a < job_.inputs.size() && job_.inputs[e.a].phase <= Phase::P;
+      case ir::Op::Resource: return e.a < std::size(job_.resources) && job_.resources[e.a].phase <= Phase::P;
+      default: break;
+    }
+    for (uint32_t i = 0; i < e.args.size; ++i) {
+      if (!BeforeRun(c_.exprs.arg(e, i))) return false;
+    }
+    return true;
   }
 
   ir::ExprId Limit(const Merged& from, std::string_view name, uint32_t words, Phase latest) {
@@ -562,9 +620,14 @@ class Body {
 
   void Pools() {
     out_.pools.clear();
-    const Placed* placed = merged_.Attr("pools");
-    // In a profile's root `pools` sets the slots of the pools themselves.
-    if (placed == nullptr || placed->layer->kind == LayerKind::ProfileRoot) return;
+    const MergedItem* layers = merged_.AttrLayers("pools");
+    if (layers == nullptr) return;
+    // In a profile's root `pools` sets the slots of the pools themselves: what jobs claim is said by the other layers.
+    const Placed* placed = nullptr;
+    for (const Placed& layer : layers->all) {
+      if (layer.layer->kind != LayerKind::ProfileRoot) placed = &layer;
+    }
+    if (placed == nullptr) return;
     const ast::File& file = *placed->unit()->file;
     const ast::Expr& map = file[placed->item->value];
     if (map.kind != ast::ExprKind::Map) {
@@ -575,28 +638,17 @@ class Body {
       const ast::Entry& entry = file.entries[map.entries.begin + i];
       std::optional<std::string> name = PlainText(file, entry.key);
       if (!name || !entry.value.valid()) continue;
-      const PoolInfo* pool = FindPool(*placed->unit(), *name, file[entry.key].span);
+      for (uint32_t k = 0; k < i; ++k) {
+        const ast::Entry& earlier = file.entries[map.entries.begin + k];
+        if (PlainText(file, earlier.key) != name) continue;
+        c_.diags.Emit(file[entry.key].span, diag::SetTwice, *name).Label("claimed again").Secondary(file[earlier.key].span, "first claimed here");
+      }
+      const PoolInfo* pool = FindPool(c_, *placed->unit(), *name, file[entry.key].span);
       Scope scope = ScopeOf(*placed, kLoop, Phase::P, "slots of a pool");
       Typed slots = CheckAt(*placed, entry.value, scope, IntRange(1, std::nullopt, "1.."));
       if (pool != nullptr) out_.pools.emplace_back(pool->plan_index, slots.expr);
     }
     std::sort(out_.pools.begin(), out_.pools.end(), [](const auto& x, const auto& y) { return x.first < y.first; });
-  }
-
-  const PoolInfo* FindPool(Unit& unit, const std::string& name, Span span) {
-    auto found = unit.pools.find(name);
-    if (found != unit.pools.end()) {
-      found->second.used = true;
-      return &c_.declarations->pools[found->second.index];
-    }
-    std::vector<std::string_view> names;
-    for (const auto& entry : unit.pools) names.push_back({entry.first().data(), entry.first().size()});
-    std::sort(names.begin(), names.end());
-    auto& d = c_.diags.Emit(span, diag::UnknownPool, name).Label("not declared");
-    std::string_view like = DidYouMean(name, names);
-    if (!like.empty()) d.AddHelp(fmt::format("did you mean `{}`?", like), {{span, std::string(like)}});
-    else d.AddHelp(fmt::format("declare it:  pool {} {{ slots = 1 }}", name));
-    return nullptr;
   }
 
   // ---- errors, retry ----
@@ -606,6 +658,12 @@ class Body {
     const MergedBlock* block = merged_.Block("errors");
     if (block == nullptr) return;
     Merged arms = Merge(c_, block->layers, 0);
+    for (const MergedBlock& inner : arms.blocks) {
+      c_.diags.Emit(inner.layers.back().span, diag::MisplacedItem, fmt::format("the block `{}`", inner.name), "`errors`").Label("an arm is written `fact => kind`");
+    }
+    for (const MergedItem& field : arms.fields) {
+      c_.diags.Emit(field.last().item->keyword, diag::MisplacedItem, fmt::format("`{}: …`", field.name), "`errors`").Label("an arm is written `fact => kind`");
+    }
     for (const MergedItem& item : arms.attrs) {
       c_.diags.Emit(item.last().item->keyword, diag::MisplacedItem, fmt::format("`{} = …`", item.name), "`errors`")
           .Label("an arm is written `fact => kind`")
@@ -984,6 +1042,11 @@ class Body {
     } else if (const Placed* args = merged_.Attr("image_args")) {
       out_.action = ir::ActionKind::ImageArgs;
       out_.run = Argv(*args, words, "`image_args`");
+      if (!out_.image.valid() && !merged_.incomplete && !ImageInSomeProfile()) {
+        c_.diags.Emit(args->item->keyword, diag::MissingAttribute, "`image_args`", "image")
+            .Label("these are arguments of an image's ENTRYPOINT")
+            .AddHelp("add `image = \"…\"`, or write the whole command as `run = […]`");
+      }
     } else if (!merged_.incomplete) {
       std::string what = job_.kind == ir::JobKind::Finally ? fmt::format("`finally {}`", job_.name.text) : job_.kind == ir::JobKind::Hook ? fmt::format("the hook on `{}`", job_.name.text) : fmt::format("the job `{}`", job_.name.text);
       c_.diags.Emit(job_.name.span, diag::NothingToRun, what)
@@ -1105,9 +1168,51 @@ class Body {
     return out;
   }
 
+  /// A profile may give the image that the job itself leaves out.
+  bool ImageInSomeProfile() {
+    for (const ProfileInfo& info : c_.declarations->profiles) {
+      const ast::File& file = *info.unit->file;
+      for (const ast::ItemId* id = file.begin(file[info.item].children); id != file.end(file[info.item].children); ++id) {
+        const ast::Item& item = file[*id];
+        if (item.kind == ast::ItemKind::Attr && item.name.text == "image") return true;
+        if (item.kind != ast::ItemKind::Block || item.name.text != "job") continue;
+        for (const ast::ItemId* inner = file.begin(item.children); inner != file.end(item.children); ++inner) {
+          if (file[*inner].kind == ast::ItemKind::Attr && file[*inner].name.text == "image") return true;
+        }
+      }
+    }
+    return false;
+  }
+
+  /// A result may be used by other runs only if its key says which programs made it.
+  void CacheKey() {
+    const Placed* cache = merged_.Attr("cache");
+    if (cache == nullptr || !out_.cache.valid() || !c_.exprs.IsConst(out_.cache)) return;
+    const ir::Value& value = c_.exprs.ConstValue(out_.cache);
+    if (value.kind() != ir::ValueKind::Bool || !value.as_bool()) return;
+    if (!out_.inherit_env.empty()) {
+      const Placed* inherits = merged_.Attr("inherit_env");
+      auto& d = c_.diags.Emit(cache->item->span, diag::CacheWithInheritedEnv).Label("such a result may not be used by another run");
+      if (inherits != nullptr) d.Secondary(inherits->item->span, "values of these variables are not in the cache key");
+      d.AddHelp("set what the job needs in `env { … }`");
+    }
+    if (out_.cache_salt.valid()) return;
+    if (out_.image.valid()) {
+      if (!c_.exprs.IsConst(out_.image) || c_.exprs.ConstValue(out_.image).kind() != ir::ValueKind::String) return;  // looked at by the plan
+      if (c_.exprs.ConstValue(out_.image).as_string().find("@sha256:") != std::string::npos) return;
+    }
+    auto& d = c_.diags.Emit(cache->item->span, diag::MissingAttribute, "`cache = true`", out_.image.valid() ? "an image with its digest, or `cache_salt`" : "cache_salt");
+    d.Label(out_.image.valid() ? "a tag may name another image tomorrow" : "no image says which versions of programs made the result");
+    if (const Placed* image = merged_.Attr("image"); image != nullptr && out_.image.valid()) d.Secondary(image->item->span, "this image has no digest");
+    d.AddHelp("add, and change when the programs change:  cache_salt = \"1\"");
+  }
+
   void Cache() {
+    // `cache` of `defaults` is about jobs.
+    if (job_.kind != ir::JobKind::Job) return;
     out_.cache = Attr("cache", c_.types.Basic(ir::TypeKind::Bool), kLoop, "`cache`");
     out_.cache_salt = Attr("cache_salt", String(), kLoop, "`cache_salt`");
+    CacheKey();
   }
 
   void Labels() {
@@ -1115,6 +1220,7 @@ class Body {
     const MergedBlock* block = merged_.Block("labels");
     if (block == nullptr) return;
     Merged labels = Merge(c_, block->layers, 0);
+    OnlyAttrs(labels, "`labels`", "expected name = \"text\"");
     for (const MergedItem& entry : labels.attrs) {
       const Placed& placed = entry.last();
       std::string name(entry.name);
@@ -1133,7 +1239,28 @@ class Body {
     Typed list = c_.CheckExpr(placed->item->value, scope, c_.types.List(String()));
     std::optional<ir::Value> value = c_.Constant(list, (*placed->unit()->file)[placed->item->value].span);
     if (!value || value->kind() != ir::ValueKind::List) return;
-    for (const ir::Value& name : value->as_list()) out_.inherit_env.push_back(name.as_string());
+    for (const ir::Value& name : value->as_list()) {
+      const std::string& text = name.as_string();
+      const Span span = (*placed->unit()->file)[placed->item->value].span;
+      if (!IsVariableName(text)) {
+        c_.diags.Emit(span, diag::NotA, "a name of an environment variable", fmt::format("`{}`", text)).Label("letters, digits and `_`, no digit first");
+        continue;
+      }
+      if (IsContractVariable(text)) {
+        c_.diags.Emit(span, diag::ReservedVariable, text).Label("set by jobc for every attempt");
+        continue;
+      }
+      std::string upper = text;
+      for (char& ch : upper) ch = static_cast<char>(std::toupper(static_cast<unsigned char>(ch)));
+      const bool secret = upper.find("TOKEN") != std::string::npos || upper.find("SECRET") != std::string::npos || upper.find("PASSW") != std::string::npos ||
+                          (upper.size() >= 4 && upper.compare(upper.size() - 4, 4, "_KEY") == 0);
+      if (secret) {
+        c_.diags.Emit(span, diag::SecretInherited, text)
+            .Label("would not be masked in logs")
+            .AddHelp(fmt::format("declare it:  secret {} = env(\"{}\")  and pass it by  env {{ {} = {} }}", ToLower(text), text, text, ToLower(text)));
+      }
+      out_.inherit_env.push_back(text);
+    }
   }
 
   void Outputs() {
@@ -1159,7 +1286,7 @@ class Body {
         Scope scope = ScopeOf(*placed, kLoop | kInput, Phase::P, "the path of an output");
         // File and Dir outputs take a path, so the literal is a text here, not a file of the source.
         output.value = CheckAt(*placed, value, scope, String()).expr;
-        CheckOutputPath(file[value].span, output.value, job_.outputs[i].name);
+        CheckOutputPath(file[value].span, output.value);
       } else if (info.kind == ir::OutputKind::Glob) {
         Glob(*placed, file, value, output);
       } else if (info.kind == ir::OutputKind::Expr) {
@@ -1171,7 +1298,21 @@ class Body {
     }
   }
 
-  void CheckOutputPath(Span span, ir::ExprId path, std::string_view name) {
+  std::string PathText(ir::ExprId path, Span span) {
+    if (c_.exprs.IsConst(path)) return c_.exprs.ConstValue(path).as_string();
+    std::string_view text = c_.sources.Text(span);
+    if (text.size() >= 2 && text.front() == '"') text = text.substr(1, text.size() - 2);
+    return std::string(text);
+  }
+
+  void CheckOutputPath(Span span, ir::ExprId path) {
+    if (!path.valid() || c_.exprs[path].op == ir::Op::Error) return;
+    for (const auto& [other, other_span] : paths_) {
+      if (!SameExpr(c_.program, other, path)) continue;
+      c_.diags.Emit(span, diag::OneOutputPath, job_.name.text, PathText(path, span)).Label("second output with this path").Secondary(other_span, "the first one");
+      break;
+    }
+    paths_.emplace_back(path, span);
     if (!c_.exprs.IsConst(path) || c_.exprs.ConstValue(path).kind() != ir::ValueKind::String) return;
     const std::string& text = c_.exprs.ConstValue(path).as_string();
     if (std::optional<std::string> why = WhyNotRelative(text)) {
@@ -1180,11 +1321,6 @@ class Body {
           .AddHelp("write a relative path such as \"report.html\"");
       return;
     }
-    for (const auto& [other, other_span] : paths_) {
-      if (other != text) continue;
-      c_.diags.Emit(span, diag::OneOutputPath, job_.name.text, text).Label("second output with this path").Secondary(other_span, "the first one");
-    }
-    paths_.emplace_back(text, span);
   }
 
   void Glob(const Placed& placed, const ast::File& file, ast::ExprId id, ir::Output& output) {
@@ -1243,6 +1379,7 @@ class Body {
  public:
   static std::optional<std::string> WhyNotRelative(const std::string& text) {
     if (text.empty()) return "is empty";
+    if (text == "." || text == "./") return "is the directory itself";
     if (text[0] == '/') return "is absolute";
     if (text.find('\0') != std::string::npos) return "holds a NUL byte";
     size_t begin = 0;
@@ -1262,16 +1399,116 @@ class Body {
   JobInfo& job_;
   const Merged& merged_;
   const Facts& facts_;
-  std::deque<TemplateUse>& uses_;
+  std::list<TemplateUse>& uses_;
   ir::Job& out_;
   Merged inputs_;
   std::vector<std::string> named_errors_;
-  std::deque<std::string> places_;  // Scope::place views point here
-  std::vector<std::pair<std::string, Span>> paths_;
+  std::list<std::string> places_;  // Scope::place views point here
+  std::vector<std::pair<ir::ExprId, Span>> paths_;
   bool base_ignores_ = false;
 };
 
 }  // namespace
+
+namespace {
+
+/// Whether an expression uses a name of the job around it, so that it can only be checked once those are known.
+bool UsesJob(const ast::File& file, ast::ExprId expr, const JobInfo& job) {
+  const Span whole = file[expr].span;
+  for (const ast::Expr& e : file.exprs) {
+    if (e.kind != ast::ExprKind::Name || e.span.begin < whole.begin || e.span.end > whole.end) continue;
+    const std::string_view name = e.name.text;
+    if (name == "input" || name == "output" || name == "resources" || name == "matrix" || name == "template") return true;
+    if (job.has_for && (name == job.for_name.text || (job.for_name2.valid() && name == job.for_name2.text))) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+void ResolveTemplateArguments(Checker& c, JobInfo& job, JobDecl& decl, bool early) {
+  // The template that uses another one comes later and may be used in its arguments.
+  for (auto use = decl.uses.rbegin(); use != decl.uses.rend(); ++use) {
+    const TemplateInfo& info = c.declarations->templates[use->template_index];
+    const ast::File& file = *info.unit->file;
+    const ast::Item& item = file[info.item];
+    for (const ast::ItemId* id = file.begin(item.children); id != file.end(item.children); ++id) {
+      if (file[*id].kind != ast::ItemKind::Block || file[*id].name.text != "params") continue;
+      const ast::Item& params = file[*id];
+      for (const ast::ItemId* field = file.begin(params.children); field != file.end(params.children); ++field) {
+        const ast::Item& param = file[*field];
+        if (param.kind == ast::ItemKind::Error) continue;
+        if (param.kind != ast::ItemKind::Field) {
+          if (early) {
+            c.diags.Emit(param.keyword, diag::MisplacedItem, "this item", "`params` of a template")
+                .Label("a parameter is declared with its type")
+                .AddHelp("write `name: Type` or `name: Type = default`");
+          }
+          continue;
+        }
+        if (early && FindAttribute(param.name.text, kJob) != nullptr) {
+          c.diags.Emit(param.name.span, diag::ReservedName, param.name.text)
+              .Label("jobs have an attribute of this name, so they could not set the parameter")
+              .AddHelp("use another name for the parameter");
+          continue;
+        }
+        const std::string_view name = param.name.text;
+        if (std::any_of(use->arguments.begin(), use->arguments.end(), [&](const TemplateArgument& a) { return a.name == name; })) continue;
+        const Placed* given = decl.merged.Attr(name);
+        const ast::ExprId value = given != nullptr ? given->item->value : param.value;
+        if (early && value.valid() && UsesJob(given != nullptr ? *given->unit()->file : file, value, job)) continue;
+        TemplateArgument argument;
+        argument.name = name;
+        Scope scope;
+        scope.unit = given != nullptr ? given->unit() : info.unit;
+        scope.job = &job;
+        scope.words = early ? 0 : kLoop | kInput | kOutputPaths | kResources;
+        scope.latest = Phase::S;
+        scope.place = given != nullptr ? "an argument of a template" : "the default of a template's parameter";
+        scope.allow_per_run = job.kind != ir::JobKind::Job;
+        if (job.kind == ir::JobKind::Finally || job.kind == ir::JobKind::Hook) {
+          scope.words |= kRun | kJobsAreNull;
+          scope.latest = Phase::R;
+        }
+        if (!early) scope.facts = decl.when_facts;
+        if (given != nullptr && given->layer->use != nullptr) scope.template_arguments = &given->layer->use->arguments;
+        const ir::TypeId type = param.type.valid() ? c.ResolveType(param.type, *info.unit, true) : c.types.Basic(ir::TypeKind::Error);
+        if (!value.valid()) {
+          c.diags.Emit(job.name.span, diag::MissingArgument, name)
+              .Label("uses the template without it")
+              .Secondary(param.name.span, "declared here")
+              .AddHelp(fmt::format("add to the job:  {} = …", name));
+          argument.value = {c.ErrorExpr(), c.types.Basic(ir::TypeKind::Error), Phase::C, {}};
+        } else if (c.types.kind(type) == ir::TypeKind::Args) {
+          argument.value = c.CheckArgv(value, scope);
+        } else {
+          argument.value = c.CheckExpr(value, scope, type);
+        }
+        use->arguments.push_back(argument);
+      }
+    }
+  }
+}
+
+PoolInfo* FindPool(Checker& c, Unit& unit, std::string_view name, Span span) {
+  auto found = unit.pools.find(llvm::StringRef(name.data(), name.size()));
+  if (found != unit.pools.end()) {
+    found->second.used = true;
+    PoolInfo& pool = c.declarations->pools[found->second.index];
+    if (pool.plan_index == UINT32_MAX) DeclarePool(c, pool, name);
+    return &pool;
+  }
+  std::vector<std::string_view> names;
+  for (const auto& entry : unit.pools) names.push_back({entry.first().data(), entry.first().size()});
+  auto& d = c.diags.Emit(span, diag::UnknownPool, name).Label("not declared");
+  std::string_view like = DidYouMean(name, names);
+  if (!like.empty()) {
+    d.AddHelp(fmt::format("did you mean `{}`?", like), {{span, std::string(like)}});
+  } else {
+    d.AddHelp(fmt::format("declare it:  pool {} {{ slots = 1 }}", name));
+  }
+  return nullptr;
+}
 
 void CheckJobs(Checker& checker) {
   Model& model = checker.model;
@@ -1293,9 +1530,9 @@ void CheckJobs(Checker& checker) {
   FindCycles(checker);
 }
 
-ir::Job CheckJobUnderProfile(Checker& checker, uint32_t index, const std::deque<Layer>& profile_root, const std::deque<Layer>& profile_job) {
+ir::Job CheckJobUnderProfile(Checker& checker, uint32_t index, const Layers& profile_root, const Layers& profile_job) {
   JobDecl& decl = checker.declarations->job_decls[index];
-  std::deque<Layer> layers;
+  Layers layers;
   // defaults < profile root < template < job < profile job
   for (const Layer& layer : decl.merged.layers) {
     if (layer.kind == LayerKind::Defaults) layers.push_back(layer);
@@ -1307,7 +1544,7 @@ ir::Job CheckJobUnderProfile(Checker& checker, uint32_t index, const std::deque<
   for (const Layer& layer : profile_job) layers.push_back(layer);
   Merged merged = Merge(checker, std::move(layers), kJob);
   std::vector<std::string_view> touched;
-  for (const std::deque<Layer>* group : {&profile_root, &profile_job}) {
+  for (const Layers* group : {&profile_root, &profile_job}) {
     for (const Layer& layer : *group) {
       const ast::File& file = *layer.unit->file;
       for (const ast::ItemId* id = file.begin(layer.items); id != file.end(layer.items); ++id) {

@@ -52,7 +52,7 @@ MergedItem* FindItem(Items& items, std::string_view name) {
 
 }  // namespace
 
-Merged Merge(Checker& checker, std::deque<Layer> layers, uint32_t block) {
+Merged Merge(Checker& checker, Layers layers, uint32_t block) {
   Merged merged;
   merged.layers = std::move(layers);
   for (const Layer& layer : merged.layers) {
@@ -69,9 +69,14 @@ Merged Merge(Checker& checker, std::deque<Layer> layers, uint32_t block) {
       }
     }
     std::vector<Placed> layer_arms;
-    std::vector<std::string_view> set_here;
     std::string_view action_here;
     Span action_span;
+    struct BlockHere {
+      std::string_view name;
+      std::string label;
+      Span span;
+    };
+    std::vector<BlockHere> blocks_here;
     for (const ast::ItemId* id = file.begin(layer.items); id != file.end(layer.items); ++id) {
       const ast::Item& item = file[*id];
       Placed placed{&item, *id, &layer};
@@ -139,8 +144,10 @@ Merged Merge(Checker& checker, std::deque<Layer> layers, uint32_t block) {
                                merged.attrs.end());
             known = FindItem(merged.attrs, name);
           }
-          if (removes && (known != nullptr || (known_in & kSettings))) {
+          // `x = null` removes what was inherited, a whole block as well; of a name that does not exist it is told below.
+          if (removes && (known != nullptr || FindAttribute(name, known_in) != nullptr)) {
             if (known != nullptr) merged.attrs.erase(known);
+            std::erase_if(merged.blocks, [&](const MergedBlock& b) { return b.name == name; });
             break;
           }
           if (known == nullptr) {
@@ -153,6 +160,14 @@ Merged Merge(Checker& checker, std::deque<Layer> layers, uint32_t block) {
         case ast::ItemKind::Block: {
           std::string label = LabelText(item);
           auto known = std::find_if(merged.blocks.begin(), merged.blocks.end(), [&](const MergedBlock& b) { return b.name == item.name.text && b.label == label; });
+          for (const BlockHere& earlier : blocks_here) {
+            if (earlier.name != item.name.text || earlier.label != label) continue;
+            checker.diags.Emit(item.keyword, diag::SetTwice, label.empty() ? std::string(item.name.text) : fmt::format("{} {}", item.name.text, label))
+                .Label("set again")
+                .Secondary(earlier.span, "first set here")
+                .AddHelp("put both into one block");
+          }
+          blocks_here.push_back({item.name.text, label, item.keyword});
           Layer inner;
           inner.unit = layer.unit;
           inner.items = item.children;

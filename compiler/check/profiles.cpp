@@ -135,13 +135,17 @@ void CheckProfiles(Checker& c) {
   Declarations& d = *c.declarations;
   Span default_span;
   std::vector<std::pair<std::string_view, Span>> seen;
+  llvm::StringMap<uint32_t> jobs_by_address;
   for (const ProfileInfo& info : d.profiles) {
     const ast::File& file = *info.unit->file;
     const ast::Item& item = file[info.item];
     Profile profile;
     bool named = false;
     for (const ast::Label& label : item.labels) {
-      if (label.is_string || label.path.empty()) continue;
+      if (label.is_string || label.path.empty()) {
+        c.diags.Emit(label.span, diag::MisplacedItem, fmt::format("`{}`", c.sources.Text(label.span)), "the head of `profile`").Label("expected a name");
+        continue;
+      }
       if (!named) {
         named = true;
         profile.name = std::string(label.path.front().text);
@@ -163,13 +167,13 @@ void CheckProfiles(Checker& c) {
     for (const auto& [name, span] : seen) {
       if (name == profile.name) c.diags.Emit(profile.span, diag::DeclaredTwice, profile.name).Label("second declaration").Secondary(span, "first declared here");
     }
-    seen.emplace_back(std::string_view(file[info.item].labels.front().path.front().text), profile.span);
+    seen.emplace_back(c.sources.Text(profile.span), profile.span);
     if (profile.name == "none") {
       c.diags.Emit(profile.span, diag::ReservedName, profile.name).Label("`--profile none` means no profile").AddHelp("use another name");
     }
 
     // The root of the profile without its job blocks, pools and limits is a layer of every job's settings.
-    std::deque<Layer> root;
+    Layers root;
     Layer layer;
     layer.unit = info.unit;
     layer.items = item.children;
@@ -178,8 +182,16 @@ void CheckProfiles(Checker& c) {
     root.push_back(layer);
     Merged merged = Merge(c, root, kProfile);
     // Unknown names are told once, not for every job.
+    for (const MergedItem& field : merged.fields) {
+      c.diags.Emit(field.last().item->keyword, diag::MisplacedItem, fmt::format("`{}: …`", field.name), "a profile").Label("a profile sets: `name = value` or `name { … }`");
+    }
     for (const MergedItem& attr : merged.attrs) {
-      if (FindAttribute(attr.name, kProfile) != nullptr) continue;
+      if (const Attribute* known = FindAttribute(attr.name, kProfile)) {
+        if (known->shape == Shape::Block) {
+          c.diags.Emit(attr.last().item->keyword, diag::WrongShape, attr.name, fmt::format("{} {{ … }}", attr.name)).Label("this is a block");
+        }
+        continue;
+      }
       Span span = attr.last().item->keyword;
       if (FindAttribute(attr.name, kJob) != nullptr || attr.name == "when") {
         c.diags.Emit(span, diag::NotForProfiles, attr.name).Label("a profile says where and how a job runs, never what it is").AddHelp("set it in the job, or use a parameter");
@@ -190,7 +202,12 @@ void CheckProfiles(Checker& c) {
       }
     }
     for (const MergedBlock& block : merged.blocks) {
-      if (FindAttribute(block.name, kProfile) != nullptr) continue;
+      if (const Attribute* known = FindAttribute(block.name, kProfile)) {
+        if (known->shape == Shape::Attr) {
+          c.diags.Emit(block.layers.back().span, diag::WrongShape, block.name, fmt::format("{} = …", block.name)).Label("this is an attribute");
+        }
+        continue;
+      }
       Span span = block.layers.back().span;
       if (FindAttribute(block.name, kJob) != nullptr) {
         c.diags.Emit(span, diag::NotForProfiles, block.name).Label("a profile says where and how a job runs, never what it is");
@@ -208,16 +225,16 @@ void CheckProfiles(Checker& c) {
       scope.unit = info.unit;
       scope.latest = Phase::P;
       scope.place = "slots of a pool";
+      if (map.kind != ast::ExprKind::Map && map.kind != ast::ExprKind::Error) {
+        c.diags.Emit(map.span, diag::NotA, "a map such as { gpu = 1 }", "something else").Label("slots by pool");
+      }
       for (uint32_t i = 0; map.kind == ast::ExprKind::Map && i < map.entries.size; ++i) {
         const ast::Entry& entry = file.entries[map.entries.begin + i];
         std::optional<std::string> name = PlainText(file, entry.key);
         if (!name || !entry.value.valid()) continue;
-        auto found = info.unit->pools.find(*name);
-        if (found == info.unit->pools.end()) {
-          c.diags.Emit(file[entry.key].span, diag::UnknownPool, *name).Label("not declared");
-          continue;
-        }
-        profile.pools[d.pools[found->second.index].plan_index].slots = c.CheckExpr(entry.value, scope, c.types.Basic(ir::TypeKind::Int)).expr;
+        const ir::ExprId slots = c.CheckExpr(entry.value, scope, PositiveInt(c)).expr;
+        const PoolInfo* pool = FindPool(c, *info.unit, *name, file[entry.key].span);
+        if (pool != nullptr) profile.pools[pool->plan_index].slots = slots;
       }
     }
     if (const MergedBlock* limits = merged.Block("limits")) profile.limits = CheckLimits(c, limits->layers);
@@ -246,7 +263,10 @@ void CheckProfiles(Checker& c) {
     }
 
     // Blocks `job x { … }`.
-    std::vector<std::deque<Layer>> job_layers(c.jobs.size());
+    if (jobs_by_address.empty()) {
+      for (const JobInfo& job : c.jobs) jobs_by_address[job.address] = job.index;
+    }
+    std::vector<Layers> job_layers(c.jobs.size());
     bool root_touches_jobs = false;
     for (const MergedItem& attr : merged.attrs) root_touches_jobs = root_touches_jobs || (attr.name != "pools" && attr.name != "on_error");
     for (const MergedBlock& block : merged.blocks) {
@@ -262,16 +282,20 @@ void CheckProfiles(Checker& c) {
       }
       std::string address;
       for (const ast::Name& part : label->path) address += (address.empty() ? "" : "/") + std::string(part.text);
-      uint32_t target = UINT32_MAX;
-      std::vector<std::string_view> addresses;
-      for (const JobInfo& job : c.jobs) {
-        addresses.push_back(job.address);
-        if (job.address == address) target = job.index;
-      }
-      if (target == UINT32_MAX) {
+      const auto found = jobs_by_address.find(address);
+      if (found == jobs_by_address.end()) {
+        std::vector<std::string_view> addresses;
+        for (const JobInfo& job : c.jobs) addresses.push_back(job.address);
         auto& unknown = c.diags.Emit(label->span, diag::UnknownJob, c.sources.Text(label->span)).Label("not declared");
         std::string_view like = DidYouMean(address, addresses);
         if (!like.empty()) unknown.AddHelp(fmt::format("did you mean `{}`?", like), {{label->span, std::string(like)}});
+        continue;
+      }
+      const uint32_t target = found->second;
+      if (c.jobs[target].kind == ir::JobKind::Check || c.jobs[target].kind == ir::JobKind::Hook) {
+        c.diags.Emit(label->span, diag::UnknownJob, c.sources.Text(label->span))
+            .Label("this is a check: jobc evaluates it itself, so there is nothing to change")
+            .Secondary(c.jobs[target].name.span, "declared here");
         continue;
       }
       for (const Layer& inner : block.layers) {
@@ -279,10 +303,16 @@ void CheckProfiles(Checker& c) {
         copy.kind = LayerKind::ProfileJob;
         job_layers[target].push_back(copy);
       }
-      std::deque<Layer> only = job_layers[target];
+      Layers only = job_layers[target];
       Merged own = Merge(c, only, kProfileJob);
-      auto known = [&](std::string_view name, Span span) {
-        if (FindAttribute(name, kProfileJob) != nullptr) return;
+      auto known = [&](std::string_view name, Span span, Shape shape) {
+        if (const Attribute* attribute = FindAttribute(name, kProfileJob)) {
+          if (attribute->shape == shape) return;
+          const bool block_form = attribute->shape == Shape::Block;
+          c.diags.Emit(span, diag::WrongShape, name, block_form ? fmt::format("{} {{ … }}", name) : fmt::format("{} = …", name))
+              .Label(block_form ? "this is a block" : "this is an attribute");
+          return;
+        }
         if (FindAttribute(name, kJob) != nullptr) {
           c.diags.Emit(span, diag::NotForProfiles, name).Label("a profile says where and how a job runs, never what it is").AddHelp("set it in the job, or use a parameter");
           return;
@@ -291,8 +321,8 @@ void CheckProfiles(Checker& c) {
         std::string_view like = DidYouMean(name, AttributeNames(kProfileJob));
         if (!like.empty()) unknown.AddHelp(fmt::format("did you mean `{}`?", like), {{span, std::string(like)}});
       };
-      for (const MergedItem& attr : own.attrs) known(attr.name, attr.last().item->keyword);
-      for (const MergedBlock& inner : own.blocks) known(inner.name, inner.layers.back().span);
+      for (const MergedItem& attr : own.attrs) known(attr.name, attr.last().item->keyword, Shape::Attr);
+      for (const MergedBlock& inner : own.blocks) known(inner.name, inner.layers.back().span, Shape::Block);
       for (const MergedItem& field : own.fields) {
         c.diags.Emit(field.last().item->keyword, diag::NotForProfiles, field.name).Label("inputs and outputs belong to the job itself");
       }
@@ -307,7 +337,7 @@ void CheckProfiles(Checker& c) {
   }
 }
 
-ir::Limits CheckLimits(Checker& c, const std::deque<Layer>& layers) {
+ir::Limits CheckLimits(Checker& c, const Layers& layers) {
   ir::Limits limits;
   Merged merged = Merge(c, layers, kLimits);
   for (const MergedItem& attr : merged.attrs) {

@@ -346,8 +346,28 @@ const ast::Label* UsesLabel(const ast::Item& item) {
   return nullptr;
 }
 
+/// `job NAME`, `job NAME uses TEMPLATE`; the others have a name only.
+void CheckLabels(Checker& c, const ast::Item& item, ir::JobKind kind) {
+  if (kind == ir::JobKind::Hook || item.labels.size() <= 1) return;
+  const ast::Label& second = item.labels[1];
+  const bool uses = !second.is_string && second.path.size() == 1 && second.path[0].text == "uses";
+  if (!uses || (kind == ir::JobKind::Job && item.labels.size() > 3)) {
+    const ast::Label& extra = uses ? item.labels[3] : second;
+    auto& d = c.diags.Emit(extra.span, diag::MisplacedItem, fmt::format("`{}`", c.sources.Text(extra.span)), fmt::format("the head of `{}`", item.name.text));
+    d.Label(uses ? "`uses` takes one template" : "expected `{`");
+    if (uses) d.AddHelp("a template may itself use another one");
+    else if (kind == ir::JobKind::Job) d.AddHelp(fmt::format("to use a template write:  uses {}", c.sources.Text(extra.span)));
+    return;
+  }
+  if (kind != ir::JobKind::Job) {
+    c.diags.Emit(second.span, diag::MisplacedItem, "`uses`", fmt::format("the head of `{}`", item.name.text)).Label("only jobs and templates use a template");
+  } else if (item.labels.size() == 2) {
+    c.diags.Emit(second.span, diag::MissingAttribute, "`uses`", "the name of a template").Label("uses which template?");
+  }
+}
+
 /// Appends the layers of the template and of those it uses itself, base first.
-void AddTemplateLayers(Checker& c, JobDecl& decl, Unit& unit, const ast::Label& label, std::deque<Layer>& layers) {
+void AddTemplateLayers(Checker& c, JobDecl& decl, Unit& unit, const ast::Label& label, Layers& layers) {
   const TemplateInfo* found = FindTemplate(c, unit, label);
   if (found == nullptr) {
     Layer missing;
@@ -393,6 +413,9 @@ void ResolveOutputs(Checker& c, JobInfo& job, const Merged& merged) {
   const MergedBlock* block = merged.Block("output");
   if (block == nullptr) return;
   Merged fields = Merge(c, block->layers, 0);
+  for (const MergedBlock& inner : fields.blocks) {
+    c.diags.Emit(inner.layers.back().span, diag::MisplacedItem, fmt::format("the block `{}`", inner.name), "`output`").Label("expected name: Type");
+  }
   for (const MergedItem& attr : fields.attrs) {
     c.diags.Emit(attr.last().item->keyword, diag::MisplacedItem, fmt::format("`{} = …`", attr.name), "`output`")
         .Label("an output needs its type")
@@ -485,13 +508,25 @@ void ResolveNullability(Checker& c, JobInfo& job, const Merged& merged) {
     if (e->kind == ast::ExprKind::Index && file.child(*e, 0).valid()) e = &file[file.child(*e, 0)];
     if (e->kind != ast::ExprKind::Name) continue;
     auto found = after->unit()->values.find(llvm::StringRef(e->name.text.data(), e->name.text.size()));
-    if (found == after->unit()->values.end() || found->second.kind != SymbolKind::Job) continue;
-    JobInfo& upstream = c.jobs[found->second.index];
-    if (upstream.progress == Progress::Running) continue;  // the cycle is reported with the dependencies
-    if (c.ResolveJob(found->second.index).nullable) {
+    if (found == after->unit()->values.end()) continue;
+    std::vector<uint32_t> upstreams;
+    if (found->second.kind == SymbolKind::Job || found->second.kind == SymbolKind::Check) {
+      upstreams.push_back(found->second.index);
+    } else if (found->second.kind == SymbolKind::Module) {
+      const Unit* inner = c.modules[found->second.index].inner;
+      for (const JobInfo& candidate : c.jobs) {
+        for (const Unit* u = candidate.unit; u != nullptr; u = u->parent) {
+          if (u == inner && inner != nullptr) upstreams.push_back(candidate.index);
+        }
+      }
+    }
+    for (uint32_t index : upstreams) {
+      if (c.jobs[index].progress == Progress::Running) continue;  // the cycle is reported with the dependencies
+      const JobInfo& upstream = c.ResolveJob(index);
+      if (!upstream.nullable) continue;
       job.nullable = true;
       job.nullable_span = file[id].span;
-      job.nullable_label = fmt::format("`{}` may be skipped, then `{}` is too and its outputs are null", upstream.name.text, job.name.text);
+      job.nullable_label = fmt::format("`{}` may be skipped, then `{}` is too and its outputs are null", upstream.address, job.name.text);
       return;
     }
   }
@@ -521,6 +556,8 @@ void ResolveDomain(Checker& c, JobInfo& job, JobDecl& decl, ir::Domain& domain) 
     Scope scope;
     scope.unit = placed.unit();
     scope.place = "`for`";
+    scope.allow_per_run = false;
+    if (placed.layer->use != nullptr) scope.template_arguments = &placed.layer->use->arguments;
     scope.latest = Phase::S;
     Typed list = c.CheckExpr(item.value, scope);
     domain.list = list.expr;
@@ -590,6 +627,7 @@ void ResolveDomain(Checker& c, JobInfo& job, JobDecl& decl, ir::Domain& domain) 
       key.job = &job;
       key.words = kLoop;
       key.place = "`key`";
+      if (placed.layer->use != nullptr) key.template_arguments = &placed.layer->use->arguments;
       key.latest = Phase::P;
       Phase real = job.for_phase;
       if (job.dynamic) job.for_phase = Phase::P;  // repeated when the scatter is expanded
@@ -621,8 +659,14 @@ void ResolveDomain(Checker& c, JobInfo& job, JobDecl& decl, ir::Domain& domain) 
   const MergedBlock* matrix = decl.merged.Block("matrix");
   if (matrix == nullptr) return;
   // `matrix` replaces as a whole: only the highest layer counts.
-  std::deque<Layer> top{matrix->layers.back()};
+  Layers top{matrix->layers.back()};
   Merged axes = Merge(c, top, kMatrix);
+  for (const MergedBlock& inner : axes.blocks) {
+    c.diags.Emit(inner.layers.back().span, diag::MisplacedItem, fmt::format("the block `{}`", inner.name), "`matrix`").Label("expected axis = [values]");
+  }
+  for (const MergedItem& field : axes.fields) {
+    c.diags.Emit(field.last().item->keyword, diag::WrongShape, field.name, fmt::format("{} = […]", field.name)).Label("an axis is set, not declared");
+  }
   const Placed* exclude = nullptr;
   for (const MergedItem& attr : axes.attrs) {
     const Placed& placed = attr.last();
@@ -634,6 +678,7 @@ void ResolveDomain(Checker& c, JobInfo& job, JobDecl& decl, ir::Domain& domain) 
     Scope scope;
     scope.unit = placed.unit();
     scope.place = "an axis of `matrix`";
+    if (placed.layer->use != nullptr) scope.template_arguments = &placed.layer->use->arguments;
     scope.latest = Phase::P;
     Typed values = c.CheckExpr(placed.item->value, scope);
     ir::TypeId element = c.types.Basic(ir::TypeKind::Error);
@@ -705,6 +750,7 @@ void ResolveDomain(Checker& c, JobInfo& job, JobDecl& decl, ir::Domain& domain) 
       Scope scope;
       scope.unit = exclude->unit();
       scope.place = "`exclude`";
+      if (exclude->layer->use != nullptr) scope.template_arguments = &exclude->layer->use->arguments;
       scope.latest = Phase::P;
       cells.emplace_back(found, c.CheckExpr(cell.value, scope, job.axes[found].type).expr);
     }
@@ -728,12 +774,15 @@ JobInfo& Checker::ResolveJob(uint32_t index) {
   JobDecl& decl = declarations->job_decls[index];
   const ast::File& file = *job.unit->file;
   const ast::Item& item = file[job.item];
-  std::deque<Layer> layers;
+  Layers layers;
   const Declarations::UnitBlocks& blocks = declarations->unit_blocks[job.unit->index];
   if (job.kind == ir::JobKind::Job || job.kind == ir::JobKind::Finally) {
     for (const Layer& layer : blocks.defaults) layers.push_back(layer);
   }
-  if (const ast::Label* uses = UsesLabel(item)) AddTemplateLayers(*this, decl, *job.unit, *uses, layers);
+  CheckLabels(*this, item, job.kind);
+  if (job.kind == ir::JobKind::Job) {
+    if (const ast::Label* uses = UsesLabel(item)) AddTemplateLayers(*this, decl, *job.unit, *uses, layers);
+  }
   Layer own;
   own.unit = job.unit;
   own.items = item.children;
@@ -742,6 +791,7 @@ JobInfo& Checker::ResolveJob(uint32_t index) {
   layers.push_back(own);
   uint32_t block = job.kind == ir::JobKind::Job ? kJob : job.kind == ir::JobKind::Check ? kCheck : job.kind == ir::JobKind::Finally ? kFinally : kHook;
   decl.merged = Merge(*this, std::move(layers), block);
+  ResolveTemplateArguments(*this, job, decl, true);
   ResolveOutputs(*this, job, decl.merged);
   ResolveNullability(*this, job, decl.merged);
   if (job.kind == ir::JobKind::Job) ResolveDomain(*this, job, decl, model.plan.jobs[index].domain);

@@ -5,6 +5,7 @@
 
 #include "compiler/check/declarations.h"
 #include "compiler/parse/parse.h"
+#include "ir/builtins.h"
 #include "stdlib/stdlib.h"
 
 namespace jobc::check {
@@ -60,9 +61,14 @@ class Declarer {
     } else if (it->second != &unit) {
       library = it->second;
     }
+    // Imports before everything else: a module may stand above the import that it instantiates.
+    for (const ast::ItemId* id = file.begin(file.root); id != file.end(file.root); ++id) {
+      if (file[*id].kind == ast::ItemKind::Import) DeclareImport(unit, file[*id]);
+    }
     for (const ast::ItemId* id = file.begin(file.root); id != file.end(file.root); ++id) {
       DeclareItem(unit, *id, file[*id], library, with_jobs);
     }
+    CheckParamNames(unit);
   }
 
  private:
@@ -79,6 +85,14 @@ class Declarer {
       // A file whose first item did not even parse has been told enough.
       if (first == nullptr && file.root.size > 0) return;
       Span where = first != nullptr ? first->keyword : start;
+      for (const ast::ItemId* id = file.begin(file.root); id != file.end(file.root); ++id) {
+        if (file[*id].kind != ast::ItemKind::Attr || file[*id].name.text != "edition") continue;
+        c_.diags.Emit(file[*id].keyword, diag::EditionMissing)
+            .Label("says so too late: the edition is the first item")
+            .Secondary(where, "this comes before it")
+            .AddHelp("move it to the start of the file");
+        return;
+      }
       c_.diags.Emit(where, diag::EditionMissing)
           .Label("the first item must be the edition")
           .AddHelp("begin the file with:  edition = 1", {{start, "edition = 1\n"}});
@@ -89,6 +103,26 @@ class Declarer {
       c_.diags.Emit(value.span, diag::EditionUnknown, std::string(c_.sources.Text(value.span)))
           .Label("this jobc knows edition 1")
           .AddHelp("write `edition = 1`, or install a newer jobc", {{value.span, "1"}});
+    }
+  }
+
+  static ast::ItemId FirstEdition(const ast::File& file) {
+    for (const ast::ItemId* id = file.begin(file.root); id != file.end(file.root); ++id) {
+      if (file[*id].kind == ast::ItemKind::Attr && file[*id].name.text == "edition") return *id;
+    }
+    return {};
+  }
+
+  /// Inside `params` the parameters are bare names: one that equals a value of the file would shadow it.
+  void CheckParamNames(Unit& unit) {
+    for (const auto& param : unit.params) {
+      auto value = unit.values.find(param.first());
+      if (value == unit.values.end() || value->second.kind != SymbolKind::Let) continue;
+      auto [first, second] = std::minmax(param.second.span, value->second.span);
+      c_.diags.Emit(second, diag::DeclaredTwice, c_.sources.Text(second))
+          .Label("second declaration")
+          .Secondary(first, "first declared here")
+          .AddHelp("inside `params` both are bare names: give one of them another name");
     }
   }
 
@@ -137,7 +171,7 @@ class Declarer {
     Declarations::UnitBlocks& blocks = d_.unit_blocks[unit.index];
     switch (item.kind) {
       case Kind::Error: return;
-      case Kind::Import: return DeclareImport(unit, item);
+      case Kind::Import: return;  // declared before
       case Kind::Let:
         CheckFreeName(item.name);
         if (Declare(unit.values, item.name, {SymbolKind::Let, static_cast<uint32_t>(c_.lets.size())})) {
@@ -149,6 +183,12 @@ class Declarer {
         return;
       case Kind::Fn:
         CheckFreeName(item.name);
+        if (ir::BuiltinFromName(item.name.text)) {
+          c_.diags.Emit(item.name.span, diag::ReservedName, item.name.text)
+              .Label("this is a function of the language")
+              .AddHelp(fmt::format("use another name, such as `my_{}`", item.name.text));
+          return;
+        }
         if (Declare(unit.fns, item.name, {SymbolKind::Fn, static_cast<uint32_t>(c_.fns.size())})) {
           FnInfo info;
           info.unit = &unit;
@@ -169,7 +209,8 @@ class Declarer {
         return DeclareModule(unit, id, item, with_jobs);
       case Kind::Attr:
         if (item.name.text == "edition") {
-          if (id != *unit.file->begin(unit.file->root)) {
+          // A first one that stands too late has been told by CheckEdition.
+          if (id != FirstEdition(*unit.file)) {
             c_.diags.Emit(item.keyword, diag::SetTwice, "edition").Label("the edition is said once, at the start");
           }
           return;
@@ -303,6 +344,11 @@ class Declarer {
       const ast::Item& exports = (*file)[block];
       for (const ast::ItemId* field = file->begin(exports.children); field != file->end(exports.children); ++field) {
         if ((*file)[*field].kind != ast::ItemKind::Field) continue;
+        std::string_view exported = (*file)[*field].name.text;
+        if (module_exports(index).count(llvm::StringRef(exported.data(), exported.size())) != 0) {
+          c_.diags.Emit((*file)[*field].name.span, diag::DeclaredTwice, exported).Label("second export of this name");
+          continue;
+        }
         LetInfo info;
         info.unit = inner;
         info.item = *field;
@@ -312,6 +358,8 @@ class Declarer {
       }
     }
   }
+
+  llvm::StringMap<uint32_t>& module_exports(uint32_t index) { return c_.modules[index].exports; }
 
   ast::Name BlockName(const ast::Item& item, std::string_view keyword) {
     for (const ast::Label& label : item.labels) {
@@ -337,9 +385,7 @@ class Declarer {
     if (word == "pool") {
       ast::Name name = BlockName(item, word);
       if (!name.valid() || !Declare(unit.pools, name, {SymbolKind::Pool, static_cast<uint32_t>(d_.pools.size())})) return;
-      PoolInfo info{&unit, id, static_cast<uint32_t>(c_.model.plan.pools.size())};
-      d_.pools.push_back(info);
-      if (with_jobs) c_.model.plan.pools.push_back({unit.prefix + std::string(name.text), {}});
+      d_.pools.push_back({&unit, id, UINT32_MAX});
       return;
     }
     if (word == "template") {
