@@ -1,6 +1,8 @@
 #include "compiler/driver/plan_text.h"
 
 #include <algorithm>
+#include <array>
+#include <cctype>
 #include <fmt/format.h>
 
 #include "ir/dump.h"
@@ -88,6 +90,31 @@ std::string_view InterpreterName(uint8_t interpreter) {
   return interpreter < 4 ? kNames[interpreter] : "?";
 }
 
+/// An expression whose value only the run knows, with the names that the job gives to its inputs and outputs.
+std::string Unknown(const ir::Plan& plan, const ir::Job& job, ExprId expr) {
+  std::string dump = ir::DumpExpr(plan.program, expr);
+  std::string text;
+  for (size_t i = 0; i < dump.size();) {
+    bool replaced = false;
+    for (std::string_view word : {"input", "output"}) {
+      const size_t digits = i + word.size();
+      const bool starts = i == 0 || (std::isalnum(static_cast<unsigned char>(dump[i - 1])) == 0 && dump[i - 1] != '_' && dump[i - 1] != '"');
+      if (!starts || dump.compare(i, word.size(), word) != 0 || digits >= dump.size() || std::isdigit(static_cast<unsigned char>(dump[digits])) == 0) continue;
+      size_t end = digits;
+      size_t index = 0;
+      while (end < dump.size() && std::isdigit(static_cast<unsigned char>(dump[end])) != 0) index = index * 10 + static_cast<size_t>(dump[end++] - '0');
+      const bool is_input = word == "input";
+      if (index >= (is_input ? job.inputs.size() : job.outputs.size())) continue;
+      text += fmt::format("{}.{}", word, is_input ? job.inputs[index].name : job.outputs[index].name);
+      i = end;
+      replaced = true;
+      break;
+    }
+    if (!replaced) text += dump[i++];
+  }
+  return text;
+}
+
 /// The words of a command; what only the run knows stands as `<expression>`.
 std::vector<std::string> Words(const ir::Plan& plan, const ir::Job& job, ir::Evaluator& evaluator, ir::EvalContext& context) {
   std::vector<std::string> words;
@@ -114,13 +141,13 @@ std::vector<std::string> Words(const ir::Plan& plan, const ir::Job& job, ir::Eva
           continue;
         }
       }
-      words.push_back("<" + ir::DumpExpr(plan.program, spliced) + "...>");
+      words.push_back("<" + Unknown(plan, job, spliced) + "...>");
       continue;
     }
     if (evaluator.Evaluate(element, context, value) && evaluator.ToText(value, e.type, context, text)) {
       words.push_back(text);
     } else {
-      words.push_back("<" + ir::DumpExpr(plan.program, element) + ">");
+      words.push_back("<" + Unknown(plan, job, element) + ">");
     }
   }
   return words;
