@@ -115,6 +115,13 @@ constexpr OptionSpec kDoctorOptions[] = {
 constexpr OptionSpec kResultOptions[] = {
     JOBC_STATE_OPTION,
 };
+constexpr ArgumentSpec kCompletionArguments[] = {
+    {"bash|zsh|fish", ValueKind::Choice, "the shell"},
+};
+constexpr ArgumentSpec kCompleteArguments[] = {
+    {"bash|zsh|fish", ValueKind::Choice, "the shell that asks"},
+    {"WORD", ValueKind::Text, "the words after `jobc`, up to the cursor", true, true},
+};
 #endif
 
 constexpr ArgumentSpec kExplainArguments[] = {
@@ -152,10 +159,20 @@ constexpr CommandSpec kCommands[] = {
     {"doctor", "what works on this machine, what does not, and what would change that",
      "Also ends and removes what a run left behind whose jobc and guardian were both killed.", kDoctorArguments, kDoctorOptions, RunDoctor},
 #endif
+#ifdef JOBC_WITH_COMPILER
+    {"completion", "print a script that lets a shell complete commands, options, files, runs and jobs",
+     "bash:  eval \"$(jobc completion bash)\"\nzsh:   source <(jobc completion zsh)\nfish:  jobc completion fish | source",
+     kCompletionArguments, {}, RunCompletion},
+#endif
     {"explain", "the long text on a diagnostic, with an example of wrong and right", "", kExplainArguments, {}, RunExplain},
     {"version", "print the version of jobc", "", {}, {}, RunVersion},
     {"help", "show how a command is used", "", kHelpArguments, {}, RunHelp},
 };
+
+#ifdef JOBC_WITH_COMPILER
+/// Asked by the scripts of `jobc completion`, not by people.
+constexpr CommandSpec kComplete = {"__complete", "what may stand at the cursor", "", kCompleteArguments, {}, RunComplete};
+#endif
 
 }  // namespace
 
@@ -166,6 +183,9 @@ const CommandSpec* FindCommand(std::string_view name) {
   for (const CommandSpec& command : kCommands) {
     if (command.name == name) return &command;
   }
+#ifdef JOBC_WITH_COMPILER
+  if (name == kComplete.name) return &kComplete;
+#endif
   return nullptr;
 }
 

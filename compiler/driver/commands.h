@@ -60,7 +60,7 @@ std::span<const CommandSpec> Commands();
 /// `--color`, `--json`, `--help`: understood by every command.
 std::span<const OptionSpec> GlobalOptions();
 
-/// nullptr if there is none of this name.
+/// nullptr if there is none of this name. Also finds `__complete`, which Commands() does not list.
 const CommandSpec* FindCommand(std::string_view name);
 
 int RunCheck(const Invocation& invocation, Terminal& terminal);
@@ -75,6 +75,8 @@ int RunList(const Invocation& invocation, Terminal& terminal);
 int RunLogs(const Invocation& invocation, Terminal& terminal);
 int RunResult(const Invocation& invocation, Terminal& terminal);
 int RunDoctor(const Invocation& invocation, Terminal& terminal);
+int RunCompletion(const Invocation& invocation, Terminal& terminal);
+int RunComplete(const Invocation& invocation, Terminal& terminal);
 int RunExplain(const Invocation& invocation, Terminal& terminal);
 int RunVersion(const Invocation& invocation, Terminal& terminal);
 int RunHelp(const Invocation& invocation, Terminal& terminal);
