@@ -264,6 +264,8 @@ Verdict VerdictFromRecord(const Record& record) {
     verdict.title = text("title");
     if (auto error_class = ir::ClassFromName(text("class"))) {
       verdict.error_class = *error_class;
+    } else if (text("class") == ir::ClassName(ir::ErrorClass::None)) {
+      verdict.error_class = ir::ErrorClass::None;
     }
     if (const ir::Value* signal = json->Find("signal"); signal != nullptr && signal->kind() == ir::ValueKind::Int) {
       verdict.signal = static_cast<int>(signal->as_int());
@@ -995,7 +997,8 @@ struct Engine::Impl : public BackendEvents {
   void Journalize(InstanceChanged& change) {
     if (IsFinal(change.to)) {
       std::string text;
-      if (change.verdict != nullptr && (change.attempt == 0 || change.to != InstanceState::Failed)) {
+      // What the attempt's own record does not say: there was none, or why no other one followed.
+      if (change.verdict != nullptr && (change.to != InstanceState::Failed || change.verdict != last_judged)) {
         text = VerdictJson(*change.verdict);
       }
       Write({.type = RecordType::Final, .job = static_cast<int32_t>(change.first.job), .ordinal = Ordinal(change.first), .attempt = 0,
@@ -1005,6 +1008,7 @@ struct Engine::Impl : public BackendEvents {
   }
   void Journalize(AttemptJudged& judged) {
     const Verdict& verdict = *judged.verdict;
+    last_judged = judged.verdict;
     Write({.type = RecordType::Verdict, .job = static_cast<int32_t>(judged.instance.job), .ordinal = Ordinal(judged.instance),
            .attempt = static_cast<int32_t>(judged.number), .a = verdict.success ? -1 : static_cast<int64_t>(verdict.kind),
            .b = verdict.exit_code ? *verdict.exit_code : -1, .text = VerdictJson(verdict)});
@@ -1073,7 +1077,7 @@ struct Engine::Impl : public BackendEvents {
     }
   }
   void Journalize(HookFailed& hook) {
-    std::string text = fmt::format("hook {} failed: {}{}{}", state->Address(hook.hook), ReasonText(*hook.verdict), hook.verdict->message.empty() ? "" : ": ", hook.verdict->message);
+    std::string text = fmt::format("{} failed, which the run does not mind: {}{}{}", state->Address(hook.hook), ReasonText(*hook.verdict), hook.verdict->message.empty() ? "" : ": ", hook.verdict->message);
     Write({.type = RecordType::Note, .job = static_cast<int32_t>(hook.hook.job), .ordinal = Ordinal(hook.hook), .text = text});
     Warn(masker.Mask(text));
   }
@@ -1588,7 +1592,7 @@ struct Engine::Impl : public BackendEvents {
       event.text = masker.Mask(change.verdict->message);
     }
     const ir::Job& job = plan.jobs[change.first.job];
-    event.tolerated = change.to == InstanceState::Failed && job.on_error == ir::Strategy::Ignore && job.kind == ir::JobKind::Job;
+    event.tolerated = change.to == InstanceState::Failed && (job.kind == ir::JobKind::Hook || (job.on_error == ir::Strategy::Ignore && job.kind == ir::JobKind::Job));
     if (change.to == InstanceState::Failed && change.verdict != nullptr) {
       pending_reports.push_back(Report(change, event));
     }
@@ -1601,9 +1605,9 @@ struct Engine::Impl : public BackendEvents {
     report.address = event.address;
     report.kind = ir::KindName(change.verdict->kind);
     report.error_name = change.verdict->name;
-    report.message = masker.Mask(change.verdict->title.empty() ? change.verdict->message
-                                 : change.verdict->message.empty() ? change.verdict->title
-                                                                   : change.verdict->title + "\n" + change.verdict->message);
+    const std::string& title = change.verdict->title;
+    const std::string& message = change.verdict->message;
+    report.message = masker.Mask(title.empty() || message.starts_with(title) ? message : message.empty() ? title : title + "\n" + message);
     report.exit_code = change.verdict->exit_code;
     report.signal = change.verdict->signal;
     report.attempts = event.attempt;
@@ -1740,6 +1744,7 @@ struct Engine::Impl : public BackendEvents {
   std::unordered_set<uint64_t> ahead;  ///< packed instances that may start without a commit
   std::vector<RunEvent> pending_events;
   std::vector<FailureReport> pending_reports;
+  std::shared_ptr<const Verdict> last_judged;  ///< of the last AttemptJudged; the change it causes comes right after
   std::vector<Record> reaped_records;
   std::vector<RunEvent> reaped_events;
   std::string exports_json;

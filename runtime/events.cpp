@@ -36,7 +36,7 @@ std::string ReasonText(const Verdict& verdict) {
   if (verdict.signal) {
     const char* name = sigabbrev_np(*verdict.signal);
     what = name != nullptr ? fmt::format("signal {} (SIG{})", *verdict.signal, name) : fmt::format("signal {}", *verdict.signal);
-  } else if (verdict.exit_code) {
+  } else if (verdict.exit_code && (*verdict.exit_code != 0 || verdict.kind == ir::ErrorKind::Exit)) {
     what = fmt::format("exit {}", *verdict.exit_code);
   }
   if (!verdict.name.empty()) {
@@ -85,11 +85,13 @@ std::string EventJson(const RunEvent& event) {
   if (event.verdict != nullptr) {
     const Verdict& verdict = *event.verdict;
     field("success", verdict.success ? "true" : "false");
-    if (!verdict.success) {
+    if (!verdict.success && event.kind != RunEventKind::Blocked && event.kind != RunEventKind::Skipped) {
       text("kind", ir::KindName(verdict.kind));
       text("class", ir::ClassName(verdict.error_class));
       text("name", verdict.name);
       text("title", verdict.title);
+    }
+    if (!verdict.success) {
       text("message", verdict.message);
     }
     if (verdict.exit_code) {
@@ -127,6 +129,9 @@ std::optional<ProgressEvent> ToProgressEvent(const RunEvent& event) {
     case RunEventKind::Blocked: out.kind = ProgressEvent::Kind::Blocked; break;
     case RunEventKind::Cancelled: out.kind = ProgressEvent::Kind::Cancelled; break;
     case RunEventKind::Warning:
+      out.kind = ProgressEvent::Kind::Note;
+      out.reason = "warning: " + out.reason;
+      break;
     case RunEventKind::ModeChanged: out.kind = ProgressEvent::Kind::Note; break;
     default: return std::nullopt;
   }

@@ -232,6 +232,11 @@ void RunReader::Fold(const Record& record) {
     }
     case RecordType::Final:
       set_state(static_cast<InstanceState>(std::clamp<int64_t>(record.a, 0, kInstanceStates - 1)), static_cast<uint64_t>(std::max<int64_t>(record.b, 1)));
+      if (record.ordinal >= 0 && record.b <= 1) {
+        // It was about to start when an expression of it failed: there was no attempt.
+        std::vector<AttemptView>& attempts = Of(record).attempts;
+        if (!attempts.empty() && !attempts.back().verdict && attempts.back().started_ms == 0) attempts.pop_back();
+      }
       if (!record.text.empty()) {
         Record copy = record;
         copy.a = 0;
@@ -316,8 +321,13 @@ InstanceView RunReader::View(InstanceRef instance) const {
   if (found != folded_.end()) {
     view.attempts = found->second.attempts;
     view.verdict = found->second.verdict;
-    if (!view.verdict && !view.attempts.empty()) {
-      view.verdict = view.attempts.back().verdict;
+    if (!view.attempts.empty() && view.attempts.back().verdict) {
+      const Verdict& last = *view.attempts.back().verdict;
+      if (!view.verdict) {
+        view.verdict = last;
+      } else if (view.verdict->kind == last.kind) {
+        view.verdict->exit_code = last.exit_code;  // a final record holds the reason only
+      }
     }
     view.next_attempt_ms = view.state == InstanceState::Backoff ? found->second.next_attempt_ms : 0;
   }

@@ -425,10 +425,13 @@ std::string ClosingLine(const RunProgress& run, const PrinterOptions& options) {
 }
 
 std::string FailureText(const FailureReport& report, const PrinterOptions& options) {
-  std::string what = report.kind;
-  if (report.exit_code) what += fmt::format(" {}", *report.exit_code);
+  std::string what = report.error_name.empty() ? report.kind : VisibleText(report.error_name);
+  if (report.exit_code && what == "exit") {
+    what += fmt::format(" {}", *report.exit_code);
+  } else if (report.exit_code && *report.exit_code != 0) {
+    what += fmt::format(" (exit {})", *report.exit_code);
+  }
   if (report.signal) what += fmt::format(" ({})", SignalText(*report.signal));
-  if (!report.error_name.empty()) what += fmt::format(" \"{}\"", VisibleText(report.error_name));
   std::string out = fmt::format("{} {}: {}", Paint(report.tolerated ? "failed, ignored:" : "failed:", report.tolerated ? kYellow : kRed, options),
                                 Paint(VisibleText(report.address), kBold, options), what);
   if (report.attempts == 0) {

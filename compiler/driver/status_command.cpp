@@ -31,7 +31,10 @@ std::string VerdictFields(const Verdict& verdict) {
 
 std::string InstanceJson(const InstanceView& view) {
   std::string out = fmt::format("{{\"address\":{},\"state\":\"{}\"", ir::JsonQuote(view.address), StateName(view.state));
-  if (view.verdict && !view.verdict->success) out += "," + VerdictFields(*view.verdict);
+  if (view.verdict && !view.verdict->success) {
+    // What never had a chance to run has a reason, but no kind of error.
+    out += view.state == InstanceState::Blocked || view.state == InstanceState::Skipped ? ",\"message\":" + ir::JsonQuote(view.verdict->message) : "," + VerdictFields(*view.verdict);
+  }
   out += ",\"attempts\":[";
   for (size_t i = 0; i < view.attempts.size(); ++i) {
     const AttemptView& attempt = view.attempts[i];
@@ -49,6 +52,16 @@ std::string InstanceJson(const InstanceView& view) {
   return out + "]}";
 }
 
+/// All instances in plan order; a job whose instances are not known stands for them.
+std::vector<InstanceRef> Instances(const RunReader& run) {
+  std::vector<InstanceRef> out;
+  for (uint32_t job = 0; job < run.plan().jobs.size(); ++job) {
+    if (!run.expanded(job)) out.push_back({job, kWholeJob});
+    for (uint32_t i = 0; i < run.size(job); ++i) out.push_back({job, i});
+  }
+  return out;
+}
+
 std::string StatusJson(const RunReader& run, bool all) {
   std::string out = "{\"schema\":\"jobc.status/1\"," + SummaryJson(run.summary()) + ",\"jobs\":[";
   bool first = true;
@@ -64,13 +77,11 @@ std::string StatusJson(const RunReader& run, bool all) {
   }
   out += "],\"instances\":[";
   first = true;
-  for (uint32_t job = 0; job < run.plan().jobs.size(); ++job) {
-    for (uint32_t i = 0; i < run.size(job); ++i) {
-      InstanceState state = run.state({job, i});
-      if (!all && state != InstanceState::Failed && state != InstanceState::Running && state != InstanceState::Backoff) continue;
-      out += (first ? "" : ",") + InstanceJson(run.View({job, i}));
-      first = false;
-    }
+  for (InstanceRef instance : Instances(run)) {
+    InstanceState state = run.state(instance);
+    if (!all && state != InstanceState::Failed && state != InstanceState::Running && state != InstanceState::Backoff) continue;
+    out += (first ? "" : ",") + InstanceJson(run.View(instance));
+    first = false;
   }
   return out + "]}\n";
 }
@@ -93,20 +104,18 @@ int RunStatusCommand(const Invocation& invocation, Terminal& terminal) {
   if (!summary.message.empty()) terminal.Out(fmt::format("  {}\n", summary.message));
   const int width = terminal.out_is_terminal() && terminal.width() > 0 ? terminal.width() : 120;
   for (const std::string& line : ProgressLines(run.Progress(), width, 1 << 20, {terminal.out_color(), true})) terminal.Out(line + "\n");
-  for (uint32_t job = 0; job < run.plan().jobs.size(); ++job) {
-    for (uint32_t i = 0; i < run.size(job); ++i) {
-      InstanceState state = run.state({job, i});
-      if (!all && state != InstanceState::Failed) continue;
-      InstanceView view = run.View({job, i});
-      std::string line = fmt::format("{}: {}", view.address, StateName(view.state));
-      if (!view.attempts.empty()) line += fmt::format(", {} attempt{}", view.attempts.size(), view.attempts.size() == 1 ? "" : "s");
-      if (view.verdict && !view.verdict->success) {
-        line += ", " + ReasonText(*view.verdict);
-        if (!view.verdict->message.empty()) line += ": " + view.verdict->message;
-      }
-      terminal.Out(line + "\n");
-      if (state == InstanceState::Failed && !view.attempts.empty()) terminal.Out(fmt::format("  jobc logs {} {}\n", summary.id, ShellQuote(view.address)));
+  for (InstanceRef instance : Instances(run)) {
+    InstanceState state = run.state(instance);
+    if (!all && state != InstanceState::Failed) continue;
+    InstanceView view = run.View(instance);
+    std::string line = fmt::format("{}: {}", view.address, StateName(view.state));
+    if (!view.attempts.empty()) line += fmt::format(", {} attempt{}", view.attempts.size(), view.attempts.size() == 1 ? "" : "s");
+    if (view.verdict && !view.verdict->success) {
+      if (state != InstanceState::Blocked && state != InstanceState::Skipped && state != InstanceState::Cancelled) line += ", " + ReasonText(*view.verdict);
+      if (!view.verdict->message.empty()) line += ": " + view.verdict->message;
     }
+    terminal.Out(line + "\n");
+    if (state == InstanceState::Failed && !view.attempts.empty()) terminal.Out(fmt::format("  jobc logs {} {}\n", summary.id, ShellQuote(view.address)));
   }
   return kExitOk;
 }
