@@ -33,7 +33,7 @@ std::optional<int64_t> ParseInt(std::string_view text) {
 std::string Fault(ValueKind kind, std::string_view placeholder, std::string_view value) {
   switch (kind) {
     case ValueKind::Int:
-      if (!ParseInt(value)) return "a whole number is wanted, such as 4";
+      if (ParseInt(value).value_or(0) < 1) return "a whole number above 0 is wanted, such as 4";
       break;
     case ValueKind::Duration:
       if (!ParseDurationMs(value)) return "a duration is wanted, such as 500ms, 30s, 5m, 2h or 1d";

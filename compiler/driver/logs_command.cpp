@@ -82,15 +82,16 @@ int RunLogs(const Invocation& invocation, Terminal& terminal) {
   };
   std::map<std::pair<AttemptId, int>, uint64_t> positions;
   auto show = [&](const Shown& one) {
-    for (Stream stream : {Stream::kStdout, Stream::kStderr}) {
-      process::LogTotals totals = logs->Totals(one.id, stream);
-      if (totals.dropped_bytes > 0 && wanted(stream) && positions.count({one.id, static_cast<int>(stream)}) == 0) {
-        terminal.Err(fmt::format("note: {} of {}, attempt {}, is not complete: {} bytes in the middle were dropped (log_limit)\n", StreamName(stream), one.address, one.number, totals.dropped_bytes));
-      }
-    }
     (void)logs->ForEachInOrder(one.id, [&](const LogReader::Chunk& chunk) {
       uint64_t& position = positions[{one.id, static_cast<int>(chunk.stream)}];
       if (chunk.position + chunk.bytes.size() <= position || !wanted(chunk.stream)) return true;
+      if (chunk.position > position) {
+        const uint64_t dropped = chunk.position - position;
+        header(one);
+        terminal.Out(invocation.json()
+                         ? fmt::format("{{\"address\":{},\"attempt\":{},\"stream\":\"{}\",\"dropped\":{}}}\n", ir::JsonQuote(one.address), one.number, StreamName(chunk.stream), dropped)
+                         : fmt::format("\n[jobc: {} bytes of {} were dropped here, above log_limit]\n", dropped, StreamName(chunk.stream)));
+      }
       std::string_view bytes = chunk.position < position ? chunk.bytes.substr(position - chunk.position) : chunk.bytes;
       position = chunk.position + chunk.bytes.size();
       header(one);
