@@ -117,6 +117,8 @@ class Builder {
     if (size_t end = what.find("] "); end != std::string_view::npos) what.remove_prefix(end + 2);
     if (what.substr(0, 20) == "parse error at line ") what.remove_prefix(std::min(what.find(": "), what.size() - 2) + 2);
     if (what.substr(0, 19) == "syntax error while ") what.remove_prefix(19);
+    // What the parser read last may end inside a character, or not be UTF-8 at all.
+    what = what.substr(0, what.find("; last read: "));
     return Fail(position == 0 ? 0 : position - 1, text_.empty() ? "the text is empty, expected a JSON value" : what);
   }
 

@@ -512,7 +512,9 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
   env.push_back("INPUT_PATH=" + input_dir);
   env.push_back("OUTPUT_PATH=" + places.output_dir);
   env.push_back("EXECUTION_ID=" + launch.execution_id);
-  if (!job.domain.single()) {
+  if (job.domain.single()) {
+    env.push_back("JOB_KEY=");  // set, so that `sh -u` takes it
+  } else {
     // The text form of the key, and of each part.
     const RunState& state = context.run_state();
     const ir::Instances& instances = state.instances(start.instance.job);

@@ -353,7 +353,11 @@ class Lowerer {
     }
     for (const FileLiteral& literal : model_.files) {
       ir::Value value;
-      if (!evaluator_.Evaluate(literal.expr, context_, value)) continue;  // depends on an instance: looked at when it starts
+      if (!evaluator_.Evaluate(literal.expr, context_, value)) {
+        // Unavailable: depends on an instance, looked at when that starts.
+        if (evaluator_.fault().kind != ir::FaultKind::Unavailable) diags_.Emit(literal.span, diag::EvaluationFailed, evaluator_.fault().message).Label("has no value");
+        continue;
+      }
       if (value.kind() == ir::ValueKind::File) CheckFile(value.as_file(), literal.span, "");
     }
   }
