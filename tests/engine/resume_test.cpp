@@ -70,7 +70,7 @@ class ResumedRun : public testing::RunTest {
 };
 
 TEST_F(ResumedRun, GoesOnAfterAKillAndRunsNothingTwiceThatHadFinished) {
-  uint32_t part = b.Scatter("part", 6);
+  uint32_t part = b.Scatter("part", 40);
   b[part].run = Words({"sh", "-c", "echo $JOB_KEY >> " + (dir / "src/log") + "; echo $JOB_KEY > f"});
   Output(part, "f", File(), ir::OutputKind::Path, b.Str("f"));
   options.max_parallel = 1;
@@ -93,7 +93,7 @@ TEST_F(ResumedRun, GoesOnAfterAKillAndRunsNothingTwiceThatHadFinished) {
   for (const std::string& key : finished) {
     EXPECT_EQ(after.find(key + "\n"), std::string::npos) << "instance " << key << " ran again";
   }
-  for (int i = 0; i < 6; ++i) {
+  for (int i = 0; i < 40; ++i) {
     EXPECT_EQ(ReadAll(out.run_dir + "/outputs/part%5B%22" + std::to_string(i) + "%22%5D/f"), std::to_string(i) + "\n");
   }
   auto done = Read(id);
