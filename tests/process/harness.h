@@ -3,12 +3,15 @@
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <grp.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <functional>
 #include <map>
 #include <memory>
@@ -36,6 +39,23 @@ class TempDir {
  private:
   std::string path_;
 };
+
+/// Runs this test binary again as another user, by executing it anew, and returns how it ended (as waitpid() tells).
+inline int RunAgainAsOrdinaryUser(const char* filter) {
+  pid_t child = fork();
+  if (child == 0) {
+    // The report of this process is not the other one's to write.
+    unsetenv("GTEST_OUTPUT");
+    if (setgroups(0, nullptr) != 0 || setresgid(65534, 65534, 65534) != 0 || setresuid(65534, 65534, 65534) != 0) {
+      _exit(99);
+    }
+    execl("/proc/self/exe", "again", filter, "--gtest_brief=1", nullptr);
+    _exit(98);
+  }
+  int status = -1;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  return status;
+}
 
 inline void WriteText(const std::string& path, const std::string& text, mode_t mode = 0644) {
   UniqueFd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));

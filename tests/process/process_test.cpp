@@ -418,17 +418,7 @@ TEST(ProcessUnprivileged, AllStoriesHoldForAnOrdinaryUser) {
   if (geteuid() != 0) {
     GTEST_SKIP() << "they have just been run as one";
   }
-  pid_t child = fork();
-  if (child == 0) {
-    if (setgroups(0, nullptr) != 0 || setresgid(65534, 65534, 65534) != 0 || setresuid(65534, 65534, 65534) != 0) {
-      _exit(99);
-    }
-    execl("/proc/self/exe", "process_test", "--gtest_filter=*ByShims:ProcessSupervision.*", "--gtest_brief=1", nullptr);
-    _exit(98);
-  }
-  int status = 0;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  EXPECT_EQ(status, 0);
+  EXPECT_EQ(RunAgainAsOrdinaryUser("--gtest_filter=*ByShims:ProcessSupervision.*"), 0);
 }
 
 }  // namespace
