@@ -91,6 +91,7 @@ class Body {
     if (wanted("image")) out_.image = Attr("image", String(), kLoopWord(), "`image`");
     if (wanted("resources")) ResourcesOf(merged_, out_.resources, kLoopWord() | kInput, Phase::S);
     if (wanted("env")) Env();
+    if (wanted("secret_files")) SecretFiles();
     if (wanted("pools")) Pools();
     if (wanted("priority")) out_.priority = Attr("priority", IntRange(-100, 100, "-100..100"), kLoopWord(), "`priority`");
     if (wanted("timeout")) TimeoutOf(merged_, out_.timeout, kLoopWord(), Phase::P);
@@ -464,7 +465,6 @@ class Body {
     }
     for (ir::EnvEntry& entry : out_.env) entry.value = HoistFiles(c_, out_, entry.value);
     std::sort(out_.env.begin(), out_.env.end(), [](const ir::EnvEntry& x, const ir::EnvEntry& y) { return x.name < y.name; });
-    SecretFiles();
   }
 
   void SecretFiles() {
