@@ -756,7 +756,9 @@ std::string ReproduceCommand(const AttemptLaunch& launch, const ir::Job& job, co
   for (const std::string& word : launch.argv) {
     command += " " + ShellQuote(masker.Mask(word));
   }
-  return command;
+  // A report is for people: nobody copies a command of many pages, and it would push everything else out of sight.
+  constexpr size_t kLongestCommand = 16 << 10;
+  return command.size() > kLongestCommand ? std::string() : command;
 }
 
 }  // namespace jobc
