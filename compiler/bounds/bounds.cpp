@@ -198,6 +198,7 @@ class Bounder {
       job.time_ms.reset();
       job.work_ms.reset();
       job.unbounded = one.unbounded;
+      job.limit_missing = one.limit_missing;
     } else if (job.time_ms) {
       job.time_ms = std::max(*job.time_ms, *one.time_ms);
       spans_[j].emplace(*one.time_ms, one.work_ms.value_or(0));
@@ -241,6 +242,7 @@ class Bounder {
       }
     }
     if (!b.known) {
+      b.instances = 0;
       b.time_ms.reset();
       b.work_ms.reset();
       b.unbounded = "the number of its instances is not known yet";
@@ -509,6 +511,7 @@ InstanceBounds BoundInstance(const ir::Job& job, ir::Evaluator& evaluator, ir::E
   b.attempts = time.attempts;
   b.time_ms = time.time_ms;
   b.unbounded = time.unbounded;
+  b.limit_missing = time.limit_missing;
   b.work_ms = work.time_ms;
   if (b.time_ms && b.work_ms) b.work_ms = std::min(*b.work_ms, *b.time_ms);
   for (const auto& [pool, expr] : job.pools) {

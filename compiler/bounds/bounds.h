@@ -23,6 +23,7 @@ struct InstanceBounds {
   std::optional<int64_t> time_ms;   ///< with the waits between attempts; nullopt: without bound
   std::optional<int64_t> work_ms;   ///< attempts alone: how long its slots are taken
   std::string unbounded;            ///< why there is no bound
+  bool limit_missing = false;       ///< see Chain
   std::vector<std::pair<uint32_t, int64_t>> slots;  ///< Plan::pools, while it runs
 };
 
@@ -33,6 +34,7 @@ struct JobBounds {
   std::optional<int64_t> time_ms;   ///< of its longest instance
   std::optional<int64_t> work_ms;   ///< of all instances
   std::string unbounded;
+  bool limit_missing = false;
   int64_t at_once = 0;              ///< instances at the same time
   std::vector<std::pair<uint32_t, int64_t>> slots;  ///< taken at the same time, by pool
 };

@@ -140,6 +140,7 @@ class Search {
     if (!why_.empty()) {
       chain.time_ms.reset();
       chain.unbounded = why_;
+      chain.limit_missing = limit_missing_;
     }
     return chain;
   }
@@ -150,8 +151,10 @@ class Search {
     int64_t time = 0;
   };
 
-  void Unbounded(std::string why) {
-    if (why_.empty()) why_ = std::move(why);
+  void Unbounded(std::string why, bool limit_missing = false) {
+    if (!why_.empty()) return;
+    why_ = std::move(why);
+    limit_missing_ = limit_missing;
   }
 
   void CollectRules(int64_t most, const Effective& first) {
@@ -189,12 +192,12 @@ class Search {
       const size_t q = static_cast<size_t>(Setting::Queue);
       if (e.state[q] == Effective::State::Known) length = Plus(length, e.value[q].as_int());
       else if (e.state[q] == Effective::State::Unknown) Unbounded("`timeout.queue` is not known before the run");
-      else if (HasQueue(job_.backend.kind)) Unbounded(fmt::format("it may wait in the queue of {} without limit: no `timeout {{ queue = … }}`", ir::BackendName(job_.backend.kind)));
+      else if (HasQueue(job_.backend.kind)) Unbounded(fmt::format("it may wait in the queue of {} without limit: no `timeout {{ queue = … }}`", ir::BackendName(job_.backend.kind)), true);
     }
     const size_t r = static_cast<size_t>(Setting::Run);
     if (e.state[r] == Effective::State::Known) length = Plus(length, e.value[r].as_int());
     else if (e.state[r] == Effective::State::Unknown) Unbounded("`timeout.run` is not known before the run");
-    else Unbounded("it may run without limit: no `timeout { run = … }`");
+    else Unbounded("it may run without limit: no `timeout { run = … }`", true);
     const size_t t = static_cast<size_t>(Setting::Total);
     if (e.state[t] == Effective::State::Known) {
       total_ = std::max(total_.value_or(0), e.value[t].as_int());
@@ -353,7 +356,7 @@ class Search {
   std::string why_;
   std::optional<int64_t> total_;
   int64_t grace_ = 0;
-  bool overflow_ = false, grace_unknown_ = false, no_total_ = false;
+  bool overflow_ = false, limit_missing_ = false, grace_unknown_ = false, no_total_ = false;
 };
 
 }  // namespace

@@ -93,6 +93,7 @@ struct Chain {
   int64_t attempts = 1;
   std::optional<int64_t> time_ms;  ///< nullopt: without bound
   std::string unbounded;           ///< why, for people
+  bool limit_missing = false;      ///< there is no bound since no limit is declared; else since something is not known
   bool exact = true;               ///< some order of failures takes so long; else only an upper bound
 };
 

@@ -139,6 +139,8 @@ struct Declarations {
   };
   std::deque<UnitBlocks> unit_blocks;                        ///< same order as Checker::units
   std::vector<ProfileInfo> profiles;
+  /// What a job is under a profile: (Model::profiles, job). Only those that the profile touches.
+  std::map<std::pair<size_t, uint32_t>, Merged> merged_of_profile;
 };
 
 /// Merges layers, lowest first. `block` says which attributes are known there: unknown ones are E102, the same one twice
@@ -166,6 +168,11 @@ void DeclarePool(Checker& checker, PoolInfo& pool, std::string_view name);
 void ResolveTemplateArguments(Checker& checker, JobInfo& job, JobDecl& decl, bool early);
 /// tests.cpp: shape and names of `test` blocks; nothing of them is run here.
 void CheckTests(Checker& checker);
+/// retry_rules.cpp: retries that may not end, rules that can never fire, growth, limits of time (E501 E503 W502 W504).
+void CheckRetryRules(Checker& checker);
+/// reachability.cpp: jobs that can never run, `after` that changes nothing, keys that may collide, images by tag, budgets
+/// that are exceeded whatever the parameters are (E302 W303 E304 W304 W902 W505 E605).
+void CheckReachability(Checker& checker);
 /// unused.cpp: W704, in files without errors.
 void CheckUnused(Checker& checker);
 /// profiles.cpp

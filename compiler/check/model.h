@@ -56,6 +56,7 @@ struct Model {
   std::vector<FileLiteral> files;
   std::vector<Span> param_spans;     ///< of plan.program.params
   std::vector<Span> job_spans;       ///< names of plan.jobs
+  Span limits_span;                  ///< keyword of the root's `limits`
   std::vector<SourceId> sources;     ///< of plan.sources and ir::Place::source
   SourceId root;
 };
