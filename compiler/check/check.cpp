@@ -393,6 +393,8 @@ Model Check(SourceId root, SourceManager& sources, Diagnostics& diags) {
     check::CheckPublishes(checker);
     check::CheckRest(checker);
     check::CheckTests(checker);
+    check::CheckRetryRules(checker);
+    check::CheckReachability(checker);
     check::CheckUnused(checker);
     check::NameSources(checker);
   }

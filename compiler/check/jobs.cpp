@@ -952,7 +952,7 @@ class Body {
     UnknownIn(r, kRetry);
     if (r.Attr("max_attempts") == nullptr) {
       Span span = block->layers.back().span;
-      c_.diags.Emit(span, diag::MissingAttribute, "`retry`", "max_attempts")
+      c_.diags.Emit(span, diag::RetryHasNoLimit)
           .Label("how often at most?")
           .AddHelp("write `max_attempts = 3`; it counts the first try");
     }
@@ -1558,6 +1558,7 @@ ir::Job CheckJobUnderProfile(Checker& checker, uint32_t index, const Layers& pro
   body.set_base_ignores(settings.on_error == ir::Strategy::Ignore);
   body.Settings(&touched);
   CollectDependencies(checker, index, settings);
+  checker.declarations->merged_of_profile[{checker.model.profiles.size(), index}] = std::move(merged);
   return settings;
 }
 

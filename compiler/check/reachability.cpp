@@ -516,7 +516,7 @@ class Reachability {
         Value values;
         if (!c_.evaluator.Evaluate(axis.values, nothing, values)) return;
       }
-      c_.diags.Emit(SpanOf(domain.key), diag::KeysCollide, instances.error().message).Label("two instances would have one name");
+      c_.diags.Emit(SpanOf(domain.key), diag::ConstantKeysCollide, instances.error().message).Label("two instances would have one name");
       return;
     }
     if (Unique(domain, domain.key)) return;
