@@ -43,6 +43,13 @@ constexpr OptionSpec kGraphOptions[] = {
 constexpr OptionSpec kInputsOptions[] = {
     JOBC_FORMAT_OPTION,
 };
+constexpr ArgumentSpec kFmtArguments[] = {
+    {"FILE", ValueKind::File, "the .job files, or directories to look for them; `-`: stdin to stdout; without any, all in the working directory", true, true},
+};
+constexpr OptionSpec kFmtOptions[] = {
+    {"--check", "", ValueKind::None, "", "change nothing; list the files that would change, and exit with 4 if there are any"},
+    {"--diff", "", ValueKind::None, "", "change nothing; print what would change"},
+};
 constexpr ArgumentSpec kCheckArguments[] = {
     {"FILE", ValueKind::File, "the .job files to check; without any, all in the working directory", true, true},
 };
@@ -64,6 +71,7 @@ constexpr OptionSpec kRunOptions[] = {
     {"--name", "", ValueKind::Text, "NAME", "a name for the run, to be used in place of its id"},
     {"--strict", "", ValueKind::None, "", "exit with 11 if the run succeeded but ignored failures"},
     {"--dry-run", "", ValueKind::None, "", "list what would run, and run nothing"},
+    {"--detach", "", ValueKind::None, "", "go on without the terminal: print the run's id and exit once it is under way"},
     {"--publish-to", "", ValueKind::Directory, "DIR", "publish there instead of where the file says"},
     {"--root", "", ValueKind::Directory, "DIR", "for a plan: the directory of its root source (default: that of the plan)"},
     {"--durability", "", ValueKind::Choice, "full|normal", "what a power loss may cost: nothing, or the last moments of the journal"},
@@ -87,6 +95,19 @@ constexpr ArgumentSpec kRetryArguments[] = {
 };
 constexpr OptionSpec kResumeOptions[] = {
     {"--max-parallel", "", ValueKind::Int, "N", "at most N jobs at a time (default: as the run was started)"},
+    {"--detach", "", ValueKind::None, "", "go on without the terminal: print the run's id and exit once it is under way"},
+    JOBC_STATE_OPTION,
+};
+constexpr ArgumentSpec kCancelArguments[] = {
+    {"RUN", ValueKind::Run, "the run (default: the last one)", true},
+    {"JOB", ValueKind::Job, "only these jobs or instances (default: the whole run)", true, true},
+};
+constexpr OptionSpec kCancelOptions[] = {
+    {"--now", "", ValueKind::None, "", "the whole run at once: no grace period, no `finally`; as a second Ctrl-C"},
+    {"--wait", "", ValueKind::None, "", "return when what was cancelled has ended"},
+    JOBC_STATE_OPTION,
+};
+constexpr OptionSpec kWatchOptions[] = {
     JOBC_STATE_OPTION,
 };
 constexpr OptionSpec kStatusOptions[] = {
@@ -114,6 +135,25 @@ constexpr OptionSpec kDoctorOptions[] = {
 };
 constexpr OptionSpec kResultOptions[] = {
     JOBC_STATE_OPTION,
+};
+constexpr ArgumentSpec kSchemaArguments[] = {
+    {"params|result|job|plan|events", ValueKind::Choice, "a parameter file, what `jobc result` prints, a job's $JOB_RESULT, plans, `run --json`"},
+    {"FILE", ValueKind::File, "the .job file", true},
+    {"JOB", ValueKind::Text, "for `result` and `job`: a job of the file", true},
+};
+constexpr ArgumentSpec kFilesArguments[] = {
+    {"FILE", ValueKind::File, "the .job files; without any, all in the working directory", true, true},
+};
+constexpr OptionSpec kLintOptions[] = {
+    {"--baseline", "", ValueKind::File, "JSON", "findings that are known and not told again"},
+    {"--write-baseline", "", ValueKind::None, "", "write the findings of now there instead of telling them"},
+    JOBC_FORMAT_OPTION,
+};
+constexpr OptionSpec kFixOptions[] = {
+    {"--dry-run", "", ValueKind::None, "", "say what would be applied, and change nothing"},
+};
+constexpr ArgumentSpec kInitArguments[] = {
+    {"NAME", ValueKind::Text, "of the file, with or without `.job` (default: main)", true},
 };
 constexpr ArgumentSpec kCompletionArguments[] = {
     {"bash|zsh|fish", ValueKind::Choice, "the shell"},
@@ -149,6 +189,15 @@ constexpr CommandSpec kCommands[] = {
      "Goes on from the journal with the stored plan: what succeeded, failed or was skipped stays, everything else is decided\n"
      "again. Exits as the run does; with 15 if another process executes it.", kRunArgument, kResumeOptions, RunResume},
     {"retry", "give failed jobs of a run fresh attempts and go on", "", kRetryArguments, kResumeOptions, RunRetry},
+    {"cancel", "end a run, a job or an instance that another jobc executes",
+     "The whole run: as Ctrl-C there; all jobs are cancelled, `finally` runs, the run exits with 130. A job or an instance: it\n"
+     "is `cancelled` and counts as failed, for the others by its `on_error`. Exits with 0 also if there was nothing left to\n"
+     "cancel, with 2 if there is no such run or job, with 15 if the run's process cannot be reached.",
+     kCancelArguments, kCancelOptions, RunCancel},
+    {"watch", "see a run from another terminal while it goes on",
+     "Shows what `jobc run` shows, from the start of the run; with --json, its events. Ctrl-C ends the watching, not the run.\n"
+     "Exits as the run does; with 15 if its process was killed.", kRunArgument, kWatchOptions, RunWatch},
+    {"attach", "the same as watch", "", kRunArgument, kWatchOptions, RunWatch},
     {"status", "what a run did or does: states, attempts, failures", "", kRunArgument, kStatusOptions, RunStatusCommand},
     {"list", "the runs of this directory, newest first", "", {}, kListOptions, RunList},
     {"logs", "what the jobs of a run wrote to stdout and stderr", "", kRunAndJobArguments, kLogsOptions, RunLogs},
@@ -156,6 +205,21 @@ constexpr CommandSpec kCommands[] = {
      "Without a job: the run's exports. Exits with 10 if the run failed.", kResultArguments, kResultOptions, RunResult},
     {"graph", "the declared jobs and what they wait for, as dot, mermaid or JSON", "", kPlanArguments, kGraphOptions, RunGraph},
     {"inputs", "the parameters of a file: types, defaults, documentation", "", kFileArgument, kInputsOptions, RunInputs},
+    {"lint", "the warnings of `check`, and findings about style; a baseline holds what is known",
+     "Exits with 4 if it finds something that is not in the baseline, with 3 if there is an error. A comment\n"
+     "`# jobc: allow(W704)` at the end of a line, or on the line before it, silences a warning there.", kFilesArguments, kLintOptions, RunLint},
+    {"fix", "apply the helps that are certain to the files",
+     "Applies what `check` and `plan` show as help where there is only one and it is no guess; what makes a file worse is left\n"
+     "out. Exits with 3 if errors are left.", kFilesArguments, kFixOptions, RunFix},
+    {"init", "write a small file that works, and say what to type next; never overwrites", "", kInitArguments, {}, RunInit},
+    {"schema", "JSON Schema (2020-12) of a file's parameters and results, of plans and events",
+     "Refinements become minimum, pattern, minLength …; what JSON Schema cannot say is in `$comment`.", kSchemaArguments, kInputsOptions, RunSchema},
+    {"doc", "the documentation of a file as Markdown, from its doc comments",
+     "FILE may also name a module of the standard library: `jobc doc std/python`.", kFileArgument, kInputsOptions, RunDoc},
+    {"fmt", "write files in the one style of the language",
+     "There are no settings; the style is described in docs/format.md. What a file means and its comments never change. A\n"
+     "file with syntax errors is left alone (exit code 3), all others are replaced whole or not at all.",
+     kFmtArguments, kFmtOptions, RunFmt},
     {"doctor", "what works on this machine, what does not, and what would change that",
      "Also ends and removes what a run left behind whose jobc and guardian were both killed.", kDoctorArguments, kDoctorOptions, RunDoctor},
 #endif
