@@ -368,7 +368,7 @@ SH
             for name in ("started", "term", "told"):
                 self.flag(name).unlink(missing_ok=True)
             run = self.begin()
-            os.kill(run.pid, number)
+            os.killpg(run.pid, number)  # as a terminal does, to all of its processes
             done = self.finish(run, code=130)
             self.assertEqual(self.flag("term").read_text(), "term\n")
             self.assertEqual(self.flag("told").read_text(), "interrupted \n")
