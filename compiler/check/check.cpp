@@ -42,7 +42,7 @@ void DeclarePool(Checker& c, PoolInfo& info, std::string_view name) {
   }
   const Placed* slots = merged.Attr("slots");
   if (slots == nullptr) {
-    if (!merged.incomplete && merged.attrs.empty()) c.diags.Emit(item.keyword, diag::MissingAttribute, "a pool", "slots").Label("how many at the same time?").AddHelp("write `slots = 2`");
+    if (!merged.incomplete && merged.attrs.empty()) c.diags.Emit(item.keyword, diag::MissingAttribute, "a pool", "`slots`").Label("how many at the same time?").AddHelp("write `slots = 2`");
     return;
   }
   Scope scope;
@@ -257,6 +257,7 @@ std::optional<std::string> WhyNotPublishPath(const std::string& text) {
 void CheckPublishes(Checker& c) {
   const Unit& root = *c.units.front();
   const ast::File& file = *root.file;
+  llvm::StringMap<Span> published;  ///< by destination and path; of a template, by its text
   for (ast::ItemId block : c.declarations->unit_blocks[0].publishes) {
     const ast::Item& item = file[block];
     ir::Publish publish;
@@ -265,7 +266,6 @@ void CheckPublishes(Checker& c) {
     } else {
       publish.destination = item.labels.front().text;
     }
-    llvm::StringMap<Span> paths;
     for (const ast::ItemId* id = file.begin(item.children); id != file.end(item.children); ++id) {
       const ast::Item& entry = file[*id];
       if (entry.kind == ast::ItemKind::Error) continue;
@@ -293,9 +293,6 @@ void CheckPublishes(Checker& c) {
         if (std::optional<std::string> why = WhyNotPublishPath(text)) {
           c.diags.Emit(key_span, diag::PathEscapes, text, *why).Label("must be a relative path below the destination");
         }
-        if (auto [first, fresh] = paths.try_emplace(text, key_span); !fresh && !into_directory) {
-          c.diags.Emit(key_span, diag::PublishedTwice, text).Label("second source for this path").Secondary(first->second, "the first one");
-        }
       } else {
         // The last part of a template decides what it names.
         const ast::Expr& key = file[entry.name_expr];
@@ -304,8 +301,16 @@ void CheckPublishes(Checker& c) {
           into_directory = !last.expr.valid() && !last.text.empty() && last.text.back() == '/';
         }
       }
+      if (!into_directory && c.exprs[out.path].op != ir::Op::Error) {
+        std::string_view text = c.sources.Text(key_span);
+        if (text.size() >= 2 && text.front() == '"') text = text.substr(1, text.size() - 2);
+        auto [first, fresh] = published.try_emplace(fmt::format("{}\n{}", publish.destination, text), key_span);
+        if (!fresh) c.diags.Emit(key_span, diag::PublishedTwice, text).Label("second source for this path").Secondary(first->second, "the first one");
+      }
       scope.latest = Phase::S;
-      Typed value = c.CheckExpr(entry.value, scope);
+      // A literal is a file beside the source, as everywhere where a file is wanted.
+      const bool literal = entry.value.valid() && file[entry.value].kind == ast::ExprKind::String;
+      Typed value = c.CheckExpr(entry.value, scope, literal ? c.types.Basic(ir::TypeKind::File) : ir::TypeId{});
       Span value_span = file[entry.value].span;
       ir::TypeId plain = c.types.NonNull(value.type);
       ir::TypeKind kind = c.types.kind(plain);

@@ -377,7 +377,7 @@ class Body {
       out_.requires_.push_back(std::move(entry));
     }
     if (merged_.requires_.empty()) {
-      c_.diags.Emit(job_.name.span, diag::MissingAttribute, fmt::format("`check {}`", job_.name.text), "require")
+      c_.diags.Emit(job_.name.span, diag::MissingAttribute, fmt::format("`check {}`", job_.name.text), "`require`")
           .Label("checks nothing")
           .AddHelp("add:  require CONDITION else \"what is wrong\"");
     }
@@ -440,7 +440,7 @@ class Body {
     for (const MergedItem& entry : entries.attrs) {
       const Placed& placed = entry.last();
       std::string name(entry.name);
-      Span span = placed.item->keyword;
+      Span span = KeySpan(placed);
       if (name.size() >= 2 && name.front() == '"') name = name.substr(1, name.size() - 2);
       if (!IsVariableName(name)) {
         c_.diags.Emit(span, diag::NotA, "a name of an environment variable", fmt::format("`{}`", name)).Label("letters, digits and `_`, no digit first");
@@ -478,7 +478,7 @@ class Body {
       std::string name(entry.name);
       if (name.size() >= 2 && name.front() == '"') name = name.substr(1, name.size() - 2);
       if (name.empty() || name.find('/') != std::string::npos || name == "." || name == "..") {
-        c_.diags.Emit(placed.item->keyword, diag::PathEscapes, name, "must be a plain file name").Label("not a file name");
+        c_.diags.Emit(KeySpan(placed), diag::PathEscapes, name, "must be a plain file name").Label("not a file name");
         continue;
       }
       Scope scope = ScopeOf(placed, 0, Phase::S, "a secret file");
@@ -596,8 +596,7 @@ class Body {
   }
 
   ir::ExprId Limit(const Merged& from, std::string_view name, uint32_t words, Phase latest) {
-    std::string place = fmt::format("`{}`", name);
-    places_.push_back(place);
+    places_.push_back(fmt::format("`timeout.{}`", name));
     ir::ExprId expr = Inner(from, name, c_.types.Basic(ir::TypeKind::Duration), words, latest, places_.back());
     if (expr.valid() && c_.exprs.IsConst(expr) && c_.exprs.ConstValue(expr).kind() == ir::ValueKind::Duration && c_.exprs.ConstValue(expr).as_int() <= 0) {
       const Placed* placed = from.Attr(name);
@@ -1043,7 +1042,7 @@ class Body {
       out_.action = ir::ActionKind::ImageArgs;
       out_.run = Argv(*args, words, "`image_args`");
       if (!out_.image.valid() && !merged_.incomplete && !ImageInSomeProfile()) {
-        c_.diags.Emit(args->item->keyword, diag::MissingAttribute, "`image_args`", "image")
+        c_.diags.Emit(args->item->keyword, diag::MissingAttribute, "`image_args`", "`image`")
             .Label("these are arguments of an image's ENTRYPOINT")
             .AddHelp("add `image = \"…\"`, or write the whole command as `run = […]`");
       }
@@ -1138,6 +1137,8 @@ class Body {
     script::Lowered lowered = script::Lower(source, part_kind);
     for (const script::Finding& finding : lowered.findings) {
       Span span = heredoc.span;
+      // A value that is wrong in itself has been told.
+      if (finding.hole < out.bindings.size() && c_.exprs[out.bindings[finding.hole].value].op == ir::Op::Error) continue;
       if (finding.hole < spans.size()) {
         span = spans[finding.hole];
       } else {
@@ -1201,7 +1202,7 @@ class Body {
       if (!c_.exprs.IsConst(out_.image) || c_.exprs.ConstValue(out_.image).kind() != ir::ValueKind::String) return;  // looked at by the plan
       if (c_.exprs.ConstValue(out_.image).as_string().find("@sha256:") != std::string::npos) return;
     }
-    auto& d = c_.diags.Emit(cache->item->span, diag::MissingAttribute, "`cache = true`", out_.image.valid() ? "an image with its digest, or `cache_salt`" : "cache_salt");
+    auto& d = c_.diags.Emit(cache->item->span, diag::MissingAttribute, "`cache = true`", out_.image.valid() ? "an image with its digest, or `cache_salt`" : "`cache_salt`");
     d.Label(out_.image.valid() ? "a tag may name another image tomorrow" : "no image says which versions of programs made the result");
     if (const Placed* image = merged_.Attr("image"); image != nullptr && out_.image.valid()) d.Secondary(image->item->span, "this image has no digest");
     d.AddHelp("add, and change when the programs change:  cache_salt = \"1\"");
@@ -1231,6 +1232,22 @@ class Body {
     std::sort(out_.labels.begin(), out_.labels.end(), [](const ir::NamedExpr& x, const ir::NamedExpr& y) { return x.name < y.name; });
   }
 
+  /// Of the element of a list that is written out, else of the whole expression.
+  static Span ElementSpan(const ast::File& file, ast::ExprId list, uint32_t index) {
+    const ast::Expr& e = file[list];
+    if (e.kind != ast::ExprKind::List || index >= e.entries.size || !file.entries[e.entries.begin + index].value.valid()) return e.span;
+    for (uint32_t i = 0; i < e.entries.size; ++i) {
+      if (file.entries[e.entries.begin + i].splice) return e.span;
+    }
+    return file[file.entries[e.entries.begin + index].value].span;
+  }
+
+  /// Of `"a name" = …` or `name = …`.
+  static Span KeySpan(const Placed& placed) {
+    const ast::Item& item = *placed.item;
+    return item.name_expr.valid() ? (*placed.unit()->file)[item.name_expr].span : item.keyword;
+  }
+
   void InheritEnv() {
     out_.inherit_env.clear();
     const Placed* placed = merged_.Attr("inherit_env");
@@ -1241,7 +1258,7 @@ class Body {
     if (!value || value->kind() != ir::ValueKind::List) return;
     for (const ir::Value& name : value->as_list()) {
       const std::string& text = name.as_string();
-      const Span span = (*placed->unit()->file)[placed->item->value].span;
+      const Span span = ElementSpan(*placed->unit()->file, placed->item->value, static_cast<uint32_t>(&name - value->as_list().data()));
       if (!IsVariableName(text)) {
         c_.diags.Emit(span, diag::NotA, "a name of an environment variable", fmt::format("`{}`", text)).Label("letters, digits and `_`, no digit first");
         continue;

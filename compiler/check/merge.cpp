@@ -83,7 +83,9 @@ Merged Merge(Checker& checker, Layers layers, uint32_t block) {
       switch (item.kind) {
         case ast::ItemKind::Error: merged.incomplete = true; break;
         case ast::ItemKind::For:
-          if (FindAttribute("for", known_in) == nullptr) {
+          if (known_in == kProfile || known_in == kProfileJob) {
+            checker.diags.Emit(item.keyword, diag::NotForProfiles, "for").Label("which instances exist is the same under every profile");
+          } else if (FindAttribute("for", known_in) == nullptr) {
             checker.diags.Emit(item.keyword, diag::MisplacedItem, "`for`", BlockTitle(known_in)).Label("only jobs and templates can be scattered");
           } else if (merged.for_item && merged.for_item.layer == &layer) {
             checker.diags.Emit(item.keyword, diag::SetTwice, "for")
@@ -131,7 +133,7 @@ Merged Merge(Checker& checker, Layers layers, uint32_t block) {
                 .Secondary(known->all.back().item->keyword, "first set here");
             break;
           }
-          if (IsAction(name) && (known_in & (kJobLike | kTemplate))) {
+          if (IsAction(name) && !removes && (known_in & (kJobLike | kTemplate))) {
             if (!action_here.empty()) {
               checker.diags.Emit(item.keyword, diag::TwoActions, action_here, name)
                   .Label("a job does one thing")

@@ -121,7 +121,7 @@ std::optional<ir::Backend> CheckBackend(Checker& c, const MergedItem& layers, co
       bool given = std::any_of(result->options.begin(), result->options.end(), [&](const ir::NamedExpr& o) { return o.name == option.name; });
       if (option.required && !given) {
         const Placed& last = layers.last();
-        c.diags.Emit((*last.unit()->file)[last.item->value].span, diag::MissingAttribute, fmt::format("the backend `{}`", ir::BackendName(result->kind)), option.name)
+        c.diags.Emit((*last.unit()->file)[last.item->value].span, diag::MissingAttribute, fmt::format("the backend `{}`", ir::BackendName(result->kind)), fmt::format("`{}`", option.name))
             .Label("missing")
             .Note(fmt::format("{}: {}", option.name, option.doc));
       }
@@ -326,7 +326,6 @@ void CheckProfiles(Checker& c) {
       for (const MergedItem& field : own.fields) {
         c.diags.Emit(field.last().item->keyword, diag::NotForProfiles, field.name).Label("inputs and outputs belong to the job itself");
       }
-      if (own.for_item) c.diags.Emit(own.for_item.item->keyword, diag::NotForProfiles, "for").Label("which instances exist is the same under every profile");
     }
     for (uint32_t j = 0; j < c.jobs.size(); ++j) {
       if (c.jobs[j].kind == ir::JobKind::Check || c.jobs[j].kind == ir::JobKind::Hook) continue;

@@ -58,6 +58,8 @@ const LetInfo& Checker::ResolveLet(uint32_t index) {
   Scope scope;
   scope.unit = info.unit;
   scope.place = "a constant";
+  // Anything may use a constant, so what differs from run to run must be said where it is used.
+  scope.allow_per_run = false;
   scope.latest = Phase::S;
   ir::TypeId declared;
   if (item.type.valid()) declared = ResolveType(item.type, *info.unit);
@@ -138,9 +140,21 @@ const FnInfo& Checker::ResolveFn(uint32_t index) {
 
 ParamInfo& Checker::ResolveParam(uint32_t index) {
   ParamInfo& info = params[index];
-  if (info.type.valid()) return info;
+  if (info.progress == Progress::Done) return info;
   const ast::File& file = *info.unit->file;
   const ast::Item& item = file[info.item];
+  const std::string name = info.unit->prefix + "params." + std::string(Text(item.name));
+  if (info.progress == Progress::Running) {
+    ReportCycle(*this, item.name.span, name);
+    return info;
+  }
+  info.progress = Progress::Running;
+  Resolving resolving(*this, name);
+  struct Finish {
+    Checker& checker;
+    uint32_t index;
+    ~Finish() { checker.params[index].progress = Progress::Done; }
+  } finish{*this, index};
   info.type = item.type.valid() ? ResolveType(item.type, *info.unit) : types.Basic(ir::TypeKind::Error);
   const ir::TypeId type = info.type;
   Scope scope;

@@ -87,10 +87,10 @@ const std::vector<Attribute>& Attributes() {
       {"files", S::Block, "texts", P::C, kMock, M::ByKey, false, "contents of captured files"},
       {"skip", S::Attr, "Bool", P::C, kMock, M::Replace, false, "the instance is skipped"},
       {"status", S::Attr, "run status", P::C, kExpect, M::Replace, false, "how the run must end"},
-      {"export", S::Items, "value", P::C, kExpect, M::ByLabel, false, "value of an export"},
-      {"state", S::Items, "state", P::C, kExpect, M::ByLabel, false, "final state of an instance"},
+      {"export", S::Attr, "value", P::C, kExpect, M::ByLabel, false, "value of an export"},
+      {"state", S::Attr, "state", P::C, kExpect, M::ByLabel, false, "final state of an instance"},
       {"instances", S::Attr, "List<String>", P::C, kExpectPlan, M::Replace, false, "addresses of all instances"},
-      {"argv", S::Items, "List<String>", P::C, kExpectPlan, M::ByLabel, false, "command of an instance"},
+      {"argv", S::Attr, "List<String>", P::C, kExpectPlan, M::ByLabel, false, "command of an instance"},
   };
   return table;
 }

@@ -49,6 +49,7 @@ enum class Progress : uint8_t { Untouched, Running, Done };
 struct ParamInfo {
   Unit* unit = nullptr;
   ast::ItemId item;
+  Progress progress = Progress::Untouched;
   ir::TypeId type;                 ///< may be refined
   uint32_t root_index = UINT32_MAX;  ///< in Program::params, for the root file
   ir::ExprId bound;                ///< of a module param: a Let of its argument

@@ -1,5 +1,6 @@
 // Sources, imports, modules and name spaces: which names there are, before anything is typed.
 #include <algorithm>
+#include <cerrno>
 #include <filesystem>
 #include <fmt/format.h>
 
@@ -84,6 +85,8 @@ class Declarer {
     if (first == nullptr || first->kind != ast::ItemKind::Attr || first->name.text != "edition") {
       // A file whose first item did not even parse has been told enough.
       if (first == nullptr && file.root.size > 0) return;
+      // Nor was one that could not be read at all.
+      if (first == nullptr && !c_.diags.all().empty() && c_.diags.all().back().primary.span.source == file.source) return;
       Span where = first != nullptr ? first->keyword : start;
       for (const ast::ItemId* id = file.begin(file.root); id != file.end(file.root); ++id) {
         if (file[*id].kind != ast::ItemKind::Attr || file[*id].name.text != "edition") continue;
@@ -400,13 +403,21 @@ class Declarer {
       layer.items = item.children;
       layer.kind = LayerKind::Defaults;
       layer.span = item.keyword;
+      if (!blocks.defaults.empty()) {
+        c_.diags.Emit(item.keyword, diag::SetTwice, word).Label("set again").Secondary(blocks.defaults.front().span, "first set here").AddHelp("put both into one block");
+      }
       blocks.defaults.push_back(layer);
       return;
     }
     if (word == "job" || word == "check" || word == "finally" || word == "hook") return DeclareJob(unit, id, item, with_jobs, blocks);
     if (word == "export") return blocks.exports.push_back(id);
     if (word == "publish") return blocks.publishes.push_back(id);
-    if (word == "limits") return blocks.limits.push_back(id);
+    if (word == "limits") {
+      if (!blocks.limits.empty()) {
+        c_.diags.Emit(item.keyword, diag::SetTwice, word).Label("set again").Secondary((*unit.file)[blocks.limits.front()].keyword, "first set here").AddHelp("put both into one block");
+      }
+      return blocks.limits.push_back(id);
+    }
     if (word == "test") return blocks.tests.push_back(id);
     if (word == "profile") {
       if (&unit == c_.units.front().get()) d_.profiles.push_back({&unit, id});
@@ -455,6 +466,12 @@ class Declarer {
       if (!Declare(unit.values, name, {symbol, static_cast<uint32_t>(c_.jobs.size())})) return;
     }
     if (kind == ir::JobKind::Hook && !is_root) return;
+    for (size_t i = 0; kind == ir::JobKind::Hook && i < c_.jobs.size(); ++i) {
+      const JobInfo& earlier = c_.jobs[i];
+      if (earlier.kind != kind || earlier.name.text != name.text) continue;
+      c_.diags.Emit(name.span, diag::DeclaredTwice, fmt::format("hook on {}", name.text)).Label("second declaration").Secondary(earlier.name.span, "first declared here").AddHelp("do both in one script");
+      return;
+    }
     JobInfo info;
     info.index = static_cast<uint32_t>(c_.jobs.size());
     info.name = name;
@@ -539,7 +556,7 @@ const ast::File* Declarer::LoadImport(Unit& unit, const std::string& path, Span 
     shown = full.lexically_normal().string();
     Result<SourceId> loaded = c_.sources.Load(full.string(), shown);
     if (!loaded.ok()) {
-      auto& d = c_.diags.Emit(where, diag::ImportNotFound, path, loaded.error().message).Label("cannot be read");
+      auto& d = c_.diags.Emit(where, diag::ImportNotFound, path, loaded.error().code == ENOENT ? "there is no such file" : loaded.error().code == EISDIR ? "it is a directory" : loaded.error().message).Label("cannot be read");
       // The most likely cause is a misspelt file name in a directory that exists.
       std::vector<std::string> files;
       for (std::filesystem::directory_iterator it(full.parent_path().empty() ? "." : full.parent_path(), error), end; !error && it != end; it.increment(error)) {

@@ -157,10 +157,9 @@ class Lowerer {
     SelectProfile();
     const size_t before = diags_.error_count();
     GiveParams();
-    if (diags_.error_count() == before) {
-      CheckRequires();
-      CheckFiles();
-    }
+    // What depends on a value that could not be had is passed over, the rest is looked at all the same.
+    CheckRequires();
+    CheckFiles();
     if (diags_.error_count() == before) {
       CheckDomains();
       CheckSettings();
@@ -258,12 +257,15 @@ class Lowerer {
       }
       given[option.name] = {false, {}, option.text, "-p"};
     }
+    std::vector<size_t> defaults;
     for (size_t i = 0; i < plan_.program.params.size(); ++i) {
       ir::Param& param = plan_.program.params[i];
       Span span = model_.param_spans[i];
       auto it = given.find(param.name);
       if (it == given.end()) {
-        if (!param.fallback.valid()) {
+        if (param.fallback.valid()) {
+          defaults.push_back(i);
+        } else {
           if (plan_.program.types.IsOptional(param.type)) {
             param.value = ir::Value();
             param.origin = "default";
@@ -273,16 +275,7 @@ class Lowerer {
               .Label(fmt::format("`{}`, without a default", plan_.program.types.Show(param.type)))
               .AddHelp(fmt::format("give it on the command line:  -p {}=…", param.name))
               .AddHelp(fmt::format("or in a file:  -p @params.json  with  {{\"{}\": …}}", param.name));
-          continue;
         }
-        ir::Value value;
-        if (!evaluator_.Evaluate(param.fallback, context_, value)) {
-          // A default that fails because an earlier parameter is missing has been told there.
-          if (evaluator_.fault().kind != ir::FaultKind::Unavailable) diags_.Emit(span, diag::BadParam, param.name, evaluator_.fault().message).Label("its default");
-          continue;
-        }
-        param.value = std::move(value);
-        param.origin = "default";
         continue;
       }
       const Given& g = it->second;
@@ -295,6 +288,27 @@ class Lowerer {
       }
       param.value = std::move(*value);
       param.origin = g.origin;
+    }
+    GiveDefaults(std::move(defaults));
+  }
+
+  /// A default may use any other parameter, also a later one, so they are tried until none becomes known any more. What is
+  /// left then depends on a parameter that has no value, which has been told.
+  void GiveDefaults(std::vector<size_t> waiting) {
+    for (size_t before = waiting.size() + 1; waiting.size() < before;) {
+      before = waiting.size();
+      std::erase_if(waiting, [&](size_t i) {
+        ir::Param& param = plan_.program.params[i];
+        ir::Value value;
+        if (evaluator_.Evaluate(param.fallback, context_, value)) {
+          param.value = std::move(value);
+          param.origin = "default";
+          return true;
+        }
+        if (evaluator_.fault().kind == ir::FaultKind::Unavailable) return false;
+        diags_.Emit(model_.param_spans[i], diag::BadParam, param.name, evaluator_.fault().message).Label("its default");
+        return true;
+      });
     }
   }
 
@@ -352,6 +366,7 @@ class Lowerer {
       if (param.value) FilesIn(*param.value, param.type, model_.param_spans[i], param.name + " (" + param.origin + ")");
     }
     for (const FileLiteral& literal : model_.files) {
+      if (InDefault(literal.span)) continue;  // looked at as the value of its parameter, where it is that
       ir::Value value;
       if (!evaluator_.Evaluate(literal.expr, context_, value)) {
         // Unavailable: depends on an instance, looked at when that starts.
@@ -360,6 +375,15 @@ class Lowerer {
       }
       if (value.kind() == ir::ValueKind::File) CheckFile(value.as_file(), literal.span, "");
     }
+  }
+
+  bool InDefault(Span span) {
+    for (const ir::Param& param : plan_.program.params) {
+      if (!param.fallback.valid()) continue;
+      const Span whole = PlaceSpan(param.fallback);
+      if (whole.valid() && whole.source == span.source && whole.begin <= span.begin && span.end <= whole.end) return true;
+    }
+    return false;
   }
 
   void FilesIn(const ir::Value& value, ir::TypeId type, Span span, const std::string& from) {
@@ -464,14 +488,15 @@ class Lowerer {
   // ---- instances ----
 
   void CheckDomains() {
-    std::vector<std::optional<ir::Instances>> all(plan_.jobs.size());
+    std::vector<std::optional<ir::Instances>>& all = instances_;
+    all.resize(plan_.jobs.size());
     for (uint32_t j = 0; j < plan_.jobs.size(); ++j) {
       ir::Job& job = plan_.jobs[j];
       if (job.domain.dynamic) continue;
       context_.instances = nullptr;
       Result<ir::Instances> instances = ir::Instances::Expand(plan_, j, evaluator_, context_);
       if (!instances.ok()) {
-        diags_.Emit(model_.job_spans[j], diag::KeysCollide, job.address, instances.error().message).Label("its instances cannot be told apart");
+        diags_.Emit(model_.job_spans[j], diag::KeysCollide, instances.error().message).Label("its instances cannot be told apart");
         continue;
       }
       job.domain.count = instances->size();
@@ -601,36 +626,117 @@ class Lowerer {
     return ir::FormatAddress(job.address, texts);
   }
 
-  void CheckSettings() {
-    for (uint32_t p = 0; p < plan_.pools.size(); ++p) {
-      ir::Value slots;
-      if (!plan_.pools[p].slots.valid() || !evaluator_.Evaluate(plan_.pools[p].slots, context_, slots)) continue;
-      for (uint32_t j = 0; j < plan_.jobs.size(); ++j) {
-        for (const auto& [pool, claim] : plan_.jobs[j].pools) {
-          ir::Value value;
-          if (pool != p || !evaluator_.Evaluate(claim, context_, value)) continue;
-          if (value.as_int() > slots.as_int()) {
-            diags_.Emit(model_.job_spans[j], diag::NeverAdmitted, plan_.jobs[j].address, plan_.pools[p].name)
-                .Label(fmt::format("takes {} slots of `{}`", value.as_int(), plan_.pools[p].name))
-                .Note(fmt::format("the pool has {}", slots.as_int()))
-                .AddHelp(fmt::format("claim at most {}, or give the pool more slots", slots.as_int()));
-          }
-        }
-      }
+  /// Calls `test(value, instance)` with the value of `expr` for each instance of a job until it returns false. One that is
+  /// the same for all is looked at once.
+  template <typename Test>
+  void ForEachValue(uint32_t j, ExprId expr, Test test) {
+    if (!expr.valid()) return;
+    context_.instances = nullptr;
+    ir::Value value;
+    if (plan_.program.exprs.IsConst(expr) || !instances_[j]) {
+      if (evaluator_.Evaluate(expr, context_, value)) test(value, plan_.jobs[j].address);
+      return;
     }
-    std::map<std::string, size_t> published;
+    const ir::Instances& instances = *instances_[j];
+    if (evaluator_.Evaluate(expr, context_, value)) {
+      if (instances.size() > 0) test(value, plan_.jobs[j].address);
+      return;
+    }
+    context_.instances = &instances;
+    for (uint64_t i = 0; i < std::min(instances.size(), kMostPathsLookedAt); ++i) {
+      context_.ordinal = i;
+      if (!evaluator_.Evaluate(expr, context_, value)) {
+        if (evaluator_.fault().kind == ir::FaultKind::Unavailable) return;
+        diags_.Emit(model_.job_spans[j], diag::EvaluationFailed, fmt::format("{}: {}", instances.Address(i), evaluator_.fault().message)).Label("in this job");
+        return;
+      }
+      if (!test(value, instances.Address(i))) return;
+    }
+  }
+
+  void CheckPoolClaims(uint32_t j) {
+    for (const auto& [pool, claim] : plan_.jobs[j].pools) {
+      ir::Value slots;
+      context_.instances = nullptr;
+      if (!plan_.pools[pool].slots.valid() || !evaluator_.Evaluate(plan_.pools[pool].slots, context_, slots)) continue;
+      const std::string& name = plan_.pools[pool].name;
+      ForEachValue(j, claim, [&](const ir::Value& value, const std::string& address) {
+        if (value.as_int() <= slots.as_int()) return true;
+        diags_.Emit(model_.job_spans[j], diag::NeverAdmitted, address, name)
+            .Label(fmt::format("takes {} slots of `{}`", value.as_int(), name))
+            .Note(fmt::format("the pool has {}", slots.as_int()))
+            .AddHelp(fmt::format("claim at most {}, or give the pool more slots", slots.as_int()));
+        return false;
+      });
+    }
+  }
+
+  /// Time limits that no attempt could keep; constant ones have been told by the check.
+  void CheckLimits(uint32_t j) {
+    const ir::TimeoutSpec& timeout = plan_.jobs[j].timeout;
+    for (const auto& [name, expr] : {std::pair("queue", timeout.queue), std::pair("run", timeout.run), std::pair("total", timeout.total), std::pair("idle", timeout.idle)}) {
+      if (!expr.valid() || plan_.program.exprs.IsConst(expr)) continue;
+      ForEachValue(j, expr, [&](const ir::Value& value, const std::string& address) {
+        if (value.kind() != ir::ValueKind::Duration || value.as_int() > 0) return true;
+        diags_.Emit(PlaceSpan(expr).valid() ? PlaceSpan(expr) : model_.job_spans[j], diag::LimitNotPositive, name)
+            .Label("would end every attempt at once")
+            .Note(fmt::format("it is {} for {}", ir::DurationText(value.as_int()), address))
+            .AddHelp("leave it out for no limit");
+        return false;
+      });
+    }
+  }
+
+  /// The rule of `cache`, for images and switches that only parameters decide.
+  void CheckCacheKey(uint32_t j) {
+    const ir::Job& job = plan_.jobs[j];
+    const ir::ExprPool& exprs = plan_.program.exprs;
+    if (!job.cache.valid() || job.cache_salt.valid() || (exprs.IsConst(job.cache) && (!job.image.valid() || exprs.IsConst(job.image)))) return;
+    bool cached = false;
+    ForEachValue(j, job.cache, [&](const ir::Value& value, const std::string&) {
+      cached = value.as_bool();
+      return !cached;
+    });
+    if (!cached) return;
+    const Span span = PlaceSpan(job.cache).valid() ? PlaceSpan(job.cache) : model_.job_spans[j];
+    auto tell = [&](std::string_view needs, std::string note) {
+      diags_.Emit(span, diag::MissingAttribute, "`cache = true`", needs)
+          .Label("such a result may not be used by another run")
+          .Note(std::move(note))
+          .AddHelp("add, and change when the programs change:  cache_salt = \"1\"");
+    };
+    if (!job.image.valid()) return tell("`cache_salt`", "no image says which versions of programs made the result");
+    ForEachValue(j, job.image, [&](const ir::Value& value, const std::string& address) {
+      if (value.as_string().find("@sha256:") != std::string::npos) return true;
+      tell("an image with its digest, or `cache_salt`", fmt::format("the image of {} is `{}`", address, value.as_string()));
+      return false;
+    });
+  }
+
+  void CheckSettings() {
+    for (uint32_t j = 0; j < plan_.jobs.size(); ++j) {
+      CheckPoolClaims(j);
+      CheckLimits(j);
+      CheckCacheKey(j);
+    }
+    context_.instances = nullptr;
+    std::map<std::string, ExprId> published;
     for (const ir::Publish& publish : plan_.publishes) {
       for (const ir::PublishEntry& entry : publish.entries) {
         ir::Value path;
-        if (!entry.path.valid() || plan_.program.exprs.IsConst(entry.path) || !evaluator_.Evaluate(entry.path, context_, path)) continue;
+        if (!entry.path.valid() || !evaluator_.Evaluate(entry.path, context_, path)) continue;
         const std::string& text = path.as_string();
-        if (text.empty() || text[0] == '/' || text.find("//") != std::string::npos || ("/" + text + "/").find("/../") != std::string::npos || ("/" + text + "/").find("/./") != std::string::npos) {
+        const bool constant = plan_.program.exprs.IsConst(entry.path);
+        if (constant) {
+          // Looked at by the check already.
+        } else if (text.empty() || text[0] == '/' || text.find("//") != std::string::npos || ("/" + text + "/").find("/../") != std::string::npos || ("/" + text + "/").find("/./") != std::string::npos) {
           Span span = PlaceSpan(entry.path);
           diags_.Emit(span, diag::PathEscapes, text, "is no relative path below the destination").Label("published here");
         }
         if (text.empty() || text.back() == '/') continue;
-        if (!published.try_emplace(publish.destination + "\n" + text, 0).second) {
-          diags_.Emit(PlaceSpan(entry.path), diag::PublishedTwice, text).Label("second source for this path");
+        auto [first, fresh] = published.try_emplace(publish.destination + "\n" + text, entry.path);
+        if (!fresh && first->second != entry.path) {
+          diags_.Emit(PlaceSpan(entry.path), diag::PublishedTwice, text).Label("second source for this path").Secondary(PlaceSpan(first->second), "the first one");
         }
       }
     }
@@ -650,6 +756,7 @@ class Lowerer {
   std::string root_directory_;
   PlanContext context_;
   ir::Evaluator evaluator_;
+  std::vector<std::optional<ir::Instances>> instances_;  ///< by job; not of dynamic scatters
 };
 
 }  // namespace
