@@ -16,7 +16,7 @@ constexpr std::string_view kTagNames[] = {"SH", "BASH", "PY", "R", "TXT"};
 /// Recursion is bounded by kMaxExprDepth and kMaxNesting.
 class Dumper {
  public:
-  explicit Dumper(const File& file) : file_(file) {}
+  explicit Dumper(const File& file, bool positions = true) : file_(file), positions_(positions) {}
 
   void Items(Slice<ItemId> items, const SourceManager& sources, size_t level) {
     for (const ItemId* id = file_.begin(items); id != file_.end(items); ++id) Item(file_[*id], sources, level);
@@ -209,8 +209,12 @@ class Dumper {
   void Item(const ast::Item& item, const SourceManager& sources, size_t level) {
     static constexpr std::string_view kKinds[] = {"error", "import", "let", "fn", "secret", "enum", "case", "module", "type",
                                                   "require", "for", "field", "attr", "block", "arm", "edition"};
-    const LineColumn at = sources.Locate(file_.source, item.span.begin);
-    Append("{:{}}{}:{} {}", "", level * 2, at.line, at.column, kKinds[static_cast<size_t>(item.kind)]);
+    Append("{:{}}", "", level * 2);
+    if (positions_) {
+      const LineColumn at = sources.Locate(file_.source, item.span.begin);
+      Append("{}:{} ", at.line, at.column);
+    }
+    out_ += kKinds[static_cast<size_t>(item.kind)];
     if (item.open) out_ += " open";
     if (item.name.valid()) Append(" {}", item.name.text);
     if (item.name2.valid()) Append(", {}", item.name2.text);
@@ -254,13 +258,14 @@ class Dumper {
   }
 
   const File& file_;
+  bool positions_;
   std::string out_;
 };
 
 }  // namespace
 
-std::string DumpAst(const File& file, const SourceManager& sources) {
-  Dumper dumper(file);
+std::string DumpAst(const File& file, const SourceManager& sources, bool positions) {
+  Dumper dumper(file, positions);
   dumper.Items(file.root, sources, 0);
   return dumper.Take();
 }

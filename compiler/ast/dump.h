@@ -9,7 +9,8 @@
 namespace jobc {
 
 /// One line an item, two blanks deeper for each level; expressions as S-expressions behind the item they belong to.
-std::string DumpAst(const ast::File& file, const SourceManager& sources);
+/// Without `positions` two texts that declare the same give the same dump.
+std::string DumpAst(const ast::File& file, const SourceManager& sources, bool positions = true);
 
 /// One expression as DumpAst writes it, for tests.
 std::string DumpExpr(const ast::File& file, ast::ExprId id);
