@@ -456,6 +456,10 @@ class Guardian {
         } else {
           Slot& slot = slots_[tag - kShimTag];
           if (slot.shim_socket && ReceiveFromShim(slot) < 0) {
+            // Dead, or cut off from us (it ran out of descriptors): one that cannot be heard must not live on.
+            if (slot.shim) {
+              kill(slot.shim, SIGKILL);
+            }
             shim_died_ = true;
             SettleShims();
           }
