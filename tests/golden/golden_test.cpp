@@ -3,8 +3,9 @@
 //     # EXPECT @+1:11: error[E101]: no job named `algin`
 //     after = [algin]
 //
-// where `@+1` counts lines from the comment. A file without EXPECT comments must be free of diagnostics. Files in folders
-// called `lib` are only imported. `golden_test --update` rewrites the comments; doing it twice changes nothing.
+// where `@+1` counts lines from the comment, and `@-` is a diagnostic without a place in this file. A file without EXPECT comments must be free of diagnostics. Files in folders
+// called `lib` are only imported. Files below `plan` are also planned, with the arguments of their `# PARAMS` comment.
+// `golden_test --update` rewrites the comments; doing it twice changes nothing.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -21,6 +22,7 @@
 #include "compiler/check/check.h"
 #include "compiler/diagnostics/diagnostics.h"
 #include "compiler/diagnostics/render.h"
+#include "compiler/lower/lower.h"
 #include "compiler/parse/parse.h"
 
 namespace jobc {
@@ -54,6 +56,31 @@ std::string ReadFile(const fs::path& path) {
   return text.str();
 }
 
+/// The rest of a line `# PARAMS -p a=b -p @file --profile x JOB_PARAM_k=v`.
+LowerOptions OptionsOf(const std::string& text) {
+  LowerOptions options;
+  for (const std::string& line : Lines(text)) {
+    if (line.rfind("# PARAMS", 0) != 0) continue;
+    std::istringstream words(line.substr(8));
+    constexpr std::string_view kVariable = "JOB_PARAM_";
+    for (std::string word; words >> word;) {
+      std::string value = word;
+      if (word == "-p" || word == "--profile") words >> value;
+      const size_t equals = value.find('=');
+      if (word == "--profile") {
+        options.profile = value;
+      } else if (word == "-p" && value[0] == '@') {
+        options.params.push_back({true, "", value.substr(1)});
+      } else if (word == "-p") {
+        options.params.push_back({false, value.substr(0, equals), value.substr(equals + 1)});
+      } else {
+        options.environment.emplace_back(value.substr(kVariable.size(), equals - kVariable.size()), value.substr(equals + 1));
+      }
+    }
+  }
+  return options;
+}
+
 struct Checked {
   std::vector<Expectation> found;            ///< sorted
   std::set<std::string_view> kinds;
@@ -70,22 +97,24 @@ Checked CheckFile(const fs::path& path) {
     return result;
   }
   Diagnostics diags;
-  Check(root.value(), sources, diags);
+  Model model = Check(root.value(), sources, diags);
+  if (path.parent_path().filename() == "plan" && !diags.has_errors()) {
+    const LowerOptions options = OptionsOf(ReadFile(path));
+    Lower(std::move(model), options, sources, diags);
+  }
   diags.Sort();
   for (const Diagnostic& d : diags.all()) {
     result.kinds.insert(d.kind->name);
     std::string text;
-    size_t line = 1;
+    size_t line = 0;
     if (d.primary.span.valid()) {
       LineColumn at = sources.Locate(d.primary.span.source, d.primary.span.begin);
       line = at.line;
       text = std::to_string(at.column) + ": ";
       if (d.primary.span.source != root.value()) {
         text = fs::path(sources[d.primary.span.source].name).filename().string() + ":" + std::to_string(at.line) + ":" + text;
-        line = 1;
+        line = 0;
       }
-    } else {
-      text = "-: ";
     }
     text += std::string(d.kind->severity == Severity::Error ? "error" : "warning") + "[" + std::string(d.kind->code) + "]: " + d.message;
     result.found.push_back({line, text});
@@ -109,6 +138,10 @@ std::vector<Expectation> Expected(const fs::path& path) {
     size_t at = lines[i].find(kMark);
     if (at == std::string::npos) continue;
     std::string rest = lines[i].substr(at + kMark.size());
+    if (rest.rfind("-:", 0) == 0) {
+      all.push_back({0, rest.substr(2)});
+      continue;
+    }
     size_t used = 0;
     long offset = 0;
     try {
@@ -131,21 +164,23 @@ bool Update(const fs::path& path) {
   // Positions were found with the old comments in place; group by the line they belong to, above what cannot be broken.
   std::map<size_t, std::vector<Expectation>> above;
   for (const Expectation& e : checked.found) {
-    size_t line = std::min(e.line, lines.size() + 1);
+    size_t line = std::min(e.line, lines.size() + 1);  // 0: without a place
     while (line > 1 && checked.unbreakable.count(line) != 0) --line;
     above[line].push_back(e);
   }
   auto is_mark = [&](size_t line) { return line >= 1 && line <= lines.size() && lines[line - 1].find(kMark) != std::string::npos; };
   // Old number -> new number of each line that stays.
   std::vector<size_t> number(lines.size() + 2, 0);
-  size_t next = 1;
+  const size_t placeless = above.count(0) != 0 ? above[0].size() : 0;
+  size_t next = 1 + placeless;
   for (size_t line = 1; line <= lines.size() + 1; ++line) {
     if (auto it = above.find(line); it != above.end()) next += it->second.size();
     number[line] = next;
     if (!is_mark(line)) ++next;
   }
   std::string after;
-  next = 1;
+  next = 1 + placeless;
+  for (size_t i = 0; i < placeless; ++i) after += std::string(kMark) + "-:" + above[0][i].text + "\n";
   for (size_t line = 1; line <= lines.size() + 1; ++line) {
     if (auto it = above.find(line); it != above.end()) {
       std::string indent;
@@ -189,6 +224,63 @@ std::string TestName(const testing::TestParamInfo<fs::path>& info) {
   return name;
 }
 
+/// What no file of this folder can show, with the test that does.
+const std::set<std::string_view> kShownElsewhere = {
+    "SourceTooLarge",             // the next test: a file of that size would be too large for the repository
+    "NameStyle", "Undocumented",  // tests of `jobc lint`, which alone gives them
+};
+
+TEST(GoldenFiles, AreNotNeededForASourceThatIsTooLarge) {
+  SourceManager sources;
+  SourceId root = sources.Add("large.job", std::string((size_t{64} << 20) + 1, ' '));
+  Diagnostics diags;
+  Check(root, sources, diags);
+  std::set<std::string_view> kinds;
+  for (const Diagnostic& d : diags.all()) kinds.insert(d.kind->name);
+  EXPECT_THAT(kinds, testing::ElementsAre("SourceTooLarge"));
+}
+
+TEST(GoldenFiles, ShowEveryKindOfDiagnostic) {
+  std::set<std::string_view> fired = kShownElsewhere;
+  for (const char* folder : {"check", "plan"}) {
+    for (const fs::path& path : GoldenFiles(folder)) {
+      for (std::string_view kind : CheckFile(path).kinds) fired.insert(kind);
+    }
+  }
+  for (const DiagnosticKind* kind : AllDiagnosticKinds()) {
+    EXPECT_EQ(fired.count(kind->name), 1u) << kind->code << " " << kind->name << ": add a golden file in which it is given";
+  }
+}
+
+/// The near misses: for every code there is a file that comes close to it and is free of it. It is called CODE_…_ok.job, or
+/// names the codes in a comment `# NEAR MISS: E101 E102`.
+TEST(GoldenFiles, ShowForEveryCodeWhereItDoesNotFire) {
+  std::set<std::string> near;
+  for (const char* folder : {"check", "plan"}) {
+    for (const fs::path& path : GoldenFiles(folder)) {
+      constexpr std::string_view kNear = "# NEAR MISS:";
+      std::string codes;
+      for (const std::string& line : Lines(ReadFile(path))) {
+        if (line.rfind(kNear, 0) == 0) codes += line.substr(kNear.size()) + " ";
+      }
+      const std::string name = path.stem().string();
+      if (name.size() > 6 && name.compare(name.size() - 3, 3, "_ok") == 0) codes += static_cast<char>(name[0] - 'a' + 'A') + name.substr(1, 3);
+      if (codes.empty()) continue;
+      const Checked checked = CheckFile(path);
+      std::istringstream words(codes);
+      for (std::string code; words >> code;) {
+        near.insert(code);
+        for (const Expectation& e : checked.found) EXPECT_EQ(e.text.find("[" + code + "]"), std::string::npos) << path << ": " << Show(e);
+      }
+    }
+  }
+  for (const DiagnosticKind* kind : AllDiagnosticKinds()) {
+    if (kShownElsewhere.count(kind->name) != 0) continue;
+    EXPECT_EQ(near.count(std::string(kind->code)), 1u) << kind->code << ": say in a golden file that comes close to it  # NEAR MISS: " << kind->code;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Plan, Golden, testing::ValuesIn(GoldenFiles("plan")), TestName);
 INSTANTIATE_TEST_SUITE_P(Check, Golden, testing::ValuesIn(GoldenFiles("check")), TestName);
 INSTANTIATE_TEST_SUITE_P(Samples, Golden, testing::ValuesIn(GoldenFiles("samples")), TestName);
 
@@ -198,8 +290,10 @@ INSTANTIATE_TEST_SUITE_P(Samples, Golden, testing::ValuesIn(GoldenFiles("samples
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   if (argc > 1 && std::string_view(argv[1]) == "--update") {
-    for (const auto& path : jobc::GoldenFiles("check")) {
-      if (jobc::Update(path)) std::printf("updated %s\n", path.c_str());
+    for (const char* folder : {"check", "plan"}) {
+      for (const auto& path : jobc::GoldenFiles(folder)) {
+        if (jobc::Update(path)) std::printf("updated %s\n", path.c_str());
+      }
     }
     return 0;
   }
@@ -209,8 +303,10 @@ int main(int argc, char** argv) {
   }
   if (argc > 1 && std::string_view(argv[1]) == "--unfired") {  // kinds of diagnostics that no golden file shows
     std::set<std::string_view> fired;
-    for (const auto& path : jobc::GoldenFiles("check")) {
-      for (std::string_view kind : jobc::CheckFile(path).kinds) fired.insert(kind);
+    for (const char* folder : {"check", "plan"}) {
+      for (const auto& path : jobc::GoldenFiles(folder)) {
+        for (std::string_view kind : jobc::CheckFile(path).kinds) fired.insert(kind);
+      }
     }
     for (const jobc::DiagnosticKind* kind : jobc::AllDiagnosticKinds()) {
       if (fired.count(kind->name) == 0) std::printf("%s %s\n", std::string(kind->code).c_str(), std::string(kind->name).c_str());
