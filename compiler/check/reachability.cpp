@@ -45,7 +45,10 @@ class Reachability {
     dead_.assign(c_.jobs.size(), false);
     for (uint32_t j = 0; j < c_.jobs.size(); ++j) Guard(j);
     for (uint32_t j = 0; j < c_.jobs.size(); ++j) After(j);
-    for (uint32_t j = 0; j < c_.jobs.size(); ++j) Keys(j);
+    for (uint32_t j = 0; j < c_.jobs.size(); ++j) {
+      Keys(j);
+      Excluded(j);
+    }
     Images();
     Budgets();
   }
@@ -531,6 +534,25 @@ class Reachability {
     }
   }
 
+  /// A row matches nothing exactly where one of its values is not a value of its axis.
+  void Excluded(uint32_t j) {
+    const ir::Domain& domain = JobOf(j).domain;
+    ir::EvalContext nothing;
+    for (const auto& row : domain.excluded) {
+      for (const auto& [axis, expr] : row) {
+        Value value, values;
+        if (!c_.evaluator.Evaluate(expr, nothing, value) || !c_.evaluator.Evaluate(domain.axes[axis].values, nothing, values) || values.kind() != ValueKind::List) continue;
+        const ir::ListValue& list = values.as_list();
+        if (std::find(list.begin(), list.end(), value) != list.end()) continue;
+        c_.diags.Emit(SpanOf(expr), diag::ExcludesNothing)
+            .Label(fmt::format("`{}` never has this value", domain.axes[axis].name))
+            .Secondary(SpanOf(domain.axes[axis].values), "its values")
+            .AddHelp("correct the value, or remove the row");
+        break;
+      }
+    }
+  }
+
   template <typename Found>
   bool Any(ExprId root, Found found) const {
     std::vector<ExprId> todo{root};
@@ -800,6 +822,7 @@ class Reachability {
       if (!under.empty()) d.Note(under);
       d.AddHelp(fmt::format("allow them:  attempts = {}, or lower `max_attempts`", b.attempts));
     }
+    if (!plan.limits.time_ms && (profile == nullptr || !profile->limits.time_ms)) return;
     for (uint32_t j = 0; j < plan.jobs.size(); ++j) {
       if (plan.jobs[j].kind != ir::JobKind::Job || b.jobs[j].time_ms || !b.jobs[j].limit_missing) continue;
       auto& d = c_.diags.Emit(c_.model.job_spans[j], diag::NoTimeBound, plan.jobs[j].address, b.jobs[j].unbounded).Label("may take any time").Secondary(c_.model.limits_span, "so this cannot be compared with the worst case");
