@@ -125,9 +125,9 @@ class Statement {
 
 int Execute(sqlite3* db, const char* sql) { return sqlite3_exec(db, sql, nullptr, nullptr, nullptr); }
 
-/// An empty journal as the bytes of a file: made in memory, so that a new run costs one write instead of several
+/// A journal without records as the bytes of a file: made in memory, so that a new run costs one write instead of several
 /// transactions with their syncs.
-Result<std::string> EmptyImage(const std::string& path) {
+Result<std::string> FirstImage(const std::string& path, const RunHeader& header, std::string_view plan_text) {
   Database memory;
   if (int rc = sqlite3_open_v2(":memory:", memory.out(), SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, nullptr); rc != SQLITE_OK) {
     return SqlError(path, "create", rc, memory.get());
@@ -136,6 +136,24 @@ Result<std::string> EmptyImage(const std::string& path) {
   int rc = Execute(memory.get(), pragmas.c_str());
   if (rc == SQLITE_OK) {
     rc = Execute(memory.get(), kSchema);
+  }
+  Statement insert;
+  if (rc == SQLITE_OK) {
+    rc = insert.Prepare(memory.get(), "INSERT INTO run VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)", false);
+  }
+  if (rc == SQLITE_OK) {
+    insert.Text(1, header.id);
+    insert.Text(2, header.name);
+    insert.Int(3, header.created_ms);
+    insert.Text(4, header.version);
+    insert.Text(5, header.plan_digest);
+    insert.Text(6, header.source);
+    insert.Text(7, header.root);
+    insert.Text(8, header.cwd);
+    insert.Text(9, header.profile);
+    insert.Text(10, header.options);
+    insert.Blob(11, plan_text);
+    rc = insert.Run();
   }
   if (rc != SQLITE_OK) {
     return SqlError(path, "create", rc, memory.get());
@@ -153,8 +171,10 @@ Result<std::string> EmptyImage(const std::string& path) {
   return image;
 }
 
+/// The file is there as a whole or not at all: a run whose process was killed meanwhile never was.
 Result<void> WriteNewFile(const std::string& path, std::string_view bytes, bool sync) {
-  int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  const std::string unfinished = path + ".new";
+  int fd = open(unfinished.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd < 0) {
     return Error{fmt::format("cannot create the journal `{}`: {}", path, std::strerror(errno)), errno};
   }
@@ -172,8 +192,14 @@ Result<void> WriteNewFile(const std::string& path, std::string_view bytes, bool 
     failure = errno;
   }
   close(fd);
+  if (failure == 0 && access(path.c_str(), F_OK) == 0) {
+    failure = EEXIST;
+  }
+  if (failure == 0 && rename(unfinished.c_str(), path.c_str()) != 0) {
+    failure = errno;
+  }
   if (failure != 0) {
-    unlink(path.c_str());
+    unlink(unfinished.c_str());
     return Error{fmt::format("cannot create the journal `{}`: {}", path, std::strerror(failure)), failure};
   }
   return {};
@@ -329,7 +355,7 @@ Journal::~Journal() = default;
 
 Result<Journal> Journal::Create(const std::string& path, const RunHeader& header, std::string_view plan_text,
                                 Durability durability) {
-  auto image = EmptyImage(path);
+  auto image = FirstImage(path, header, plan_text);
   if (!image) {
     return image.error();
   }
@@ -341,29 +367,6 @@ Result<Journal> Journal::Create(const std::string& path, const RunHeader& header
   if (auto connected = state->Connect(durability); !connected) {
     return connected.error();
   }
-  if (auto ready = state->EnsureOpen(); !ready) {
-    return ready.error();
-  }
-  Statement insert;
-  int rc = insert.Prepare(state->db.get(), "INSERT INTO run VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)", false);
-  if (rc == SQLITE_OK) {
-    insert.Text(1, header.id);
-    insert.Text(2, header.name);
-    insert.Int(3, header.created_ms);
-    insert.Text(4, header.version);
-    insert.Text(5, header.plan_digest);
-    insert.Text(6, header.source);
-    insert.Text(7, header.root);
-    insert.Text(8, header.cwd);
-    insert.Text(9, header.profile);
-    insert.Text(10, header.options);
-    insert.Blob(11, plan_text);
-    rc = insert.Run();
-  }
-  if (rc != SQLITE_OK) {
-    return SqlError(path, "write", rc, state->db.get());
-  }
-  state->pending = 1;
   return Journal(std::move(state));
 }
 

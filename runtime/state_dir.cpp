@@ -184,7 +184,8 @@ std::vector<std::string> ListRunIds(const std::string& state_dir) {
     return ids;
   }
   while (dirent* entry = readdir(dir)) {
-    if (IsRunId(entry->d_name)) {
+    // Without a journal it is no run: its process was killed before it could begin.
+    if (IsRunId(entry->d_name) && faccessat(dirfd(dir), (std::string(entry->d_name) + "/journal.db").c_str(), F_OK, 0) == 0) {
       ids.emplace_back(entry->d_name);
     }
   }

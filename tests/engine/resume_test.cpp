@@ -89,9 +89,9 @@ TEST_F(ResumedRun, GoesOnAfterAKillAndRunsNothingTwiceThatHadFinished) {
   std::string before = ReadAll(dir / "src/log");
   RunOutcome out = Resume(id);
   EXPECT_EQ(out.exit_code, 0) << out.message;
-  std::string after = ReadAll(dir / "src/log").substr(before.size());
+  std::string after = "\n" + ReadAll(dir / "src/log").substr(before.size());
   for (const std::string& key : finished) {
-    EXPECT_EQ(after.find(key + "\n"), std::string::npos) << "instance " << key << " ran again";
+    EXPECT_EQ(after.find("\n" + key + "\n"), std::string::npos) << "instance " << key << " ran again";
   }
   for (int i = 0; i < 40; ++i) {
     EXPECT_EQ(ReadAll(out.run_dir + "/outputs/part%5B%22" + std::to_string(i) + "%22%5D/f"), std::to_string(i) + "\n");
