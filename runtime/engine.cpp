@@ -20,6 +20,7 @@
 
 #include "ir/expand.h"
 #include "ir/json.h"
+#include "runtime/control.h"
 #include "runtime/environment.h"
 #include "runtime/process/os.h"
 #include "runtime/process/process_tree.h"
@@ -274,7 +275,7 @@ Verdict VerdictFromRecord(const Record& record) {
   return verdict;
 }
 
-struct Engine::Impl : public BackendEvents {
+struct Engine::Impl : public BackendEvents, public ControlHandler {
   /// An attempt between its start and its reaping.
   struct Live {
     InstanceRef instance;
@@ -290,6 +291,12 @@ struct Engine::Impl : public BackendEvents {
     bool judged = false;              ///< the scheduler has its verdict, or was told to cancel it
     int64_t started_ms = 0;
     uint64_t last_output = 0;
+  };
+
+  /// An attempt of which nothing is alive, to be told after its verdict.
+  struct ReapedAttempt {
+    Record record;
+    std::optional<RunEvent> event;
   };
 
   /// What a failure report needs after its attempt is gone.
@@ -335,6 +342,7 @@ struct Engine::Impl : public BackendEvents {
   explicit Impl(EngineSetup s) : setup(std::move(s)), plan(*setup.plan), evaluator(plan.program), input_evaluator(plan.program), path_evaluator(plan.program) {}
 
   ~Impl() override {
+    control.reset();
     for (auto& backend : backends) {
       backend.reset();
     }
@@ -674,12 +682,18 @@ struct Engine::Impl : public BackendEvents {
     }
 
     auto self = process::ReadProcess(getpid());
-    Write({.type = RecordType::Opened, .a = getpid(), .b = static_cast<int64_t>(self ? self->start_ticks : 0),
+    const int64_t opened = Write({.type = RecordType::Opened, .a = getpid(), .b = static_cast<int64_t>(self ? self->start_ticks : 0),
            .text = fmt::format("{{\"boot\":\"{}\",\"version\":{}}}", process::BootId(), ir::JsonQuote(setup.options.version))});
     RunEvent started = Event(RunEventKind::RunStarted);
     started.run = id;
+    started.record = opened;
     pending_events.push_back(std::move(started));
     RememberLastRun(setup.state_dir, id);
+    if (auto listening = ControlServer::Listen(&loop, run_dir, this); listening) {
+      control = *std::move(listening);
+    } else {
+      Warn("`jobc cancel` cannot reach this run, and `jobc watch` lags behind: " + listening.error().message);
+    }
 
     std::string unavailable;
     for (const ir::Job& job : plan.jobs) {
@@ -728,6 +742,7 @@ struct Engine::Impl : public BackendEvents {
     }
     out.exports = exports_json;
     EmitPending(true);
+    control.reset();
     for (auto& [attempt, live_attempt] : live) {
       live_attempt.context.reset();
     }
@@ -783,29 +798,36 @@ struct Engine::Impl : public BackendEvents {
     return event;
   }
 
-  bool Observed() const { return setup.observer != nullptr; }
+  bool Observed() const { return setup.observer != nullptr || Watched(); }
+  bool Watched() const { return control != nullptr && control->watched(); }
 
   // -- The journal ---------------------------------------------------------------
 
-  void Write(Record record) {
+  /// Its number; 0 if it could not be written.
+  int64_t Write(Record record) {
     if (environment_failed) {
-      return;
+      return 0;
     }
     if (record.time_ms == 0) {
       record.time_ms = process::WallMillis();
     }
-    if (auto written = journal->Append(record); !written) {
+    auto written = journal->Append(record);
+    if (!written) {
       JournalFailed(written.error());
+      return 0;
     }
+    return *written;
   }
 
   void WriteReaped() {
-    for (Record& record : reaped_records) {
-      Write(std::move(record));
+    for (ReapedAttempt& one : reaped) {
+      const int64_t record = Write(std::move(one.record));
+      if (one.event) {
+        one.event->record = record;
+        pending_events.push_back(*std::move(one.event));
+      }
     }
-    reaped_records.clear();
-    std::move(reaped_events.begin(), reaped_events.end(), std::back_inserter(pending_events));
-    reaped_events.clear();
+    reaped.clear();
   }
 
   void WriteFinished(int exit_code, RunStatus status, const std::string& message) {
@@ -870,13 +892,16 @@ struct Engine::Impl : public BackendEvents {
     events.swap(pending_events);
     std::vector<FailureReport> reports;
     reports.swap(pending_reports);
-    if (Observed()) {
+    if (setup.observer != nullptr) {
       for (const RunEvent& event : events) {
         setup.observer->OnEvent(event);
       }
       for (const FailureReport& report : reports) {
         setup.observer->OnFailure(report);
       }
+    }
+    for (size_t i = 0; i < events.size() && Watched(); ++i) {
+      control->Tell(EventJson(events[i]));
     }
   }
 
@@ -889,7 +914,7 @@ struct Engine::Impl : public BackendEvents {
     pumping = true;
     for (;;) {
       std::vector<Action> actions = scheduler->TakeActions();
-      if (actions.empty() && reaped_records.empty()) {
+      if (actions.empty() && reaped.empty()) {
         break;
       }
       bool has_effects = false;
@@ -982,7 +1007,7 @@ struct Engine::Impl : public BackendEvents {
   // First pass: what becomes a record.
 
   void Journalize(StartAttempt& start) {
-    Write({.type = RecordType::Intent, .job = static_cast<int32_t>(start.instance.job), .ordinal = start.instance.ordinal,
+    intent_records[start.id] = Write({.type = RecordType::Intent, .job = static_cast<int32_t>(start.instance.job), .ordinal = start.instance.ordinal,
            .attempt = static_cast<int32_t>(start.number), .a = static_cast<int64_t>(start.id)});
   }
   void Journalize(CancelAttempt&) {}
@@ -991,25 +1016,26 @@ struct Engine::Impl : public BackendEvents {
   void Journalize(RunFinished& done) {
     WriteReaped();
     int exit_code = done.exit_code == 0 && setup.options.strict && done.tolerated_failures ? 11 : done.exit_code;
-    Write({.type = RecordType::Finished, .a = exit_code,
+    finished_record = Write({.type = RecordType::Finished, .a = exit_code,
            .text = fmt::format("{{\"message\":{},\"status\":\"{}\"}}", ir::JsonQuote(done.message), RunStatusName(done.status))});
   }
   void Journalize(InstanceChanged& change) {
+    int64_t record = 0;
     if (IsFinal(change.to)) {
       std::string text;
       // What the attempt's own record does not say: there was none, or why no other one followed.
       if (change.verdict != nullptr && (change.to != InstanceState::Failed || change.verdict != last_judged)) {
         text = VerdictJson(*change.verdict);
       }
-      Write({.type = RecordType::Final, .job = static_cast<int32_t>(change.first.job), .ordinal = Ordinal(change.first), .attempt = 0,
+      record = Write({.type = RecordType::Final, .job = static_cast<int32_t>(change.first.job), .ordinal = Ordinal(change.first), .attempt = 0,
              .a = static_cast<int64_t>(change.to), .b = change.count, .text = std::move(text)});
     }
-    Notify(change);
+    Notify(change, record);
   }
   void Journalize(AttemptJudged& judged) {
     const Verdict& verdict = *judged.verdict;
     last_judged = judged.verdict;
-    Write({.type = RecordType::Verdict, .job = static_cast<int32_t>(judged.instance.job), .ordinal = Ordinal(judged.instance),
+    const int64_t record = Write({.type = RecordType::Verdict, .job = static_cast<int32_t>(judged.instance.job), .ordinal = Ordinal(judged.instance),
            .attempt = static_cast<int32_t>(judged.number), .a = verdict.success ? -1 : static_cast<int64_t>(verdict.kind),
            .b = verdict.exit_code ? *verdict.exit_code : -1, .text = VerdictJson(verdict)});
     auto found = live.find(judged.id);
@@ -1023,6 +1049,7 @@ struct Engine::Impl : public BackendEvents {
     }
     if (Observed()) {
       RunEvent event = Event(RunEventKind::AttemptEnded, judged.instance);
+      event.record = record;
       event.attempt = judged.number;
       event.attempt_id = judged.id;
       event.verdict = judged.verdict;
@@ -1033,10 +1060,11 @@ struct Engine::Impl : public BackendEvents {
     }
   }
   void Journalize(RetryScheduled& retry) {
-    Write({.type = RecordType::Retry, .job = static_cast<int32_t>(retry.instance.job), .ordinal = Ordinal(retry.instance),
+    const int64_t record = Write({.type = RecordType::Retry, .job = static_cast<int32_t>(retry.instance.job), .ordinal = Ordinal(retry.instance),
            .attempt = static_cast<int32_t>(retry.next_number), .a = retry.delay_ms, .b = retry.rule, .text = HistoryJson(retry.instance)});
     if (Observed()) {
       RunEvent event = Event(RunEventKind::Retrying, retry.instance);
+      event.record = record;
       event.attempt = retry.next_number;
       event.duration_ms = retry.delay_ms;
       if (auto trace = traces.find(retry.failed); trace != traces.end()) {
@@ -1046,14 +1074,16 @@ struct Engine::Impl : public BackendEvents {
     }
   }
   void Journalize(JobExpanded& expanded) {
+    int64_t record = 0;
     if (!expanded.list.is_null()) {
       const ir::Job& job = plan.jobs[expanded.job];
       ir::TypeId type = plan.program.exprs[job.domain.list].type;
       auto json = StoredJson(expanded.list, type);
-      Write({.type = RecordType::Expanded, .job = static_cast<int32_t>(expanded.job), .a = expanded.count, .text = json ? *json : std::string()});
+      record = Write({.type = RecordType::Expanded, .job = static_cast<int32_t>(expanded.job), .a = expanded.count, .text = json ? *json : std::string()});
     }
     if (Observed() && !expanded.list.is_null()) {
       RunEvent event = Event(RunEventKind::Expanded);
+      event.record = record;
       event.address = plan.jobs[expanded.job].address;
       event.count = expanded.count;
       pending_events.push_back(std::move(event));
@@ -1061,10 +1091,11 @@ struct Engine::Impl : public BackendEvents {
   }
   void Journalize(ModeChanged& mode) {
     std::string cause = mode.cause.job < plan.jobs.size() ? state->Address(mode.cause) : "";
-    Write({.type = RecordType::Mode, .a = static_cast<int64_t>(mode.mode), .text = cause});
+    const int64_t record = Write({.type = RecordType::Mode, .a = static_cast<int64_t>(mode.mode), .text = cause});
     if (Observed() && mode.mode >= ir::Strategy::Drain) {
       RunEvent event = Event(RunEventKind::ModeChanged);
-      event.text = mode.mode == ir::Strategy::Halt ? "halt: everything that is not finished is cancelled" : "drain: nothing new is started, running jobs finish";
+      event.record = record;
+      event.text = ModeText(mode.mode);
       pending_events.push_back(std::move(event));
     }
   }
@@ -1078,14 +1109,15 @@ struct Engine::Impl : public BackendEvents {
   }
   void Journalize(HookFailed& hook) {
     std::string text = fmt::format("{} failed, which the run does not mind: {}{}{}", state->Address(hook.hook), ReasonText(*hook.verdict), hook.verdict->message.empty() ? "" : ": ", hook.verdict->message);
-    Write({.type = RecordType::Note, .job = static_cast<int32_t>(hook.hook.job), .ordinal = Ordinal(hook.hook), .text = text});
-    Warn(masker.Mask(text));
+    const int64_t record = Write({.type = RecordType::Note, .job = static_cast<int32_t>(hook.hook.job), .ordinal = Ordinal(hook.hook), .text = masker.Mask(text)});
+    Warn(masker.Mask(text), record);
   }
 
   static int64_t Ordinal(InstanceRef instance) { return instance.ordinal == kWholeJob ? -1 : static_cast<int64_t>(instance.ordinal); }
 
-  void Warn(std::string text) {
+  void Warn(std::string text, int64_t record = 0) {
     RunEvent event = Event(RunEventKind::Warning);
+    event.record = record;
     event.text = std::move(text);
     pending_events.push_back(std::move(event));
   }
@@ -1142,6 +1174,8 @@ struct Engine::Impl : public BackendEvents {
   void CarryOut(T&) {}
 
   void CarryOut(StartAttempt& start) {
+    const int64_t intent = intent_records[start.id];
+    intent_records.erase(start.id);
     if (environment_failed || killed) {
       scheduler->AttemptEnded(start.id, Answer(Failed(ir::ErrorKind::Cancelled, "the run cannot go on")), Now());
       scheduler->AttemptReaped(start.id, Now());
@@ -1196,6 +1230,7 @@ struct Engine::Impl : public BackendEvents {
     one.identities = std::move(prepared.identities);
     if (Observed()) {
       RunEvent event = Event(RunEventKind::Submitting, start.instance);
+      event.record = intent;
       event.attempt = start.number;
       event.attempt_id = start.id;
       pending_events.push_back(std::move(event));
@@ -1322,6 +1357,7 @@ struct Engine::Impl : public BackendEvents {
     event.run = id;
     event.exit_code = done.exit_code == 0 && setup.options.strict && done.tolerated_failures ? 11 : done.exit_code;
     event.status = RunStatusName(done.status);
+    event.record = finished_record;
     event.text = masker.Mask(done.message);
     pending_events.push_back(std::move(event));
     EmitPending(true);
@@ -1343,11 +1379,12 @@ struct Engine::Impl : public BackendEvents {
     }
     Live& one = found->second;
     one.started_ms = wall_ms;
-    Write({.type = RecordType::Started, .job = static_cast<int32_t>(one.instance.job), .ordinal = Ordinal(one.instance), .attempt = static_cast<int32_t>(one.number),
+    const int64_t record = Write({.type = RecordType::Started, .job = static_cast<int32_t>(one.instance.job), .ordinal = Ordinal(one.instance), .attempt = static_cast<int32_t>(one.number),
            .a = pid, .b = wall_ms, .text = handle});
     scheduler->AttemptStarted(attempt, Now());
     if (Observed()) {
       RunEvent event = Event(RunEventKind::Started, one.instance);
+      event.record = record;
       event.attempt = one.number;
       event.attempt_id = attempt;
       event.pid = pid;
@@ -1386,20 +1423,22 @@ struct Engine::Impl : public BackendEvents {
       }
       scheduler->AttemptEnded(attempt, std::move(result), Now());
     }
-    Record reaped{.type = RecordType::Reaped, .job = static_cast<int32_t>(one.instance.job), .ordinal = Ordinal(one.instance), .attempt = static_cast<int32_t>(one.number)};
-    reaped.time_ms = process::WallMillis();
+    ReapedAttempt gone;
+    Record& record = gone.record;
+    record = {.type = RecordType::Reaped, .job = static_cast<int32_t>(one.instance.job), .ordinal = Ordinal(one.instance), .attempt = static_cast<int32_t>(one.number)};
+    record.time_ms = process::WallMillis();
     if (one.exit) {
-      reaped.a = one.exit->usage.cpu_ms;
-      reaped.b = one.exit->usage.max_memory;
-      reaped.text = std::to_string(one.exit->wall_ms);
+      record.a = one.exit->usage.cpu_ms;
+      record.b = one.exit->usage.max_memory;
+      record.text = std::to_string(one.exit->wall_ms);
     }
-    reaped_records.push_back(std::move(reaped));  // after the verdict, which Pump() writes
     if (Observed()) {
       RunEvent event = Event(RunEventKind::Reaped, one.instance);
       event.attempt = one.number;
       event.attempt_id = attempt;
-      reaped_events.push_back(std::move(event));
+      gone.event = std::move(event);
     }
+    reaped.push_back(std::move(gone));  // written after the verdict, which Pump() writes
     scheduler->AttemptReaped(attempt, Now());
     CleanUp(attempt, one, !success);
     live.erase(attempt);
@@ -1558,7 +1597,7 @@ struct Engine::Impl : public BackendEvents {
 
   // -- For people ------------------------------------------------------------------
 
-  void Notify(const InstanceChanged& change) {
+  void Notify(const InstanceChanged& change, int64_t record) {
     if (!Observed()) {
       return;
     }
@@ -1578,6 +1617,7 @@ struct Engine::Impl : public BackendEvents {
       default: return;
     }
     RunEvent event = Event(kind, change.first);
+    event.record = record;
     event.count = change.count;
     event.attempt_id = change.attempt;
     event.verdict = change.verdict;
@@ -1696,15 +1736,63 @@ struct Engine::Impl : public BackendEvents {
     ++interrupts;
     uv_update_time(&loop);
     bool at_once = interrupts > 1;
-    Write({.type = RecordType::Stop, .a = interrupts, .text = who});
+    const int64_t record = Write({.type = RecordType::Stop, .a = interrupts, .text = who});
     scheduler->CancelRun(at_once, fmt::format("interrupted by {}", who), Now());
     if (at_once) {
       killed = true;
       uv_stop(&loop);
       return;
     }
-    Warn(fmt::format("interrupted by {}: cancelling all jobs, then `finally`; again to stop at once", who));
+    Warn(StopText(who), record);
     Pump();
+  }
+
+  // -- Other processes ---------------------------------------------------------------
+
+  CancelAnswer Cancel(const CancelRequest& request, const std::string& who) override {
+    CancelAnswer answer;
+    if (finished || killed) {
+      answer.error = "the run is at its end";
+      return answer;
+    }
+    uv_update_time(&loop);
+    if (request.run) {
+      answer.stopping = interrupts > 0;
+      answer.cancelled = 1;
+      if (request.at_once) {
+        interrupts = std::max(interrupts, 1);
+        Interrupt(who);
+      } else if (interrupts == 0) {
+        Interrupt(who);
+      }
+      Commit();
+      return answer;
+    }
+    for (const CancelTarget& target : request.targets) {
+      if (target.job >= plan.jobs.size() || plan.jobs[target.job].kind == ir::JobKind::Hook) {
+        answer.error = "only jobs of the run and their instances can be cancelled, hooks cannot";
+        return answer;
+      }
+      if (target.ordinal >= 0 && (!state->expanded(target.job) || target.ordinal >= static_cast<int64_t>(state->size(target.job)))) {
+        answer.error = fmt::format("{} has no such instance", plan.jobs[target.job].address);
+        return answer;
+      }
+    }
+    for (const CancelTarget& target : request.targets) {
+      const std::string reason = "cancelled by " + who;
+      if (target.ordinal < 0) {
+        answer.cancelled += state->all_final(target.job) ? 0 : 1;
+        scheduler->CancelJob(target.job, reason, Now());
+      } else {
+        const InstanceRef instance{target.job, static_cast<uint32_t>(target.ordinal)};
+        answer.cancelled += IsFinal(state->state(instance)) ? 0 : 1;
+        scheduler->CancelInstance(instance, reason, Now());
+      }
+    }
+    Pump();
+    log->Flush();
+    Commit();
+    return answer;
   }
 
   EngineSetup setup;
@@ -1727,6 +1815,7 @@ struct Engine::Impl : public BackendEvents {
   ir::Evaluator path_evaluator;
   std::unique_ptr<LaunchBuilder> builder;
   std::unique_ptr<Scheduler> scheduler;
+  std::unique_ptr<ControlServer> control;  ///< null before Run() and where there can be none
 
   uv_loop_t loop{};
   bool loop_open = false;
@@ -1745,8 +1834,9 @@ struct Engine::Impl : public BackendEvents {
   std::vector<RunEvent> pending_events;
   std::vector<FailureReport> pending_reports;
   std::shared_ptr<const Verdict> last_judged;  ///< of the last AttemptJudged; the change it causes comes right after
-  std::vector<Record> reaped_records;
-  std::vector<RunEvent> reaped_events;
+  std::vector<ReapedAttempt> reaped;
+  std::unordered_map<AttemptId, int64_t> intent_records;  ///< numbers of the records of what is about to be carried out
+  int64_t finished_record = 0;
   std::string exports_json;
   RunPhase current_phase = RunPhase::New;
   RunFinished finish;

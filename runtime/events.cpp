@@ -49,6 +49,12 @@ std::string ReasonText(const Verdict& verdict) {
   return what.empty() ? kind : fmt::format("{} ({})", kind, what);
 }
 
+std::string ModeText(ir::Strategy mode) {
+  return mode == ir::Strategy::Halt ? "halt: everything that is not finished is cancelled" : "drain: nothing new is started, running jobs finish";
+}
+
+std::string StopText(const std::string& who) { return fmt::format("interrupted by {}: cancelling all jobs, then `finally`; again to stop at once", who); }
+
 std::string EventJson(const RunEvent& event) {
   std::string out = "{";
   auto field = [&](std::string_view name, const std::string& json) { out += fmt::format("{}\"{}\":{}", out.size() > 1 ? "," : "", name, json); };
@@ -62,6 +68,9 @@ std::string EventJson(const RunEvent& event) {
     field("schema", ir::JsonQuote(kEventSchema));
   }
   field("time_ms", std::to_string(event.time_ms));
+  if (event.record != 0) {
+    field("record", std::to_string(event.record));
+  }
   text("run", event.run);
   text("address", event.address);
   if (event.count != 1) {

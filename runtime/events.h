@@ -26,6 +26,7 @@ struct RunEvent {
   RunEventKind kind = RunEventKind::Warning;
   int64_t time_ms = 0;         ///< wall clock
   int64_t at_ms = 0;           ///< since this process began the run
+  int64_t record = 0;          ///< number of the journal's record that tells the same; 0: there is none
   std::string run;             ///< RunStarted, RunFinished
   std::string address;         ///< of the instance; empty: the whole run
   uint64_t count = 1;          ///< consecutive instances, `address` is the first
@@ -43,6 +44,10 @@ struct RunEvent {
 
 /// One line without a line break. The first event of a stream carries the schema's name.
 std::string EventJson(const RunEvent& event);
+
+/// What an event says about a record of the journal; `text` of ModeChanged and of the Warning after a stop.
+std::string ModeText(ir::Strategy mode);
+std::string StopText(const std::string& who);
 
 /// What a person reads of it; nothing for events that only tools want.
 std::optional<ProgressEvent> ToProgressEvent(const RunEvent& event);

@@ -90,6 +90,16 @@ Result<RunSummary> SummarizeRun(const std::string& state_dir, const std::string&
 RunReader::~RunReader() = default;
 
 Result<std::unique_ptr<RunReader>> RunReader::Open(const std::string& state_dir, const std::string& id) {
+  auto reader = OpenUnread(state_dir, id);
+  if (reader) {
+    if (auto done = (*reader)->Refresh(); !done) {
+      return done.error();
+    }
+  }
+  return reader;
+}
+
+Result<std::unique_ptr<RunReader>> RunReader::OpenUnread(const std::string& state_dir, const std::string& id) {
   std::unique_ptr<RunReader> reader(new RunReader());
   reader->state_dir_ = state_dir;
   reader->run_dir_ = RunDir(state_dir, id);
@@ -109,9 +119,11 @@ Result<std::unique_ptr<RunReader>> RunReader::Open(const std::string& state_dir,
   reader->plan_ = std::make_unique<ir::Plan>(*std::move(plan));
   reader->evaluator_ = std::make_unique<ir::Evaluator>(reader->plan_->program);
   reader->jobs_.resize(reader->plan_->jobs.size());
-  if (auto done = reader->Refresh(); !done) {
-    return done.error();
+  auto summary = Summarize(*reader->journal_, reader->run_dir_);
+  if (!summary) {
+    return summary.error();
   }
+  reader->summary_ = *std::move(summary);
   // Static domains are a function of the plan: also what never began is shown.
   for (uint32_t job = 0; job < reader->jobs_.size(); ++job) {
     reader->Expanded(job);
@@ -121,7 +133,7 @@ Result<std::unique_ptr<RunReader>> RunReader::Open(const std::string& state_dir,
 
 const RunHeader& RunReader::header() const { return journal_->header(); }
 
-Result<void> RunReader::Refresh() {
+Result<void> RunReader::Refresh(const std::function<void(const Record&)>& visit) {
   auto summary = Summarize(*journal_, run_dir_);
   if (!summary) {
     return summary.error();
@@ -130,6 +142,9 @@ Result<void> RunReader::Refresh() {
   auto scanned = journal_->Scan(last_seq_, [&](const Record& record) {
     Fold(record);
     last_seq_ = record.seq;
+    if (visit) {
+      visit(record);
+    }
     return true;
   });
   if (!scanned) {

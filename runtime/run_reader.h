@@ -66,6 +66,8 @@ Result<RunSummary> SummarizeRun(const std::string& state_dir, const std::string&
 class RunReader {
  public:
   static Result<std::unique_ptr<RunReader>> Open(const std::string& state_dir, const std::string& id);
+  /// As before the first record: Refresh() takes in the run from its start.
+  static Result<std::unique_ptr<RunReader>> OpenUnread(const std::string& state_dir, const std::string& id);
   ~RunReader();
 
   const RunHeader& header() const;
@@ -73,8 +75,8 @@ class RunReader {
   const std::string& run_dir() const { return run_dir_; }
   const ir::Plan& plan() const { return *plan_; }
 
-  /// Takes in what was journaled since.
-  Result<void> Refresh();
+  /// Takes in what was journaled since; shows `visit`, if there is one, each record after it was taken in.
+  Result<void> Refresh(const std::function<void(const Record&)>& visit = {});
 
   /// Instances of a job that are known; a job that is not expanded yet has none.
   uint64_t size(uint32_t job) const;
@@ -107,6 +109,8 @@ class RunReader {
 
   Result<process::LogReader> OpenLogs() const { return process::LogReader::Open(run_dir_); }
   std::string Address(InstanceRef instance) const;
+  /// Number of the last record that was taken in.
+  int64_t last_record() const { return last_seq_; }
 
  private:
   struct JobFold {

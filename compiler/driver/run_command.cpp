@@ -9,7 +9,9 @@
 
 #include "backends/registry.h"
 #include "compiler/driver/compile.h"
+#include "compiler/driver/detach.h"
 #include "compiler/driver/plan_text.h"
+#include "compiler/driver/run_display.h"
 #include "compiler/driver/runs.h"
 #include "compiler/driver/version.h"
 #include "ir/json.h"
@@ -17,70 +19,11 @@
 #include "runtime/engine.h"
 #include "runtime/process/guardian.h"
 #include "runtime/state_dir.h"
-#include "runtime/status_printer.h"
 #include "support/exit_code.h"
 #include "support/sha256.h"
 
 namespace jobc {
 namespace {
-
-/// Shows a run on the terminal, as lines, or as JSON events.
-class RunDisplay : public RunObserver {
- public:
-  RunDisplay(Terminal& terminal, bool json) : terminal_(terminal), json_(json), live_(!json && terminal.err_is_terminal()),
-        options_{terminal.err_color(), UnicodeTerminal()}, display_(options_) {
-    interval_ms = live_ ? 100 : 0;
-  }
-
-  void OnEvent(const RunEvent& event) override {
-    if (json_) {
-      terminal_.Out(EventJson(event) + "\n");
-      terminal_.Flush();
-      return;
-    }
-    std::optional<ProgressEvent> progress = ToProgressEvent(event);
-    if (!progress) return;
-    if (live_) {
-      if (progress->kind == ProgressEvent::Kind::Note) display_.PrintAboveRaw(EventLine(*progress, options_));
-    } else {
-      terminal_.Err(EventLine(*progress, options_));
-    }
-  }
-  void OnFailure(const FailureReport& report) override {
-    if (json_ || report.tolerated) return;
-    if (live_) {
-      display_.PrintAboveRaw(FailureText(report, options_));
-    } else {
-      terminal_.Err(FailureText(report, options_));
-    }
-  }
-  void OnTick(const RunProgress& progress) override {
-    terminal_.Err(display_.Update(progress, std::max(terminal_.width(), 20), std::max(terminal_.height(), 4)));
-  }
-  void End(const RunProgress& progress) {
-    if (json_) return;
-    if (live_) terminal_.Err(display_.End(progress, std::max(terminal_.width(), 20), std::max(terminal_.height(), 4)));
-    terminal_.Err(ClosingLine(progress, options_));
-  }
-
- private:
-  static bool UnicodeTerminal() {
-    for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"}) {
-      const char* value = std::getenv(name);
-      if (value != nullptr && *value != '\0') {
-        std::string text(value);
-        return text.find("UTF-8") != std::string::npos || text.find("utf8") != std::string::npos || text.find("UTF8") != std::string::npos;
-      }
-    }
-    return false;
-  }
-
-  Terminal& terminal_;
-  bool json_;
-  bool live_;
-  PrinterOptions options_;
-  LiveDisplay display_;
-};
 
 std::string Absolute(const std::string& path) {
   std::string text = path.empty() ? "." : path;
@@ -109,14 +52,18 @@ std::vector<std::string> ChangedInputs(const ir::Plan& plan, const Roots& roots)
 }
 
 /// Runs to the end, shows it, prints the exports. `run` not empty: that run goes on.
-int Execute(EngineSetup setup, const std::string& run, const ResumeOptions& resume, const Invocation& invocation, Terminal& terminal) {
-  RunDisplay display(terminal, invocation.json());
+/// `detach`: the side of `--detach` that lives on; null without it.
+int Execute(EngineSetup setup, const std::string& run, const ResumeOptions& resume, const Invocation& invocation, Terminal& terminal, Detach* detach) {
+  RunDisplay display(terminal, invocation.json(), terminal.err_is_terminal() && detach == nullptr);
   setup.observer = &display;
   const std::string state_dir = setup.state_dir;
   const std::string cwd = setup.roots.cwd;
   StartFailure failure;
   std::unique_ptr<Engine> engine = run.empty() ? Engine::Start(std::move(setup), failure) : Engine::Resume(std::move(setup), run, resume, failure);
   if (engine == nullptr) return Fail(terminal, failure.exit_code, failure.message);
+  if (detach != nullptr) {
+    if (Result<void> gone = detach->Leave(engine->run_id(), engine->run_dir(), terminal); !gone.ok()) return Fail(terminal, kExitEnvironment, "cannot detach: " + gone.error().message);
+  }
   RunOutcome outcome = engine->Run();
   display.End(engine->Progress());
   if (!invocation.json()) {
@@ -134,6 +81,11 @@ int Execute(EngineSetup setup, const std::string& run, const ResumeOptions& resu
 }  // namespace
 
 int RunRun(const Invocation& invocation, Terminal& terminal) {
+  std::optional<Detach> detach;
+  if (invocation.Has("--detach") && !invocation.Has("--dry-run")) {
+    detach.emplace();
+    if (std::optional<int> code = detach->Split(invocation.json(), terminal)) return *code;
+  }
   // First of all, while this process is small: everything the run starts is supervised by it.
   Result<process::GuardianHandle> guardian = process::LaunchGuardian();
   if (!guardian.ok()) return Fail(terminal, kExitEnvironment, "cannot start the guardian process: " + guardian.error().message);
@@ -186,20 +138,25 @@ int RunRun(const Invocation& invocation, Terminal& terminal) {
                                stale.paths_removed, stale.problem.empty() ? "" : "; " + stale.problem));
     }
   }
-  return Execute(std::move(setup), "", {}, invocation, terminal);
+  return Execute(std::move(setup), "", {}, invocation, terminal, detach ? &*detach : nullptr);
 }
 
 namespace {
 
 /// `resume` and `retry`: goes on with a run as its journal has it.
 int GoOn(const Invocation& invocation, Terminal& terminal, ResumeOptions resume) {
+  std::optional<Detach> detach;
+  if (invocation.Has("--detach")) {
+    detach.emplace();
+    if (std::optional<int> code = detach->Split(invocation.json(), terminal)) return *code;
+  }
   Result<process::GuardianHandle> guardian = process::LaunchGuardian();
   if (!guardian.ok()) return Fail(terminal, kExitEnvironment, "cannot start the guardian process: " + guardian.error().message);
   OpenedRun opened = OpenRun(invocation, invocation.arguments().empty() ? "" : invocation.arguments()[0], terminal);
   if (opened.reader == nullptr) return opened.exit_code;
   const std::string id = opened.reader->header().id;
   if (std::optional<LockHolder> holder = RunLock::Holder(opened.reader->run_dir())) {
-    return Fail(terminal, kExitEnvironment, fmt::format("the run {} is being executed by pid {} on {}", id, holder->pid, holder->host), {"watch it:  jobc status " + id});
+    return Fail(terminal, kExitEnvironment, fmt::format("the run {} is being executed by pid {} on {}", id, holder->pid, holder->host), {"watch it:  jobc watch " + id});
   }
   process::CleanUpStale(opened.state_dir);
   const ir::Plan& plan = opened.reader->plan();
@@ -226,7 +183,7 @@ int GoOn(const Invocation& invocation, Terminal& terminal, ResumeOptions resume)
   if (std::optional<int64_t> parallel = invocation.Int("--max-parallel")) setup.options.max_parallel = static_cast<uint32_t>(std::min<int64_t>(*parallel, 100'000));
   std::vector<std::string> changed = ChangedInputs(plan, setup.roots);
   if (!changed.empty()) return Fail(terminal, kExitDiagnostics, "an input of the run has changed since it was started: " + changed[0], {"start a new run:  jobc run " + setup.options.source});
-  return Execute(std::move(setup), id, resume, invocation, terminal);
+  return Execute(std::move(setup), id, resume, invocation, terminal, detach ? &*detach : nullptr);
 }
 
 }  // namespace
