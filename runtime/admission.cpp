@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <queue>
 
 #include "support/check.h"
 
@@ -132,9 +133,19 @@ void Admission::Admit(const std::function<bool(InstanceRef)>& is_ready,
 std::vector<InstanceRef> Admission::Peek(size_t limit) const {
   std::vector<InstanceRef> out;
   for (const Key& key : order_) {
-    // The front of a heap's array holds its smallest elements, roughly.
+    // In order without taking the heap apart: the next smallest is a child of one that was taken.
     const Class& c = classes_[std::get<3>(key)];
-    for (size_t i = 0; i < c.waiting.size() && out.size() < limit; ++i) out.push_back({c.job, c.waiting[i].ordinal});
+    auto later = [&c](size_t x, size_t y) { return c.waiting[x] > c.waiting[y]; };
+    std::priority_queue<size_t, std::vector<size_t>, decltype(later)> next(later);
+    if (!c.waiting.empty()) next.push(0);
+    while (!next.empty() && out.size() < limit) {
+      const size_t at = next.top();
+      next.pop();
+      out.push_back({c.job, c.waiting[at].ordinal});
+      for (size_t child : {2 * at + 1, 2 * at + 2}) {
+        if (child < c.waiting.size()) next.push(child);
+      }
+    }
     if (out.size() >= limit) break;
   }
   return out;

@@ -44,8 +44,8 @@ class Admission {
   void Admit(const std::function<bool(InstanceRef)>& is_ready,
              const std::function<bool(InstanceRef, uint32_t claim_class)>& start);
 
-  /// Up to `limit` of those that will likely start next, so that their intents can be journaled together. A guess: not
-  /// exactly in order, and those that are no longer ready may be among them.
+  /// Up to `limit` of those that will likely start next, so that their intents can be journaled together. A guess: what
+  /// fits decides too, and those that are no longer ready may be among them.
   std::vector<InstanceRef> Peek(size_t limit) const;
 
   /// All that wait, for tests of the scheduler's invariants.

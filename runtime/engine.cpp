@@ -848,6 +848,48 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     ahead.insert(next.begin(), next.end());
   }
 
+  /// Commits without holding up the loop: the wait for the disk is done by a thread. What depends on it waits for
+  /// EndSync(): events, and the right to start what was journaled ahead.
+  void CommitInBackground() {
+    if (environment_failed || !journal || syncing) {
+      return;
+    }
+    std::vector<uint64_t> next = WriteAhead();
+    auto left = journal->CommitBehind();
+    if (!left) {
+      JournalFailed(left.error());
+      return;
+    }
+    if (!*left) {
+      ahead.insert(next.begin(), next.end());
+      return;
+    }
+    syncing = true;
+    sync = *std::move(left);
+    sync_ahead = std::move(next);
+    sync_events = pending_events.size();
+    sync_reports = pending_reports.size();
+    sync_work.data = this;
+    JOBC_CHECK(uv_queue_work(&loop, &sync_work, [](uv_work_t* work) {
+      auto* self = static_cast<Impl*>(work->data);
+      self->sync_result = self->sync();
+    }, [](uv_work_t* work, int) { static_cast<Impl*>(work->data)->EndSync(); }) == 0);
+  }
+
+  void EndSync() {
+    syncing = false;
+    if (!journal || finished || killed) {
+      return;
+    }
+    if (sync_result != 0) {
+      JournalFailed(journal->SyncFailed(sync_result));
+    } else {
+      ahead.insert(sync_ahead.begin(), sync_ahead.end());
+      Emit(sync_events, sync_reports);
+    }
+    Pump();
+  }
+
   static uint64_t Pack(InstanceRef instance) { return uint64_t{instance.job} << 32 | instance.ordinal; }
 
   /// Intents of those that will start soon, so that their start needs no commit of its own. Only for backends whose
@@ -855,8 +897,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   std::vector<uint64_t> WriteAhead() {
     std::vector<uint64_t> out;
     std::vector<InstanceRef> next = scheduler->LikelyNext(kAhead);
-    // Half used up: worth a few rows again.
-    if (next.size() < 2 || ahead.size() * 2 > std::min(next.size(), kAhead)) {
+    // Half of them not among what was written before: worth a few rows again.
+    const auto known = std::count_if(next.begin(), next.end(), [this](InstanceRef instance) { return ahead.count(Pack(instance)) != 0; });
+    if (next.size() < 2 || static_cast<size_t>(known) * 2 > next.size()) {
       return out;
     }
     std::sort(next.begin(), next.end());
@@ -885,13 +928,27 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   }
 
   void EmitPending(bool all) {
-    if (pending_events.empty() || (!all && journal && journal->dirty() && !environment_failed)) {
+    if (!all && journal && journal->dirty() && !environment_failed) {
       return;
     }
-    std::vector<RunEvent> events;
-    events.swap(pending_events);
-    std::vector<FailureReport> reports;
-    reports.swap(pending_reports);
+    Emit(pending_events.size(), pending_reports.size());
+  }
+
+  /// The first ones of those that wait for a commit.
+  void Emit(size_t event_count, size_t report_count) {
+    if (event_count == 0 && report_count == 0) {
+      return;
+    }
+    auto take = [](auto& from, size_t count) {
+      const auto end = from.begin() + static_cast<std::ptrdiff_t>(count);
+      std::remove_reference_t<decltype(from)> taken(std::make_move_iterator(from.begin()), std::make_move_iterator(end));
+      from.erase(from.begin(), end);
+      return taken;
+    };
+    std::vector<RunEvent> events = take(pending_events, event_count);
+    std::vector<FailureReport> reports = take(pending_reports, report_count);
+    sync_events -= std::min(sync_events, event_count);
+    sync_reports -= std::min(sync_reports, report_count);
     if (setup.observer != nullptr) {
       for (const RunEvent& event : events) {
         setup.observer->OnEvent(event);
@@ -971,14 +1028,15 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
         uv_timer_start(&commit_timer, [](uv_timer_t* handle) {
           auto* self = static_cast<Impl*>(handle->data);
           self->log->Flush();
-          self->Commit();
-          self->EmitPending(true);
+          self->CommitInBackground();
           self->Pump();
         }, kCommitIntervalMs, 0);
       }
     } else {
       uv_timer_stop(&commit_timer);
-      EmitPending(true);
+      if (!syncing) {
+        EmitPending(true);
+      }
     }
     if (auto next = scheduler->NextDeadline()) {
       uv_timer_start(&deadline, [](uv_timer_t* handle) {
@@ -1822,6 +1880,13 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   bool handles_open = false;
   uv_timer_t deadline{};
   uv_timer_t commit_timer{};
+  uv_work_t sync_work{};
+  bool syncing = false;                ///< a thread waits for the disk
+  Journal::Sync sync;
+  int sync_result = 0;
+  std::vector<uint64_t> sync_ahead;    ///< may start once that is done
+  size_t sync_events = 0;              ///< of the pending ones, those that it makes durable
+  size_t sync_reports = 0;
   uv_timer_t tick_timer{};
   uv_check_t check{};
   std::array<uv_signal_t, 3> signals{};

@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <mutex>
 
 namespace jobc {
 namespace {
@@ -289,6 +290,34 @@ std::string_view RecordName(RecordType type) {
 
 // --- writing ----------------------------------------------------------------
 
+namespace {
+
+/// The write-ahead log as a file to wait for. SQLite itself is told not to (`synchronous = NORMAL` syncs the head of the
+/// log and around checkpoints, which is what keeps the file whole); one fdatasync after a COMMIT is what FULL would add.
+class LogFile {
+ public:
+  explicit LogFile(int fd) : fd_(fd) {}
+  ~LogFile() { close(fd_); }
+  LogFile(const LogFile&) = delete;
+  LogFile& operator=(const LogFile&) = delete;
+
+  /// One at a time, and a failure stays: the kernel reports it only to the first who asks.
+  int Sync() {
+    std::lock_guard<std::mutex> guard(mutex_);
+    if (failure_ == 0 && fdatasync(fd_) != 0) {
+      failure_ = errno;
+    }
+    return failure_;
+  }
+
+ private:
+  int fd_;
+  std::mutex mutex_;
+  int failure_ = 0;
+};
+
+}  // namespace
+
 struct Journal::State {
   std::string path;
   Database db;  // before the statements: they are finalized first
@@ -296,6 +325,9 @@ struct Journal::State {
   int64_t next = 1;
   size_t pending = 0;
   bool open = false;  ///< a transaction is open
+  bool full = true;   ///< commits survive a power loss
+  bool behind = false;  ///< the last transaction ended without a wait for the disk
+  std::shared_ptr<LogFile> log;  ///< opened with the first commit
   std::optional<Error> failure;
 
   Error Fail(std::string_view doing, int rc) {
@@ -319,9 +351,8 @@ struct Journal::State {
       return SqlError(path, "write", SQLITE_READONLY, nullptr);
     }
     // Checkpoints at 4,000 pages (16 MiB): large enough to stay rare, small enough to keep recovery fast.
-    rc = Execute(db.get(), durability == Durability::Full
-                               ? "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -4000"
-                               : "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -4000");
+    rc = Execute(db.get(), "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -4000");
+    full = durability == Durability::Full;
     if (rc == SQLITE_OK) {
       rc = begin.Prepare(db.get(), "BEGIN IMMEDIATE");
     }
@@ -332,6 +363,30 @@ struct Journal::State {
       rc = record.Prepare(db.get(), "INSERT INTO record VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)");
     }
     return rc == SQLITE_OK ? Result<void>() : Result<void>(SqlError(path, "open", rc, db.get()));
+  }
+
+  Error SyncFailed(int code) {
+    if (!failure) {
+      failure = Error{fmt::format("cannot write the journal `{}`: {}", path, code == ENOSPC ? "no space left on the device" : std::strerror(code)), code};
+    }
+    return *failure;
+  }
+
+  /// Ends the transaction; what it wrote is in the log, perhaps not yet on the disk.
+  Result<void> End() {
+    if (int rc = commit.Run(); rc != SQLITE_OK) {
+      return Fail("write", rc);
+    }
+    open = false;
+    pending = 0;
+    if (full && log == nullptr) {
+      int fd = ::open((path + "-wal").c_str(), O_RDWR | O_CLOEXEC);
+      if (fd < 0) {
+        return SyncFailed(errno);
+      }
+      log = std::make_shared<LogFile>(fd);
+    }
+    return {};
   }
 
   Result<void> EnsureOpen() {
@@ -465,16 +520,42 @@ Result<void> Journal::Commit() {
   if (s.failure) {
     return *s.failure;
   }
-  if (!s.open) {
+  if (!s.open && !s.behind) {
     return {};
   }
-  if (int rc = s.commit.Run(); rc != SQLITE_OK) {
-    return s.Fail("write", rc);
+  if (s.open) {
+    if (auto ended = s.End(); !ended) {
+      return ended;
+    }
   }
-  s.open = false;
-  s.pending = 0;
+  s.behind = false;
+  if (s.log != nullptr) {
+    if (int code = s.log->Sync(); code != 0) {
+      return s.SyncFailed(code);
+    }
+  }
   return {};
 }
+
+Result<Journal::Sync> Journal::CommitBehind() {
+  State& s = *state_;
+  if (s.failure) {
+    return *s.failure;
+  }
+  if (!s.open) {
+    return Sync();
+  }
+  if (auto ended = s.End(); !ended) {
+    return ended.error();
+  }
+  if (s.log == nullptr) {
+    return Sync();
+  }
+  s.behind = true;
+  return Sync([log = s.log] { return log->Sync(); });
+}
+
+Error Journal::SyncFailed(int code) { return state_->SyncFailed(code); }
 
 bool Journal::dirty() const { return state_->open; }
 size_t Journal::pending() const { return state_->pending; }

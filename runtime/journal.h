@@ -2,7 +2,8 @@
 // run is a fold over its records, in order of `seq`; docs/journal.md describes every table for people and tools.
 // One process writes (it holds the run's lock, state_dir.h), any number of others may read at the same time.
 // Records are appended to an open transaction and become durable together at Commit(); the engine commits before any
-// effect that others can see depends on them. Used from one thread.
+// effect that others can see depends on them. Where nothing waits for it, CommitBehind() leaves the slow half, the wait
+// for the disk, to another thread. Otherwise used from one thread.
 #pragma once
 
 #include <cstdint>
@@ -97,6 +98,14 @@ class Journal {
   /// The values of the run's exports, as one JSON object.
   Result<void> PutExports(std::string_view json);
   Result<void> Commit();
+  /// Waits for the disk, on any thread, also after the Journal is gone; returns 0 or an errno value.
+  using Sync = std::function<int()>;
+  /// Ends the transaction without waiting for the disk: other processes see its records at once, but they are durable
+  /// only after the returned function has run, or after the next Commit(). Empty: nothing is left to do.
+  /// A failure of the returned function must be told with SyncFailed().
+  Result<Sync> CommitBehind();
+  /// Every later call fails with this.
+  Error SyncFailed(int code);
   bool dirty() const;
   /// Rows written since the last Commit().
   size_t pending() const;

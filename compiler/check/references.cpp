@@ -478,7 +478,7 @@ Val ExpressionChecker::MemberOfJob(ast::ExprId id, const ast::Expr& e, const Job
   if (std::optional<ir::StatusField> status = StatusOf(name)) {
     bool of_all = *status == ir::StatusField::Count || *status == ir::StatusField::OkRatio;
     bool of_one = *status == ir::StatusField::Attempts || *status == ir::StatusField::Duration || *status == ir::StatusField::Result;
-    if (*status == ir::StatusField::Attempts || *status == ir::StatusField::Duration) NotePerRun(e.span);
+    if ((whole || gather) && (*status == ir::StatusField::Attempts || *status == ir::StatusField::Duration)) NotePerRun(e.span);
     if (of_all && (job.single() || whole || gather)) {
       auto& d = c_.diags.Emit(name_span, diag::UnknownMember, job.single() ? fmt::format("{} `{}`", title, job.name.text) : fmt::format("`{}`", base), name);
       if (job.single()) d.Label("only a job with `for` or `matrix` has it");

@@ -530,6 +530,11 @@ class Guardian {
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
       return false;
     }
+    if (n > 0 && (message.msg_flags & MSG_CTRUNC) != 0) {
+      // Descriptors were lost, as this process may open no more: which attempt's they were cannot be told, so none can be
+      // supervised any longer. jobc hears of the end of the guardian and fails what runs with `node_lost`.
+      return false;
+    }
     for (cmsghdr* c = n > 0 ? CMSG_FIRSTHDR(&message) : nullptr; c; c = CMSG_NXTHDR(&message, c)) {
       if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
         size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);

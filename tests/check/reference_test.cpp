@@ -62,9 +62,9 @@ std::string TypeOrCodes(const std::string& expression) {
 
 TEST(References, HaveTheTypeOfWhatTheyName) {
   const std::pair<std::string, std::string> kRows[] = {
-      {"one.rows", "Int"}, {"one.note", "String?"}, {"one.ok", "Bool"}, {"one.result", "Json?"}, {"one.duration", "Duration"}, {"one.attempts", "Int"}, {"one.count", "E101"}, {"one.rowz", "E101"}, {"one", "E201"}, {"one[1].rows", "E201"},
+      {"one.rows", "Int"}, {"one.note", "String?"}, {"one.ok", "Bool"}, {"one.result", "Json?"}, {"one.duration", "E901"}, {"one.attempts", "E901"}, {"one.count", "E101"}, {"one.rowz", "E101"}, {"one", "E201"}, {"one[1].rows", "E201"},
       {"one?.rows", "E201"}, {"maybe.rows", "Int?"}, {"maybe.note", "String?"}, {"maybe.failed", "Bool"}, {"each[\"a\"].rows", "Int?"}, {"each[*].rows", "List<Int?>"}, {"each.rows", "E201"}, {"each.ok", "Bool"}, {"each.ok_ratio", "Float"},
-      {"each.count", "Int"}, {"each.attempts", "E201"}, {"each[\"a\"].attempts", "Int"}, {"each[\"a\"].count", "E101"}, {"each[*]", "E201"}, {"each[\"a\"]", "E201"}, {"each[1].rows", "E201"}, {"each[\"a\", 1].rows", "E207"}, {"each[*].ok", "List<Bool>"},
+      {"each.count", "Int"}, {"each.attempts", "E201"}, {"each[\"a\"].attempts", "E901"}, {"each[\"a\"].count", "E101"}, {"each[*]", "E201"}, {"each[\"a\"]", "E201"}, {"each[1].rows", "E201"}, {"each[\"a\", 1].rows", "E207"}, {"each[*].ok", "List<Bool>"},
       {"grid[\"a\", Size.small, 1].rows", "Int"}, {"grid[\"a\"].rows", "List<Int>"}, {"grid[\"a\", Size.small].rows", "List<Int>"}, {"grid[*].rows", "List<Int>"}, {"grid[\"a\", 1].rows", "E201"}, {"grid[\"a\", Size.small, 1].ok", "Bool"},
       {"numbers[0].rows", "Int"}, {"numbers[\"0\"].rows", "E201"}, {"[for g in grid[*] : g.rows]", "List<Int>"}, {"[for g in grid[*] : g.key]", "List<String>"}, {"[for g in grid[\"a\"] if g.ok : g.rows]", "List<Int>"}, {"[for g in grid[*] : g]", "E201"},
       {"[for g in each[*] : g.rows]", "List<Int?>"}, {"[for g in each[*] if g.ok : g.rows]", "List<Int>"}, {"[for g in each : g.rows]", "E201"}, {"[for g in one : g.rows]", "E201"}, {"[for g in grid[*] : g.rowz]", "E101"}, {"oone.rows", "E101"},
@@ -80,7 +80,7 @@ TEST(References, ToNullableOutputsNeedAProofThatTheyExist) {
       {"job x { when = maybe.rows != null, input { r: File = maybe.table } run = [\"x\", input.r] }", "E202"},
       {"job x { when = maybe.ok, input { r: String = maybe.note } run = [\"x\", input.r] }", "E202"},
       {"job x { when = maybe.done, input { r: Int = maybe.rows } run = [\"x\", input.r] }", "E202"},
-      {"job x { when = !maybe.failed, input { r: Int = maybe.rows } run = [\"x\", input.r] }", "E202"},
+      {"job x { when = !maybe.failed, input { r: Int = maybe.rows } run = [\"x\", input.r] }", "E302 E202"},
       {"job x { when = maybe.ok || one.ok, input { r: Int = maybe.rows } run = [\"x\", input.r] }", "E202"},
       {"job x { for s in params.names key s, when = each[s].ok, input { r: Int = each[s].rows } run = [\"x\", input.r] }", ""},
       {"job x { for s in params.names key s, when = each[\"a\"].ok, input { r: Int = each[s].rows } run = [\"x\", input.r] }", "E202"},

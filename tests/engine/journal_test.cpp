@@ -11,6 +11,7 @@
 
 #include <fstream>
 #include <sstream>
+#include <thread>
 
 #include "runtime/process/os.h"
 #include "runtime/state_dir.h"
@@ -197,6 +198,48 @@ TEST_F(JournalFile, LosesNoWholeCommitToAPowerLossThatCutsTheLogAnywhere) {
       EXPECT_EQ(Values(copy), expected) << "cut at " << cut;
     }
   }
+}
+
+TEST_F(JournalFile, LetsAnotherThreadWaitForTheDisk) {
+  Journal::Sync sync;
+  {
+    Journal journal = Make();
+    ASSERT_TRUE(journal.Append(Row(RecordType::Intent, 1)).ok());
+    auto behind = journal.CommitBehind();
+    ASSERT_TRUE(behind.ok()) << behind.error().message;
+    sync = *std::move(behind);
+    ASSERT_TRUE(sync);
+    EXPECT_FALSE(journal.dirty());
+    EXPECT_THAT(Values(path), ElementsAre(1)) << "others see it before the disk has it";
+    int code = -1;
+    std::thread waiting([&] { code = sync(); });
+    ASSERT_TRUE(journal.Append(Row(RecordType::Verdict, 2)).ok());
+    waiting.join();
+    EXPECT_EQ(code, 0);
+    EXPECT_TRUE(journal.dirty()) << "what came later is none of its business";
+    ASSERT_TRUE(journal.Commit().ok());
+    EXPECT_FALSE(*journal.CommitBehind()) << "nothing is left to do";
+  }
+  EXPECT_EQ(sync(), 0) << "also when the journal is gone";
+  EXPECT_THAT(Values(path), ElementsAre(1, 2));
+}
+
+TEST_F(JournalFile, FailsForGoodWhenTheDiskFailedBehindItsBack) {
+  Journal journal = Make();
+  ASSERT_TRUE(journal.Append(Row(RecordType::Intent, 1)).ok());
+  ASSERT_TRUE(*journal.CommitBehind());
+  EXPECT_THAT(journal.SyncFailed(ENOSPC).message, HasSubstr("no space left"));
+  EXPECT_FALSE(journal.Append(Row(RecordType::Verdict, 2)).ok());
+  auto done = journal.Commit();
+  ASSERT_FALSE(done.ok());
+  EXPECT_EQ(done.error().code, ENOSPC);
+}
+
+TEST_F(JournalFile, LeavesNothingToWaitForWhereAPowerLossMayCostTheLastMoments) {
+  Journal journal = Make(Durability::Normal);
+  ASSERT_TRUE(journal.Append(Row(RecordType::Intent, 1)).ok());
+  EXPECT_FALSE(*journal.CommitBehind());
+  EXPECT_THAT(Values(path), ElementsAre(1));
 }
 
 TEST_F(JournalFile, SaysWhatIsWrongWithFilesThatAreNoJournal) {

@@ -61,6 +61,22 @@ TEST(Scheduler, StartsADependentAtTheVerdictOfItsProducer) {
   EXPECT_TRUE(backend.Started("align"));
 }
 
+TEST(Scheduler, KnowsWhatStartsNextHoweverManyHaveStarted) {
+  PlanBuilder b;
+  b.Scatter("p", 500);
+  SchedulerOptions options;
+  options.max_parallel = 3;
+  FakeBackend backend(b.plan, options);
+  backend.Begin();
+  for (size_t i = 0; i < 400; ++i) {
+    std::vector<InstanceRef> next = backend.scheduler.LikelyNext(20);
+    ASSERT_EQ(next.size(), 20u);
+    const size_t started = backend.started.size();
+    for (size_t k = 0; k < next.size(); ++k) ASSERT_EQ(next[k].ordinal, started + k);
+    backend.Finish(std::string(backend.started[i]));
+  }
+}
+
 TEST(Scheduler, RetriesAFailedInstanceBeforeItsDependents) {
   PlanBuilder b;
   uint32_t fetch = b.Job("fetch"), align = b.Job("align");

@@ -1,0 +1,315 @@
+#!/usr/bin/env python3
+"""Measures the figures that jobc is held to, its peers beside it in the same run, and prints one table.
+
+    bench/run.py [--build DIR] [--only NAME]... [--json] [--rounds N] [--parallel N]
+
+Every comparison is made of interleaved rounds (peer, jobc, peer, jobc, …) and gives medians, so that a busy machine
+disturbs both sides alike. Times are of whole processes, from the fork to the end. The inputs are made by inputs.py; they
+and all state lie below DIR/bench-work, on the disk that holds the build, and are removed at the end. The build itself
+takes minutes and is measured only by `--only build`.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+import inputs
+
+MiB = 1 << 20
+
+
+class Sample:
+    """One run of a program: seconds of wall time and of cpu time, peak resident bytes."""
+
+    def __init__(self, seconds, usage):
+        self.seconds = seconds
+        self.cpu = usage.ru_utime + usage.ru_stime
+        self.peak = usage.ru_maxrss * 1024
+
+
+class Row:
+    """A line of the table. `met` is None where nothing is asked for."""
+
+    def __init__(self, name, what, value, peer="", target="", met=None, **numbers):
+        self.name, self.what, self.value, self.peer, self.target, self.met = name, what, value, peer, target, met
+        self.numbers = numbers
+
+
+class Bench:
+    def __init__(self, options):
+        self.options = options
+        self.build = pathlib.Path(options.build).resolve()
+        self.work = self.build / "bench-work"
+        self.jobc = str(self.build / "jobc")
+        self.small = options.small
+        self.parallel = options.parallel or len(os.sched_getaffinity(0))
+
+    # -- measuring ---------------------------------------------------------------------------
+
+    def run(self, *command, env=None):
+        """Runs a command to its end. A command that fails ends the benchmark: its time would mean nothing."""
+        errors = self.work / "stderr"
+        actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                   (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+                   (os.POSIX_SPAWN_OPEN, 2, str(errors), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)]
+        begin = time.perf_counter()
+        pid = os.posix_spawnp(command[0], command, env or os.environ, file_actions=actions)
+        _, status, usage = os.wait4(pid, 0)
+        seconds = time.perf_counter() - begin
+        if status != 0:
+            sys.exit(f"bench: `{' '.join(command)}` failed ({os.waitstatus_to_exitcode(status)}):\n"
+                     + errors.read_text(errors="replace")[-2000:])
+        return Sample(seconds, usage)
+
+    def rounds(self, count, **commands):
+        """Interleaved rounds of several commands: {name: [Sample, …]}. One round before is not counted."""
+        samples = {name: [] for name in commands}
+        for number in range(count + 1):
+            for name, command in commands.items():
+                command = command if isinstance(command, dict) else {"command": command}
+                if "before" in command:
+                    command["before"]()
+                sample = self.run(*command["command"])
+                if number > 0:
+                    samples[name].append(sample)
+        return samples
+
+    def count(self, usual):
+        return self.options.rounds or (1 if self.small else usual)
+
+    def file(self, name, text):
+        path = self.work / name
+        with open(path, "w") as out:
+            out.writelines([text] if isinstance(text, str) else text)
+        return str(path)
+
+    def fresh_state(self):
+        """Runs keep their state beside the source; what earlier rounds left must not slow down later ones."""
+        shutil.rmtree(self.work / ".jobc", ignore_errors=True)
+
+    # -- the figures -------------------------------------------------------------------------
+
+    def check_hello(self):
+        hello = self.file("hello.job", inputs.HELLO)
+        samples = self.rounds(self.count(100), true=("/bin/true",), jobc=(self.jobc, "check", hello))
+        true, jobc = median(samples["true"]), median(samples["jobc"])
+        yield Row("check-hello", "`jobc check hello.job`, whole process", ms(jobc), f"/bin/true {ms(true)}",
+                  f"≤ 5 × (is {jobc / true:.2f} ×)", jobc <= 5 * true, seconds=jobc, peer_seconds=true)
+
+    def run_hello(self):
+        hello = self.file("hello.job", inputs.HELLO)
+        samples = self.rounds(self.count(50), echo=("/bin/echo", "hello, world!"),
+                              jobc={"command": (self.jobc, "run", hello), "before": self.fresh_state})
+        echo, jobc = median(samples["echo"]), median(samples["jobc"])
+        yield Row("run-hello", "`jobc run hello.job`, whole process", ms(jobc), f"/bin/echo {ms(echo)}",
+                  f"≤ 15 ms above (is {ms(jobc - echo)})", jobc - echo <= 0.015, seconds=jobc, peer_seconds=echo)
+
+    def true_jobs(self):
+        jobs = 200 if self.small else 5000
+        n = self.parallel
+        job = self.file("true.job", inputs.scatter_of_true(jobs))
+        self.file("Makefile", inputs.makefile_of_true(jobs))
+        self.file("build.ninja", inputs.ninja_of_true(jobs))
+        run = (self.jobc, "run", f"--max-parallel={n}", job)
+        commands = {
+            "bare": (str(self.build / "bench" / "bare_spawn"), str(jobs), str(n)),
+            "jobc": {"command": run, "before": self.fresh_state},
+            "normal": {"command": run + ("--durability=normal",), "before": self.fresh_state},
+        }
+        if shutil.which("make"):
+            commands["make"] = ("make", "-C", str(self.work), f"-j{n}")
+        if shutil.which("ninja"):
+            log = self.work / ".ninja_log"
+            commands["ninja"] = {"command": ("ninja", "-C", str(self.work), f"-j{n}"),
+                                 "before": lambda: log.unlink(missing_ok=True)}
+        samples = self.rounds(self.count(3), **commands)
+        rate = {name: jobs / median(each) for name, each in samples.items()}
+        what = f"{jobs:,} × /bin/true, {n} at once"
+        for peer, label, factor in (("make", f"make -j{n}", 1.0), ("ninja", f"ninja -j{n}", 1.0),
+                                    ("bare", "bare posix_spawn and wait", 0.8)):
+            if peer not in rate:
+                yield Row(f"true-{peer}", what, per_second(rate["jobc"]), f"{peer} is not installed")
+                continue
+            ratio = rate["jobc"] / rate[peer]
+            yield Row(f"true-{peer}", what, per_second(rate["jobc"]), f"{label} {per_second(rate[peer])}",
+                      f"≥ {factor:.1f} × (is {ratio:.2f} ×)", ratio >= factor, rate=rate["jobc"], peer_rate=rate[peer])
+        yield Row("true-normal", "the same with `--durability normal` (no wait for the disk)", per_second(rate["normal"]),
+                  rate=rate["normal"])
+        cpu = {name: statistics.median(s.cpu for s in each) / jobs for name, each in samples.items()}
+        yield Row("true-cpu", "cpu time a job, that of /bin/true included", us(cpu["jobc"]),
+                  f"bare posix_spawn and wait {us(cpu['bare'])}", cpu=cpu["jobc"], peer_cpu=cpu["bare"])
+
+    def spawn_layers(self):
+        """What each part of the run contract costs, by the process layer alone."""
+        jobs = 200 if self.small else 5000
+        self.work.mkdir(exist_ok=True)
+        done = subprocess.run([str(self.build / "bench" / "spawn_rate"), str(jobs), str(self.parallel), str(self.count(3))],
+                              cwd=self.work, check=True, capture_output=True, text=True)
+        labels = {"guardian, control groups, capture": "process layer: whole-tree kill, capture, kill -9 safety",
+                  "the same with fresh directories": "the same with a fresh directory for each attempt",
+                  "guardian, shims, capture": "the same without version 2 control groups"}
+        for line in done.stdout.splitlines()[2:]:
+            words = line.rsplit(None, 3)
+            if words[0].strip() in labels:
+                yield Row("spawn-layers", labels[words[0].strip()], per_second(float(words[1])),
+                          f"bare loop in the same process: {words[3]} × its rate", rate=float(words[1]), ratio=float(words[3]))
+
+    def check_many(self):
+        jobs = 1000 if self.small else 100_000
+        one = self.file("jobs.job", inputs.declared_jobs(jobs))
+        two = self.file("jobs2.job", inputs.declared_jobs(2 * jobs))
+        samples = self.rounds(self.count(3), one=(self.jobc, "check", one), two=(self.jobc, "check", two))
+        first, second = median(samples["one"]), median(samples["two"])
+        peak = max(s.peak for s in samples["one"])
+        what = f"`jobc check` of {jobs:,} declared jobs, {os.path.getsize(one) / 1e6:.1f} MB"
+        yield Row("check-many", what, seconds(first), "", "≤ 3 s", None if self.small else first <= 3, seconds=first)
+        yield Row("check-many-memory", "its peak memory", f"{peak / 1e9:.2f} GB", "", "≤ 1.5 GB",
+                  None if self.small else peak <= 1.5e9, bytes=peak)
+        yield Row("check-many-twice", "twice the jobs", seconds(second), f"once {seconds(first)}",
+                  f"≤ 2.2 × the time (is {second / first:.2f} ×)", None if self.small else second <= 2.2 * first,
+                  seconds=second, peer_seconds=first)
+
+    def plan_range(self):
+        count = 1000 if self.small else 1_000_000
+        job = self.file("range.job", inputs.scatter_over_range(count))
+        plan = str(self.work / "range.json")
+        taken = median(self.rounds(self.count(5), jobc=(self.jobc, "plan", job, "-o", plan))["jobc"])
+        size = os.path.getsize(plan)
+        yield Row("plan-range", f"`jobc plan` of two scatters over range({count:,}), one to one", seconds(taken), "", "≤ 1 s",
+                  taken <= 1, seconds=taken)
+        yield Row("plan-range-size", "its plan file", f"{size:,} bytes", "", "≤ 1 MB", size <= 1e6, bytes=size)
+
+    def plan_list(self):
+        count = 1000 if self.small else 1_000_000
+        job = self.file("list.job", inputs.scatter_over_list())
+        names = self.file("names.json", inputs.names(count))
+        plan = str(self.work / "list.json")
+        taken = median(self.rounds(self.count(3), jobc=(self.jobc, "plan", job, "-p", f"@{names}", "-o", plan))["jobc"])
+        size, least = os.path.getsize(plan), os.path.getsize(names)
+        yield Row("plan-list", f"the same over a JSON list of {count:,} strings", seconds(taken), "", "≤ 5 s", taken <= 5,
+                  seconds=taken)
+        yield Row("plan-list-size", "its plan file", f"{size:,} bytes", f"the list {least:,} bytes",
+                  f"≤ list + 10 KB (is + {size - least:,})", size <= least + 10_000, bytes=size, peer_bytes=least)
+
+    def scheduler(self):
+        count = 10_000 if self.small else 1_000_000
+        done = subprocess.run([str(self.build / "bench" / "scheduler_scale"), "scatter", str(count)], check=True,
+                              capture_output=True, text=True)
+        one = json.loads(done.stdout.splitlines()[-1])
+        yield Row("scheduler", f"the scheduler alone, {count:,} instances", f"{one['us_per_attempt']:.2f} µs an attempt",
+                  f"peak {one['peak_mib']} MiB", **one)
+
+    def cold_build(self):
+        """Everything, from nothing, on two cores. On a busy machine the wall time says little; the cpu time halved is
+        what two idle cores need."""
+        source = pathlib.Path(__file__).resolve().parent.parent
+        tree = self.work / "cold"
+        subprocess.run(["cmake", "-S", str(source), "-B", str(tree), "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release",
+                        "-DJOBC_BUILD_BENCH=ON"], check=True, stdout=subprocess.DEVNULL)
+        sample = self.run("ninja", "-C", str(tree), "-j2")
+        yield Row("build", "build of everything, cold, ninja -j2", seconds(sample.seconds),
+                  f"cpu time / 2: {seconds(sample.cpu / 2)}", "≤ 8 min", sample.seconds <= 480, seconds=sample.seconds,
+                  cpu=sample.cpu)
+
+    figures = {"check-hello": check_hello, "run-hello": run_hello, "true": true_jobs, "spawn-layers": spawn_layers,
+               "check-many": check_many, "plan-range": plan_range, "plan-list": plan_list, "scheduler": scheduler,
+               "build": cold_build}
+    not_by_default = {"build"}
+
+    def all(self):
+        shutil.rmtree(self.work, ignore_errors=True)
+        self.work.mkdir(parents=True)
+        try:
+            for name, figure in self.figures.items():
+                if self.options.only and name not in self.options.only:
+                    continue
+                if not self.options.only and name in self.not_by_default:
+                    continue
+                print(f"bench: {name}", file=sys.stderr)
+                yield from figure(self)
+        finally:
+            shutil.rmtree(self.work, ignore_errors=True)
+
+
+def median(samples):
+    return statistics.median(s.seconds for s in samples)
+
+
+def ms(value):
+    return f"{value * 1000:.2f} ms"
+
+
+def us(value):
+    return f"{value * 1e6:.0f} µs"
+
+
+def seconds(value):
+    return f"{value:.2f} s" if value < 120 else f"{value / 60:.1f} min"
+
+
+def per_second(value):
+    return f"{value:,.0f} / s"
+
+
+def machine():
+    model = "unknown cpu"
+    with open("/proc/cpuinfo") as info:
+        for line in info:
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {"cpu": model, "cpus": len(os.sched_getaffinity(0)), "memory_gib": round(memory / (1 << 30)),
+            "kernel": platform.release(), "load": os.getloadavg()[0]}
+
+
+def table(rows):
+    """As Markdown, aligned, so that it reads the same in a terminal and in docs/benchmarks.md."""
+    lines = [["What", "jobc", "Beside it", "Target", "Met"]]
+    for row in rows:
+        lines.append([row.what, row.value, row.peer, row.target, "" if row.met is None else "yes" if row.met else "**no**"])
+    widths = [max(len(line[i]) for line in lines) for i in range(5)]
+    text = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths)) + " |" for line in lines]
+    text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(text)
+
+
+def main():
+    root = pathlib.Path(__file__).resolve().parent.parent
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", default=str(root / "build" / "release"), help="the build to measure (default: build/release)")
+    parser.add_argument("--only", action="append", choices=list(Bench.figures), help="only this figure; may be repeated")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument("--rounds", type=int, help="rounds of each comparison instead of the usual number")
+    parser.add_argument("--parallel", type=int, help="jobs at once, for jobc and its peers alike (default: the cpus)")
+    parser.add_argument("--small", action="store_true", help="tiny inputs: tries the harness, measures nothing")
+    options = parser.parse_args()
+    bench = Bench(options)
+    for needed in (bench.jobc, str(bench.build / "bench" / "bare_spawn")):
+        if not os.access(needed, os.X_OK):
+            sys.exit(f"bench: there is no `{needed}`: type ./dev bench, which builds it")
+    about = machine()
+    rows = list(bench.all())
+    if options.json:
+        print(json.dumps({"date": datetime.date.today().isoformat(), "machine": about, "figures": [
+            {"name": r.name, "what": r.what, "value": r.value, "peer": r.peer, "target": r.target, "met": r.met, **r.numbers}
+            for r in rows]}, ensure_ascii=False, indent=1))
+        return
+    print(f"{datetime.date.today()}: {about['cpus']} × {about['cpu']}, {about['memory_gib']} GiB, Linux {about['kernel']}; "
+          f"load average before: {about['load']:.2f}\n")
+    print(table(rows))
+    missed = [row for row in rows if row.met is False]
+    print(f"\n{sum(row.met is True for row in rows)} targets met, {len(missed)} missed"
+          + ("" if not missed else ": " + ", ".join(row.name for row in missed)))
+
+
+if __name__ == "__main__":
+    main()
