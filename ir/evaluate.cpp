@@ -745,6 +745,14 @@ bool Machine::ForEach(ExprId source, bool two_names, ExprId at, Body body) {
   if (!Eval(source, value)) return false;
   if (value.kind() == ValueKind::List) {
     const ListValue& list = value.as_list();
+    const TypeNode& type = types_[types_.NonNull(exprs_[source].type)];
+    if (two_names && type.kind == TypeKind::List && types_.kind(type.a) == TypeKind::Pair) {
+      for (const Value& pair : list) {
+        if (pair.kind() != ValueKind::List || pair.as_list().size() != 2) return Malformed(at);
+        if (!body(pair.as_list()[0], pair.as_list()[1])) return false;
+      }
+      return true;
+    }
     for (size_t i = 0; i < list.size(); ++i) {
       if (!(two_names ? body(Value::Int(static_cast<int64_t>(i)), list[i]) : body(list[i], Value()))) return false;
     }

@@ -108,6 +108,7 @@ struct Instances::State {
   std::string address;
   bool has_list = false;
   bool two_names = false;
+  bool pairs = false;  ///< two names over a list of pairs: first and second of each
 
   // The elements: a range (low + i * step), a list or a map.
   uint64_t elements = 1;
@@ -140,9 +141,14 @@ struct Instances::State {
   }
   Value First(uint64_t i) const {
     if (source.kind() == ValueKind::Map) return two_names ? source.as_map()[i].first : source.as_map()[i].second;
+    if (pairs) return Half(i, 0);
     return two_names ? Value::Int(static_cast<int64_t>(i)) : Element(i);
   }
-  Value Second(uint64_t i) const { return two_names ? Element(i) : Value(); }
+  Value Second(uint64_t i) const { return !two_names ? Value() : pairs ? Half(i, 1) : Element(i); }
+  Value Half(uint64_t i, size_t which) const {
+    const Value pair = Element(i);
+    return pair.kind() == ValueKind::List && pair.as_list().size() == 2 ? pair.as_list()[which] : Value();
+  }
 
   Value Key(uint64_t i) const {
     switch (keys) {
@@ -210,6 +216,8 @@ Result<Instances> Instances::Expand(const Plan& plan, uint32_t job_index, Evalua
   if (domain.list.valid()) {
     state->has_list = true;
     state->two_names = domain.two_names;
+    const TypeNode& list_type = types[types.NonNull(exprs[domain.list].type)];
+    state->pairs = domain.two_names && list_type.kind == TypeKind::List && types.kind(list_type.a) == TypeKind::Pair;
     ExprId source = domain.list;
     for (int i = 0; i < 64 && exprs[source].op == Op::Let && exprs[source].a < program.lets.size(); ++i) source = program.lets[exprs[source].a].value;
     const Expr& e = exprs[source];
@@ -264,7 +272,7 @@ Result<Instances> Instances::Expand(const Plan& plan, uint32_t job_index, Evalua
     const Expr& key = exprs[domain.key];
     if (types.kind(types.Bare(key.type)) == TypeKind::Enum) state->key_cases = types[EnumId{types[key.type].def}].cases;
     bool variable = key.op == Op::Var && key.a == 0;
-    bool variable_is_index = state->two_names && state->source.kind() != ValueKind::Map;
+    bool variable_is_index = state->two_names && !state->pairs && state->source.kind() != ValueKind::Map;
     ElementContext element(context);
     if (variable && variable_is_index) {
       state->keys = State::Keys::Index;

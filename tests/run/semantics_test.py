@@ -33,6 +33,19 @@ class Strategies(Story):
         done = self.run_job(text + "job strong { after = [bad] run = [\"true\"] }\nexport { f: File = slow.f }\n", "--max-parallel", "4", *arguments, code=code)
         return done, self.states()
 
+    def test_two_names_over_pairs_are_their_halves(self):
+        self.run_job("""
+let xs = ["a", "b"]
+job a {
+  for i, text in enumerate(xs) key i
+  input { all: List<String> = [for j, t in zip(xs, ["x", "y"]) : "~{j}~{t}"] }
+  run = ["echo", i, text, ...input.all]
+  output { o: String = trim(stdout()) }
+}
+export { o: List<String> = a[*].o }
+""")
+        self.assertEqual(self.jobc("result", "--json").json, {"o": ["0 a ax by", "1 b ax by"]})
+
     def test_drain_lets_what_runs_end_and_starts_nothing_new(self):
         for on_error, words in [("drain", []), (None, []), ("continue", ["--on-error", "drain"])]:
             self.flag("slow").unlink(missing_ok=True)
