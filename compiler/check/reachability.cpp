@@ -20,6 +20,8 @@ using ir::ValueKind;
 
 /// More cases of `||` are not followed: the guard then counts as possible.
 constexpr int kMostCases = 256;
+/// Jobs before one that are looked at; what lies further back is taken to be possible, so that a long chain costs no square.
+constexpr size_t kMostUpstream = 16;
 /// Scatters over constants with more instances than this are compared when the run is planned.
 constexpr uint64_t kMostConstantInstances = 100'000;
 
@@ -330,7 +332,7 @@ class Reachability {
     std::vector<uint32_t> todo = MustHaveSucceeded(j);
     std::set<uint32_t> seen(todo.begin(), todo.end());
     Case all = own;
-    for (size_t i = 0; i < todo.size(); ++i) {
+    for (size_t i = 0; i < todo.size() && i < kMostUpstream; ++i) {
       const uint32_t other = todo[i];
       if (dead_[other]) continue;
       if (JobOf(other).domain.single()) all.todo.push_back({Status(other, ir::StatusField::Ok), true});
@@ -383,6 +385,7 @@ class Reachability {
       const uint32_t j = todo.back();
       todo.pop_back();
       if (!seen.insert(j).second) continue;
+      if (seen.size() > kMostUpstream) return false;  // not looked for further: nothing is said then
       for (const ir::Dependency& d : JobOf(j).dependencies) {
         const bool whole = d.mapping == ir::Mapping::Single || (d.mapping == ir::Mapping::All && d.indices.empty());
         if (!d.strong || d.condition.valid() || !whole) continue;

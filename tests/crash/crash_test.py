@@ -275,6 +275,8 @@ class Case:
         if guardian:
             victims += children(process.pid)
             self.rng.shuffle(victims)
+            # jobc first: one that sees its guardian die first rightly says `node_lost`, which is another story.
+            victims.sort(key=lambda pid: pid != process.pid)
         if process.poll() is not None:
             return False
         for pid in victims:
