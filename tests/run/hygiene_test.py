@@ -177,14 +177,6 @@ job a {{ {more}
         self.assertLess(time.monotonic() - started, 10)
         self.assertEqual(processes_with(self.marker), [])
 
-    def test_a_low_limit_on_descriptors_ends_a_run_and_never_hangs_it(self):
-        self.write('edition = 1\njob a { for i in range(60) key i\n  run = ["sleep", "0.05"] }\n')
-        for limit in (18, 22, 26, 32):
-            started = self.start("run", "a.job", "--max-parallel", "40", prefix=["prlimit", f"--nofile={limit}:{limit}"])
-            done = self.finish(started, "run", code=None, timeout=40)
-            self.assertIn(done.code, (10, 15), str(done))
-            self.assertIn("Too many open files", done.err, str(done))
-
     def test_no_descriptors_of_jobc(self):
         self.run_job('job a { run = ["ls", "/proc/self/fd"] output { fds: List<String> = lines(stdout()) } }\nexport { fds: List<String> = a.fds }')
         self.assertEqual(self.result()["fds"], ["0", "1", "2", "3"], "3 is the directory that ls reads")
