@@ -78,6 +78,9 @@ class Backend {
   virtual void Submit(const AttemptLaunch& launch) = 0;
   /// TERM, after `grace_ms` KILL. Without effect on attempts it does not know.
   virtual void Cancel(AttemptId id, int64_t grace_ms) = 0;
+  /// Gives up an attempt whose program has not begun. True: it never begins, and no event about it follows. False: it has
+  /// begun or begins at once, or is not known; it goes on as if nothing had been asked.
+  virtual bool Withdraw(AttemptId id) = 0;
   /// Finds an attempt of an earlier process again. False: there is nothing left of it.
   virtual bool Attach(AttemptId id, const std::string& handle) = 0;
   /// The engine has taken what it wants from the directories. `keep`: what is left of them is for people to look at.

@@ -1018,7 +1018,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
 
   static bool HasEffect(const Action& action) {
     return std::holds_alternative<StartAttempt>(action) || std::holds_alternative<CancelAttempt>(action) ||
-           std::holds_alternative<EvaluateExports>(action) || std::holds_alternative<jobc::PublishOutputs>(action) ||
+           std::holds_alternative<WithdrawAttempt>(action) || std::holds_alternative<EvaluateExports>(action) || std::holds_alternative<jobc::PublishOutputs>(action) ||
            std::holds_alternative<RunFinished>(action);
   }
 
@@ -1069,6 +1069,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
            .attempt = static_cast<int32_t>(start.number), .a = static_cast<int64_t>(start.id)});
   }
   void Journalize(CancelAttempt&) {}
+  void Journalize(WithdrawAttempt&) {}
   void Journalize(EvaluateExports&) {}
   void Journalize(PublishOutputs&) {}
   void Journalize(RunFinished& done) {
@@ -1310,6 +1311,16 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       pending_events.push_back(std::move(event));
     }
     found->second.backend->Cancel(cancel.id, cancel.grace_ms);
+  }
+
+  void CarryOut(WithdrawAttempt& withdraw) {
+    auto found = live.find(withdraw.id);
+    if (found == live.end() || !found->second.backend->Withdraw(withdraw.id)) {
+      return;
+    }
+    scheduler->AttemptWithdrawn(withdraw.id, Now());
+    CleanUp(withdraw.id, found->second, false);
+    live.erase(found);
   }
 
   void CarryOut(EvaluateExports&) {

@@ -136,6 +136,7 @@ struct Scheduler::Core {
     uint32_t claim_class = 0;
     Stage stage = Stage::Submitted;
     bool judged = false;
+    std::shared_ptr<const Verdict> withdrawn;  ///< asked to be given back, and why
     int64_t submitted = 0, started = 0, last_output = 0;
     Resources resources;
     Timeouts timeouts;
@@ -1061,7 +1062,15 @@ struct Scheduler::Core {
       case State::Backoff: DropBackoff(ref, State::Cancelled, verdict); break;
       case State::Running: {
         const AttemptId id = current.at(Pack(ref));
-        if (only_unstarted && live.at(id).stage != Stage::Submitted) break;
+        if (only_unstarted) {
+          // Only the place where it runs knows whether its program has begun.
+          Live& attempt = live.at(id);
+          if (attempt.stage == Stage::Submitted && !attempt.withdrawn) {
+            attempt.withdrawn = verdict;
+            actions.push_back(WithdrawAttempt{id});
+          }
+          break;
+        }
         JudgeHere(id, ErrorKind::Cancelled, verdict->message, why, true);
         break;
       }
@@ -1608,6 +1617,23 @@ void Scheduler::StartRefused(AttemptId id, Verdict verdict, int64_t now) {
     c.state.RetractAttempt(ref);
     --c.counters.attempts;
     c.Finish(ref, State::Failed, std::make_shared<const Verdict>(std::move(verdict)), id);
+  }
+  c.Reap(id);
+  c.Pump();
+}
+
+void Scheduler::AttemptWithdrawn(AttemptId id, int64_t now) {
+  Core& c = *core_;
+  c.SetNow(now);
+  auto it = c.live.find(id);
+  if (it == c.live.end() || it->second.stage != Core::Stage::Submitted || (!it->second.judged && !it->second.withdrawn)) {
+    ++c.counters.late;
+    return;
+  }
+  if (!it->second.judged) {
+    AttemptResult result;
+    result.verdict = *it->second.withdrawn;
+    c.Judge(id, std::move(result), std::nullopt, true);
   }
   c.Reap(id);
   c.Pump();

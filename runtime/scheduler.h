@@ -9,7 +9,7 @@
 //
 // Contract with the engine, for every StartAttempt: AttemptStarted at most once, AttemptExited at most once,
 // AttemptEnded or StartRefused exactly once or not at all after a CancelAttempt, AttemptReaped exactly once
-// (StartRefused and AttemptLost imply it). The first verdict wins; what comes later is ignored and counted in
+// (StartRefused, AttemptWithdrawn and AttemptLost imply it). The first verdict wins; what comes later is ignored and counted in
 // Counters::late. Cost per event does not depend on the number of instances (mode changes look at each instance once).
 #pragma once
 
@@ -78,6 +78,12 @@ struct CancelAttempt {
   int64_t grace_ms = 10'000;
 };
 
+/// End it unless its program has begun: it has no verdict yet. Answered by AttemptWithdrawn, or by what comes anyway
+/// (AttemptStarted, AttemptEnded …) when it is too late; a backend that starts at once need not answer.
+struct WithdrawAttempt {
+  AttemptId id = 0;
+};
+
 /// `count` consecutive instances of one job, from `first` on, went from `from` to `to`; more than one only for changes
 /// without an attempt. For kWholeJob the job ended without instances.
 struct InstanceChanged {
@@ -141,7 +147,7 @@ struct RunFinished {
   std::string message;              ///< the first cause in words; empty on success
 };
 
-using Action = std::variant<StartAttempt, CancelAttempt, InstanceChanged, AttemptJudged, RetryScheduled, JobExpanded,
+using Action = std::variant<StartAttempt, CancelAttempt, WithdrawAttempt, InstanceChanged, AttemptJudged, RetryScheduled, JobExpanded,
                             ModeChanged, EvaluateExports, PublishOutputs, PhaseChanged, HookFailed, RunFinished>;
 
 class Scheduler {
@@ -180,6 +186,8 @@ class Scheduler {
   void AttemptLost(AttemptId id, std::string message, int64_t now);
   /// An expression of its inputs, env or argv failed: the instance fails with `expression`; the attempt never was.
   void StartRefused(AttemptId id, Verdict verdict, int64_t now);
+  /// The answer to a WithdrawAttempt: its program never began and never will. The instance is cancelled.
+  void AttemptWithdrawn(AttemptId id, int64_t now);
   /// A backend of the plan cannot run attempts. Best called before Begin(), which then ends the run with exit 14 and
   /// starts nothing; the same until the first attempt has started. Later: ignored, attempts fail by themselves.
   void BackendUnavailable(std::string message, int64_t now);

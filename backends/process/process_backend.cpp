@@ -104,6 +104,9 @@ class ProcessBackend : public Backend, private process::ProcessEvents {
     }, static_cast<uint64_t>(grace_ms), 0);
   }
 
+  /// The guardian starts what it is given at once: nothing waits here that could be taken back.
+  bool Withdraw(AttemptId) override { return false; }
+
   /// Processes end with the jobc that supervises them: there is never anything left to attach to.
   bool Attach(AttemptId, const std::string&) override { return false; }
 

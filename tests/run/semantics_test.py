@@ -54,6 +54,16 @@ export { o: List<String> = a[*].o }
             # The report names the failure: what, how, and how to see more.
             self.assertSays(done.err, "failed: bad: exit 9", "it is bad", "jobc logs", "reproduce")
 
+    def test_drain_never_ends_a_program_that_began(self):
+        # `bad` ends about when the others begin: whichever comes first, a program that ran is not called cancelled.
+        others = "".join(f'job j{n} {{ run = ["sh", "-c", "echo began"] }}\n' for n in range(6))
+        for _ in range(10):
+            self.run_job('job bad { run = ["false"] }\n' + others, "--max-parallel", "7", code=10)
+            states = self.states()
+            for n in range(6):
+                began = "began" in self.jobc("logs", f"j{n}", code=None).out
+                self.assertEqual(states[f"j{n}"], "succeeded" if began else "cancelled")
+
     def test_halt_cancels_everything(self):
         started = time.monotonic()
         _, states = self.four("halt", code=10)

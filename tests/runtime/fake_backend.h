@@ -86,6 +86,13 @@ class FakeBackend {
     scheduler.AttemptReaped(id, now);
     Take();
   }
+  /// The answer to a withdrawal: it never began.
+  void Withdraw(const std::string& address) {
+    Attempt& attempt = Of(address);
+    attempt.reaped = true;
+    scheduler.AttemptWithdrawn(attempt.start.id, now);
+    Take();
+  }
   void Fail(const std::string& address, ir::ErrorKind kind = ir::ErrorKind::Exit) {
     Finish(address, Failed(kind, "it broke"));
   }
@@ -134,6 +141,8 @@ class FakeBackend {
         attempt.why = cancel->why;
         attempt.grace_ms = cancel->grace_ms;
         cancelled.push_back(attempt.address);
+      } else if (auto* withdraw = std::get_if<WithdrawAttempt>(&action)) {
+        withdrawn.push_back(attempts[withdraw->id].address);
       } else if (auto* end = std::get_if<RunFinished>(&action)) {
         finished.push_back(*end);
       } else if (auto* retry = std::get_if<RetryScheduled>(&action)) {
@@ -152,7 +161,7 @@ class FakeBackend {
   }
 
   int64_t now = 1000;
-  std::vector<std::string> started, cancelled;
+  std::vector<std::string> started, cancelled, withdrawn;
   std::map<AttemptId, Attempt> attempts;
   std::vector<RunFinished> finished;
   std::vector<int64_t> delays;

@@ -184,7 +184,7 @@ class Play {
     std::vector<std::pair<uint32_t, uint32_t>> pools;
     int64_t cpu = 0;
     Resources resources;
-    bool started = false, ended = false, cancelled = false, judged = false;
+    bool started = false, ended = false, cancelled = false, judged = false, withdrawn = false;
   };
 
   void Wrong(std::string what) {
@@ -226,6 +226,7 @@ class Play {
         it = live_.erase(it);
         continue;
       }
+      attempt.withdrawn = false;  // whoever asked for it is gone
       scheduler->Adopt(it->first, attempt.instance, attempts_[attempt.instance], attempt.resources, {}, attempt.started,
                        now_);
       ++it;
@@ -283,6 +284,11 @@ class Play {
     std::advance(it, static_cast<ptrdiff_t>(r_.Below(live_.size())));
     const AttemptId id = it->first;
     Live& attempt = it->second;
+    if (attempt.withdrawn && !attempt.started && !attempt.ended && r_.OneIn(2)) {
+      live_.erase(it);
+      scheduler.AttemptWithdrawn(id, now_);
+      return;
+    }
     switch (r_.Below(8)) {
       case 0:
       case 1:
@@ -348,6 +354,8 @@ class Play {
         OnStart(*start);
       else if (auto* cancel = std::get_if<CancelAttempt>(&action))
         OnCancel(*cancel);
+      else if (auto* withdraw = std::get_if<WithdrawAttempt>(&action))
+        OnWithdraw(*withdraw);
       else if (auto* changed = std::get_if<InstanceChanged>(&action))
         OnChange(*changed);
       else if (auto* mode = std::get_if<ModeChanged>(&action))
@@ -379,6 +387,14 @@ class Play {
   void OnMode(const ModeChanged& changed) {
     if (changed.mode <= mode_) Wrong("the mode fell");
     mode_ = changed.mode;
+  }
+
+  void OnWithdraw(const WithdrawAttempt& withdraw) {
+    auto it = live_.find(withdraw.id);
+    if (it == live_.end()) return Wrong("an attempt that is gone was withdrawn");
+    if (it->second.started) Wrong("an attempt was withdrawn that had started");
+    if (it->second.withdrawn) Wrong("an attempt was withdrawn twice");
+    it->second.withdrawn = true;
   }
 
   void OnCancel(const CancelAttempt& cancel) {

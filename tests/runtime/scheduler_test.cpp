@@ -290,14 +290,48 @@ TEST_F(Strategies, DrainCancelsAttemptsTheBackendHasNotStarted) {
   FakeBackend backend(b.plan, options);
   backend.Begin();
   backend.Fail("bad");
-  EXPECT_THAT(backend.cancelled, ElementsAre("slow"));
-  EXPECT_EQ(backend.Of("slow").why, CancelWhy::Drain);
-  EXPECT_EQ(backend.StateOf("slow"), S::Cancelled);
+  EXPECT_THAT(backend.withdrawn, ElementsAre("slow"));
+  EXPECT_THAT(backend.cancelled, IsEmpty());
+  EXPECT_EQ(backend.StateOf("slow"), S::Running) << "only the backend knows whether it has begun";
   EXPECT_THAT(backend.finished, IsEmpty());
-  backend.End("slow", Succeeded());  // too late: it has its verdict
-  EXPECT_EQ(backend.scheduler.counters().late, 1u);
-  backend.Reap("slow");
+  backend.Withdraw("slow");
+  EXPECT_EQ(backend.StateOf("slow"), S::Cancelled);
+  EXPECT_EQ(backend.WhyOf("slow"), "`bad` failed and its `on_error` is `drain`");
   EXPECT_EQ(backend.finished.at(0).exit_code, 10);
+}
+
+TEST_F(Strategies, DrainLetsAnAttemptFinishThatBeganBeforeItCouldBeWithdrawn) {
+  FakeBackend backend(b.plan, options);
+  backend.Begin();
+  backend.Fail("bad");
+  EXPECT_THAT(backend.withdrawn, ElementsAre("slow"));
+  backend.Run("slow");
+  backend.scheduler.AttemptWithdrawn(backend.Of("slow").start.id, backend.now);  // two answers: the first counts
+  EXPECT_EQ(backend.scheduler.counters().late, 1u);
+  backend.End("slow", Succeeded());
+  backend.Reap("slow");
+  EXPECT_EQ(backend.StateOf("slow"), S::Succeeded);
+  EXPECT_EQ(backend.finished.at(0).exit_code, 10);
+}
+
+TEST_F(Strategies, NothingIsWithdrawnUnasked) {
+  FakeBackend backend(b.plan, options);
+  backend.Begin();
+  backend.Withdraw("slow");
+  EXPECT_EQ(backend.scheduler.counters().late, 1u);
+  EXPECT_EQ(backend.StateOf("slow"), S::Running);
+}
+
+TEST_F(Strategies, HaltAfterDrainCancelsWhatWasToBeWithdrawn) {
+  FakeBackend backend(b.plan, options);
+  backend.Begin();
+  backend.Fail("bad");
+  backend.scheduler.CancelRun(false, "enough", backend.now);
+  backend.Take();
+  EXPECT_THAT(backend.cancelled, ElementsAre("slow"));
+  EXPECT_EQ(backend.StateOf("slow"), S::Cancelled);
+  backend.Withdraw("slow");
+  EXPECT_EQ(backend.finished.size(), 1u);
 }
 
 TEST_F(Strategies, DrainFailsWhatWaitsForARetry) {
