@@ -27,6 +27,7 @@ struct AttemptPlaces {
   std::string output_dir;  ///< $JOB_OUTPUT and the working directory: exists, empty
   std::string tmp_dir;     ///< $TMPDIR: exists, empty
   std::string stage_dir;   ///< for inputs, private files and the result; made by who needs it, removed with the attempt
+  std::string secrets_dir; ///< for secret files: in memory, of this user alone, exists; empty: it has none
 };
 
 /// What a backend is given to run one attempt.
@@ -39,7 +40,6 @@ struct AttemptLaunch {
   std::vector<std::string> argv;
   std::vector<std::string> env;   ///< NAME=value, complete
   AttemptPlaces places;
-  std::string secrets_dir;        ///< holds secret files; empty: none. To be removed at all costs
   Resources resources;
   Timeouts timeouts;
   int64_t grace_ms = 10'000;
@@ -73,8 +73,9 @@ class BackendEvents {
 class Backend {
  public:
   virtual ~Backend() = default;
-  /// Directories for an attempt. Error: `staging`, or the machine's state (exit 15) if `code` is ENOSPC, EROFS or EDQUOT.
-  virtual Result<AttemptPlaces> Prepare(AttemptId id) = 0;
+  /// Directories for an attempt, with one for secret files if it has `secrets`. Error: `staging`, or the machine's state
+  /// (exit 15) if `code` is ENOSPC, EROFS or EDQUOT.
+  virtual Result<AttemptPlaces> Prepare(AttemptId id, bool secrets) = 0;
   virtual void Submit(const AttemptLaunch& launch) = 0;
   /// TERM, after `grace_ms` KILL. Without effect on attempts it does not know.
   virtual void Cancel(AttemptId id, int64_t grace_ms) = 0;
@@ -103,6 +104,7 @@ struct BackendHost {
   std::string run_id;
   std::string run_dir;
   std::string state_dir;
+  bool secret_files = false;      ///< some job of the run has them
 };
 
 /// Makes the backend of a kind. The error says why it is not available here (exit 14).

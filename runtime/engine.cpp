@@ -289,6 +289,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     std::optional<AttemptExit> exit;
     std::optional<Verdict> failed;    ///< by the backend
     bool judged = false;              ///< the scheduler has its verdict, or was told to cancel it
+    bool holds_secret = false;        ///< what it left must not be kept
     int64_t started_ms = 0;
     uint64_t last_output = 0;
   };
@@ -636,6 +637,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       host.run_id = id;
       host.run_dir = run_dir;
       host.state_dir = setup.state_dir;
+      host.secret_files = std::any_of(plan.jobs.begin(), plan.jobs.end(), [](const ir::Job& job) { return !job.secret_files.empty(); });
       auto made = setup.backends(kind, host);
       if (!made) {
         problem = made.error().message;
@@ -1251,7 +1253,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       fail(Failed(ir::ErrorKind::Submit, problem));
       return;
     }
-    auto places = backend->Prepare(start.id);
+    auto places = backend->Prepare(start.id, !job.secret_files.empty());
     if (!places) {
       fail(Failed(ir::ErrorKind::Staging, places.error().message));
       return;
@@ -1273,8 +1275,8 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     one.launch.address = state->Address(start.instance);
     if (!prepared.ok) {
       prepared.failure.message = masker.Mask(prepared.failure.message);
-      if (!one.launch.secrets_dir.empty()) {
-        (void)process::RemoveTree(one.launch.secrets_dir).ok();
+      if (!places->secrets_dir.empty()) {
+        (void)process::RemoveTree(places->secrets_dir).ok();
       }
       CleanUp(start.id, one, false);
       live.erase(start.id);
@@ -1509,13 +1511,33 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
     reaped.push_back(std::move(gone));  // written after the verdict, which Pump() writes
     scheduler->AttemptReaped(attempt, Now());
-    CleanUp(attempt, one, !success);
+    if (!success) {
+      DropSecretResult(one);
+    }
+    CleanUp(attempt, one, !success && !one.holds_secret);
     live.erase(attempt);
   }
 
   void OnUnavailable(ir::BackendKind kind, std::string message) override {
     Warn(fmt::format("backend {}: {}", ir::BackendName(kind), message));
     scheduler->BackendUnavailable(std::move(message), Now());
+  }
+
+  /// The result of a failed attempt is kept to be looked at, but not if a secret was written there.
+  void DropSecretResult(Live& one) {
+    if (masker.empty() || one.holds_secret || one.result_path.empty()) {
+      return;
+    }
+    for (const std::string& path : {one.result_path, one.launch.places.output_dir + "/smartjob.json"}) {
+      struct stat info;
+      if (lstat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) {
+        continue;
+      }
+      auto text = info.st_size <= static_cast<int64_t>(ir::kMaxResultBytes) ? process::ReadFile(path) : std::nullopt;
+      if ((!text || masker.Contains(*text)) && unlink(path.c_str()) == 0) {
+        Warn(fmt::format("{}: its JSON result is not kept: it {}", one.launch.address, text ? "contains a secret" : "is too large to be searched for secrets"));
+      }
+    }
   }
 
   void CleanUp(AttemptId attempt, Live& one, bool keep) {
@@ -1586,6 +1608,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       Warn(masker.Mask(one.launch.address + ": " + note));
     }
     if (!collected.verdict.success) {
+      one.holds_secret = collected.holds_secret;
       fail(std::move(collected.verdict));
       return;
     }

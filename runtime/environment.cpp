@@ -532,17 +532,8 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
 
   // -- Secret files -----------------------------------------------------------------
   if (!job.secret_files.empty()) {
-    std::string dir = fmt::format("/dev/shm/jobc-{}-{}", getuid(), launch.execution_id);
-    if (mkdir(dir.c_str(), 0700) != 0) {
-      if (auto made = make_stage(); !made) {
-        return fail(Failed(ir::ErrorKind::Staging, made.error().message));
-      }
-      dir = places.stage_dir + "/secrets";
-      if (mkdir(dir.c_str(), 0700) != 0) {
-        return fail(Failed(ir::ErrorKind::Staging, fmt::format("cannot create `{}`: {}", dir, std::strerror(errno))));
-      }
-    }
-    launch.secrets_dir = dir;
+    const std::string& dir = places.secrets_dir;
+    JOBC_CHECK(!dir.empty());
     for (const ir::NamedExpr& secret : job.secret_files) {
       Value value;
       if (!evaluator.Evaluate(secret.value, context, value)) {
@@ -689,6 +680,23 @@ std::optional<std::string> ChangedInput(const std::vector<InputIdentity>& identi
   return std::nullopt;
 }
 
+namespace {
+
+/// Moves a variable to the heap and wipes where the kernel had put it: /proc/PID/environ of this process, and of those
+/// forked from it, shows it no longer. getenv() still finds it.
+void HideFromProc(const std::string& name) {
+  char* before = std::getenv(name.c_str());
+  if (before == nullptr) {
+    return;
+  }
+  std::string value = before;
+  if (setenv(name.c_str(), value.c_str(), 1) == 0 && std::getenv(name.c_str()) != before) {
+    explicit_bzero(before, value.size());
+  }
+}
+
+}  // namespace
+
 Result<std::vector<std::string>> ReadSecrets(const ir::Plan& plan, const Roots& roots) {
   std::vector<std::string> texts;
   std::string problems;
@@ -702,6 +710,7 @@ Result<std::vector<std::string>> ReadSecrets(const ir::Plan& plan, const Roots& 
           problem(fmt::format("secret `{}` needs the environment variable {}, which is not set", secret.name, secret.source));
         } else {
           text = value;
+          HideFromProc(secret.source);
         }
         break;
       }

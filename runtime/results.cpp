@@ -249,6 +249,14 @@ class Collector {
   }
 
  private:
+  /// For messages: nothing of a secret, then as much of the rest as fits.
+  std::string Shown(std::string_view text) const { return masker_.empty() ? Short(text) : Short(masker_.Mask(text)); }
+
+  bool FailSecret(std::string message) {
+    out_.holds_secret = true;
+    return Fail(ir::ErrorKind::Schema, std::move(message));
+  }
+
   bool Fail(ir::ErrorKind kind, std::string message) {
     out_.verdict = Failed(kind, masker_.Mask(message));
     return false;
@@ -328,15 +336,19 @@ class Collector {
         return Fail(ir::ErrorKind::Schema, fmt::format("the JSON result {} is more than {}", result_name_, ir::BytesForPeople(ir::kMaxResultBytes)));
       }
     }
+    if (masker_.Contains(text)) {
+      return FailSecret(fmt::format("R953: the JSON result {} contains a secret; results are kept and shown", result_name_));
+    }
     auto json = ir::ParseJson(text);
     if (!json) {
-      return Fail(ir::ErrorKind::Schema, fmt::format("the JSON result {} is not valid JSON: {}; it begins with `{}`", result_name_, json.error().message, Short(std::string_view(text).substr(0, 60))));
+      return Fail(ir::ErrorKind::Schema, fmt::format("the JSON result {} is not valid JSON: {}; it begins with `{}`", result_name_, json.error().message, Shown(std::string_view(text).substr(0, 60))));
     }
     if (json->kind() != ir::ValueKind::Map) {
-      return Fail(ir::ErrorKind::Schema, fmt::format("the root of the JSON result {} must be an object, found `{}`", result_name_, Short(ir::JsonText(*json))));
+      return Fail(ir::ErrorKind::Schema, fmt::format("the root of the JSON result {} must be an object, found `{}`", result_name_, Shown(ir::JsonText(*json))));
     }
-    if (!masker_.empty() && masker_.Contains(text)) {
-      return Fail(ir::ErrorKind::Schema, fmt::format("R953: the JSON result {} contains a secret; results are kept and shown", result_name_));
+    // The same secret may be spelled with other escapes, so what was decoded is searched too.
+    if (HoldsSecret(*json)) {
+      return FailSecret(fmt::format("R953: the JSON result {} contains a secret; results are kept and shown", result_name_));
     }
     json_ = *json;
     out_.result = *std::move(json);
@@ -359,7 +371,7 @@ class Collector {
       }
       std::string keys;
       for (const auto& [key, unused] : json_.as_map()) {
-        keys += (keys.empty() ? "`" : ", `") + Short(key.as_string()) + "`";
+        keys += (keys.empty() ? "`" : ", `") + Shown(key.as_string()) + "`";
       }
       return Fail(ir::ErrorKind::Schema, fmt::format("the JSON result {} has no key for {} (pointer /{}); it has {}", result_name_, Declared(output), output.name,
                                                      keys.empty() ? "no keys" : keys));
@@ -393,13 +405,13 @@ class Collector {
         } else if (IsBelow(file.path, Base())) {
           relative = file.path.substr(Base().size() + 1);
         } else {
-          return Fail(ir::ErrorKind::OutputMissing, fmt::format("{}: {} names `{}`, outside the output directory", Declared(output), at, Short(file.path)));
+          return Fail(ir::ErrorKind::OutputMissing, fmt::format("{}: {} names `{}`, outside the output directory", Declared(output), at, Shown(file.path)));
         }
       } else if (file.base == ir::FileBase::Uri) {
         return true;
       }
       return Capture(output, relative, file.is_dir, at, file) == Found::Yes ||
-             (out_.verdict.message.empty() && Fail(ir::ErrorKind::OutputMissing, fmt::format("{}: {} names `{}`, which the job did not write", Declared(output), at, Short(relative))));
+             (out_.verdict.message.empty() && Fail(ir::ErrorKind::OutputMissing, fmt::format("{}: {} names `{}`, which the job did not write", Declared(output), at, Shown(relative))));
     }, out);
   }
 
@@ -413,10 +425,10 @@ class Collector {
     };
     auto relative = NormalRelativePath(path);
     if (!relative || relative->empty()) {
-      return refuse(fmt::format("`{}` is not a path below the output directory", Short(path)));
+      return refuse(fmt::format("`{}` is not a path below the output directory", Shown(path)));
     }
     if (masker_.Contains(*relative)) {
-      Fail(ir::ErrorKind::Schema, fmt::format("R953: the file name `{}` of {} contains a secret", Short(*relative), Declared(output)));
+      FailSecret(fmt::format("R953: the file name `{}` of {} contains a secret", Shown(*relative), Declared(output)));
       return Found::Error;
     }
     std::string full = request_.output_dir + "/" + *relative;
@@ -425,24 +437,24 @@ class Collector {
       if (errno == ENOENT || errno == ENOTDIR) {
         return Found::No;
       }
-      return refuse(fmt::format("`{}` cannot be read: {}", Short(*relative), std::strerror(errno)));
+      return refuse(fmt::format("`{}` cannot be read: {}", Shown(*relative), std::strerror(errno)));
     }
     auto resolved = RealPath(full);
     if (!resolved) {
-      return refuse(fmt::format("`{}` is a link that leads nowhere", Short(*relative)));
+      return refuse(fmt::format("`{}` is a link that leads nowhere", Shown(*relative)));
     }
     bool copy = *resolved != Base() + "/" + *relative;
     if (copy && !IsBelow(*resolved, Base())) {
-      return refuse(fmt::format("`{}` leads to `{}`, outside the output directory; copy the file instead of linking to it", Short(*relative), *resolved));
+      return refuse(fmt::format("`{}` leads to `{}`, outside the output directory; copy the file instead of linking to it", Shown(*relative), *resolved));
     }
     if (stat(full.c_str(), &info) != 0) {
-      return refuse(fmt::format("`{}` cannot be read: {}", Short(*relative), std::strerror(errno)));
+      return refuse(fmt::format("`{}` cannot be read: {}", Shown(*relative), std::strerror(errno)));
     }
     if (want_dir && !S_ISDIR(info.st_mode)) {
-      return refuse(fmt::format("`{}` should be a directory but is a {}", Short(*relative), S_ISREG(info.st_mode) ? "file" : "special file"));
+      return refuse(fmt::format("`{}` should be a directory but is a {}", Shown(*relative), S_ISREG(info.st_mode) ? "file" : "special file"));
     }
     if (!want_dir && !S_ISREG(info.st_mode)) {
-      return refuse(fmt::format("`{}` should be a file but is a {}", Short(*relative), S_ISDIR(info.st_mode) ? "directory" : "special file (socket, pipe or device)"));
+      return refuse(fmt::format("`{}` should be a file but is a {}", Shown(*relative), S_ISDIR(info.st_mode) ? "directory" : "special file (socket, pipe or device)"));
     }
     out_.files.push_back({*relative, *resolved, want_dir, copy});
     file.base = ir::FileBase::Job;
@@ -469,7 +481,7 @@ class Collector {
           return true;
         }
         return Fail(ir::ErrorKind::OutputMissing, fmt::format("{}: the job did not write the {} `{}`{}", Declared(output), want_dir ? "directory" : "file",
-                                                              Short(path.as_string()), WhatIsThere()));
+                                                              Shown(path.as_string()), WhatIsThere()));
       case Found::Yes: break;
     }
     out_.outputs[index] = Value::File(std::move(file));
@@ -503,7 +515,7 @@ class Collector {
     for (const std::string& path : *found) {
       ir::FileValue file;
       if (Capture(output, path, want_dir, "", file) != Found::Yes) {
-        return !out_.verdict.message.empty() ? false : Fail(ir::ErrorKind::OutputMissing, fmt::format("{}: `{}` vanished while it was captured", Declared(output), Short(path)));
+        return !out_.verdict.message.empty() ? false : Fail(ir::ErrorKind::OutputMissing, fmt::format("{}: `{}` vanished while it was captured", Declared(output), Shown(path)));
       }
       files.push_back(Value::File(std::move(file)));
     }
@@ -529,26 +541,21 @@ class Collector {
     return Fail(ir::ErrorKind::Schema, fmt::format("{}: {}", Declared(output), evaluator_.fault().message));
   }
 
-  bool CheckSecrets(const ir::Output& output, const Value& value) {
+  bool HoldsSecret(const Value& value) const {
     if (masker_.empty()) {
-      return true;
+      return false;
     }
-    bool found = false;
-    std::function<void(const Value&)> search = [&](const Value& part) {
-      switch (part.kind()) {
-        case ir::ValueKind::String: found = found || masker_.Contains(part.as_string()); break;
-        case ir::ValueKind::List: for (const Value& e : part.as_list()) search(e); break;
-        case ir::ValueKind::Map:
-          for (const auto& [k, v] : part.as_map()) {
-            search(k);
-            search(v);
-          }
-          break;
-        default: break;
-      }
-    };
-    search(value);
-    return !found || Fail(ir::ErrorKind::Schema, fmt::format("R953: {} contains a secret; outputs are kept and shown", Declared(output)));
+    switch (value.kind()) {
+      case ir::ValueKind::String: return masker_.Contains(value.as_string());
+      case ir::ValueKind::List: return std::any_of(value.as_list().begin(), value.as_list().end(), [&](const Value& part) { return HoldsSecret(part); });
+      case ir::ValueKind::Map:
+        return std::any_of(value.as_map().begin(), value.as_map().end(), [&](const auto& part) { return HoldsSecret(part.first) || HoldsSecret(part.second); });
+      default: return false;
+    }
+  }
+
+  bool CheckSecrets(const ir::Output& output, const Value& value) {
+    return !HoldsSecret(value) || FailSecret(fmt::format("R953: {} contains a secret; outputs are kept and shown", Declared(output)));
   }
 
   /// `; the output directory has …`, to spot a misspelled name.
@@ -570,7 +577,7 @@ class Collector {
     std::sort(names.begin(), names.end());
     std::string text = "; the output directory has ";
     for (size_t i = 0; i < names.size() && i < 5; ++i) {
-      text += (i == 0 ? "`" : ", `") + Short(names[i]) + "`";
+      text += (i == 0 ? "`" : ", `") + Shown(names[i]) + "`";
     }
     return text + (names.size() > 5 ? fmt::format(" and {} more", names.size() - 5) : "");
   }

@@ -1,8 +1,10 @@
 #include "backends/process/process_backend.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <uv.h>
 
+#include <cerrno>
 #include <csignal>
 #include <unordered_map>
 #include <utility>
@@ -46,25 +48,39 @@ class ProcessBackend : public Backend, private process::ProcessEvents {
       return client.error();
     }
     client_ = *std::move(client);
+    if (host_.secret_files) {
+      auto made = process::MakeMemoryDirectory("jobc-" + host_.run_id);
+      if (!made) {
+        return Error{"secret files are kept in memory only, and there is no place for them: " + made.error().message, made.error().code};
+      }
+      // Still empty, and the guardian is told before anything else: whatever is put there goes when this process does.
+      secrets_ = *std::move(made);
+      client_->RemoveOnDeath(secrets_);
+    }
     return {};
   }
 
-  Result<AttemptPlaces> Prepare(AttemptId id) override {
+  Result<AttemptPlaces> Prepare(AttemptId id, bool secrets) override {
     auto pair = dirs_->Take();
     if (!pair) {
       return pair.error();
     }
-    AttemptPlaces places{pair->work.path, pair->tmp.path, host_.run_dir + "/stage/" + std::to_string(id)};
+    AttemptPlaces places{pair->work.path, pair->tmp.path, host_.run_dir + "/stage/" + std::to_string(id), ""};
     prepared_.emplace(id, *std::move(pair));
+    if (secrets) {
+      places.secrets_dir = secrets_ + "/" + std::to_string(id);
+      if (mkdir(places.secrets_dir.c_str(), 0700) != 0) {
+        Error error = process::SystemError("cannot create `" + places.secrets_dir + "`", errno);
+        Release(id, false);
+        return error;
+      }
+    }
     return places;
   }
 
   void Submit(const AttemptLaunch& launch) override {
     Attempt& attempt = attempts_[launch.id];
-    attempt.secrets_dir = launch.secrets_dir;
-    if (!launch.secrets_dir.empty()) {
-      client_->RemoveOnDeath(launch.secrets_dir);
-    }
+    attempt.secrets_dir = launch.places.secrets_dir;
     if (launch.log_limit || !host_.masker->empty()) {
       process::LogOptions options;
       if (launch.log_limit) {
@@ -127,6 +143,10 @@ class ProcessBackend : public Backend, private process::ProcessEvents {
     if (client_ != nullptr) {
       client_->Stop();
     }
+    if (!secrets_.empty()) {
+      (void)process::RemoveTree(secrets_).ok();  // if not the guardian
+      secrets_.clear();
+    }
   }
 
  private:
@@ -158,9 +178,7 @@ class ProcessBackend : public Backend, private process::ProcessEvents {
     std::string secrets = std::move(found->second.secrets_dir);
     attempts_.erase(found);
     if (!secrets.empty()) {
-      if (auto removed = process::RemoveTree(secrets); removed) {
-        client_->KeepOnDeath(secrets);
-      }
+      (void)process::RemoveTree(secrets).ok();  // what stays goes with `secrets_`
     }
   }
 
@@ -215,6 +233,7 @@ class ProcessBackend : public Backend, private process::ProcessEvents {
   BackendHost host_;
   std::unique_ptr<process::AttemptDirs> dirs_;
   std::unique_ptr<process::ProcessClient> client_;
+  std::string secrets_;  ///< directory in memory, one below it for each attempt with secret files; empty: none
   std::unordered_map<AttemptId, process::AttemptDirs::Pair> prepared_;
   std::unordered_map<AttemptId, Attempt> attempts_;
 };

@@ -44,6 +44,13 @@ void Detach(int keep_fd, const char* name) {
   for (int signal = 1; signal < NSIG; ++signal) {
     ::signal(signal, SIG_DFL);  // what is ignored would stay ignored in every job
   }
+  // It needs no variable, and what jobc was given (secrets among it) shall not be read from /proc/PID/environ of those
+  // that outlive it. The mark of an outer run stays, as the way to find us.
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    if (strncmp(*entry, "JOB_RUN_ID=", 11) != 0) {
+      explicit_bzero(*entry, strlen(*entry));
+    }
+  }
   setsid();
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   prctl(PR_SET_NAME, name);
@@ -207,6 +214,11 @@ class Shim {
       EndDescendants({}, MonotonicMillis() + 10000, nullptr);
       limits_.Remove();
       DropGroup();
+      if (!secrets_.empty()) {
+        // If the guardian was killed together with jobc, nobody else does it now.
+        (void)RemoveTree(secrets_).ok();
+        rmdir(secrets_.substr(0, secrets_.rfind('/')).c_str());  // the run's, empty after the last attempt's
+      }
       _exit(0);
     }
     reader_.Received(n > 0 ? static_cast<size_t>(n) : 0);
@@ -231,6 +243,13 @@ class Shim {
     StartFrame start;
     if (!start.Decode(payload)) {
       return;
+    }
+    secrets_.clear();
+    for (const char* entry : start.envp) {
+      constexpr std::string_view kName = "JOB_SECRETS=";  // only jobc sets JOB_ variables
+      if (entry != nullptr && std::string_view(entry).starts_with(kName)) {
+        secrets_ = entry + kName.size();
+      }
     }
     // A program may have set O_NONBLOCK or the like on the pipe's end, which the next one would inherit.
     fcntl(kStdout, F_SETFL, O_WRONLY);
@@ -415,6 +434,7 @@ class Shim {
   FrameReader reader_;
   std::string out_;
   FrameHead head_;
+  std::string secrets_;  ///< directory of secret files of the attempt
   pid_t leader_ = 0;
   bool leader_ended_ = false;
   std::string group_;

@@ -3,9 +3,11 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <time.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -194,6 +196,33 @@ Result<void> RemoveTree(const std::string& root) {
     return *first;
   }
   return {};
+}
+
+Result<std::string> MakeMemoryDirectory(const std::string& name) {
+  std::string tried;
+  const char* runtime = getenv("XDG_RUNTIME_DIR");
+  for (const std::string& place :
+       {std::string("/dev/shm"), std::string(runtime ? runtime : ""), "/run/user/" + std::to_string(getuid()), std::string("/run")}) {
+    if (place.empty() || place[0] != '/') {
+      continue;
+    }
+    constexpr long kTmpfs = 0x01021994, kRamfs = static_cast<long>(0x858458f6);
+    struct statfs info;
+    std::string why;
+    if (statfs(place.c_str(), &info) != 0) {
+      why = strerror(errno);
+    } else if (info.f_type != kTmpfs && info.f_type != kRamfs) {
+      why = "not in memory";
+    } else {
+      std::string path = place + "/" + name + "-XXXXXX";
+      if (mkdtemp(path.data()) != nullptr) {
+        return path;
+      }
+      why = strerror(errno);
+    }
+    tried += (tried.empty() ? "" : ", ") + place + " (" + why + ")";
+  }
+  return Error{tried, ENOENT};
 }
 
 Result<void> MakeDirectories(const std::string& path) {

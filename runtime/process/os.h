@@ -62,6 +62,10 @@ int64_t MonotonicMillis();
 /// cannot; the error names the first such entry. A path that does not exist is success.
 Result<void> RemoveTree(const std::string& path);
 
+/// A new directory `NAME-XXXXXX` with mode 0700 on a file system in memory (tmpfs): below /dev/shm, $XDG_RUNTIME_DIR,
+/// /run/user/UID or /run. The error names the places that were tried.
+Result<std::string> MakeMemoryDirectory(const std::string& name);
+
 /// mkdir -p with mode 0777 & ~umask for every missing part.
 Result<void> MakeDirectories(const std::string& path);
 
