@@ -36,8 +36,6 @@ namespace jobc {
 namespace {
 
 constexpr int64_t kCommitIntervalMs = 20;
-/// Ready instances whose intents are journaled ahead, with a commit that happens anyway.
-constexpr size_t kAhead = 512;
 constexpr size_t kStderrLines = 20;
 
 int64_t Number(std::string_view text) { return std::strtoll(std::string(text).c_str(), nullptr, 10); }
@@ -426,6 +424,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
         failure = {15, reader.error().message};
         return false;
       }
+      if (!CheckLoss(**reader, resume, lost, failure)) {
+        return false;
+      }
       created_ms = (*reader)->header().created_ms;
       setup.options.name = (*reader)->header().name;
       if (auto restored = Restore(**reader, resume, lost); !restored) {
@@ -454,9 +455,30 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       return false;
     }
     for (std::string& text : lost) {
-      Warn(std::move(text));
+      notes.push_back(std::move(text));
     }
     return true;
+  }
+
+  /// Records that are known to be gone: only a run that never promised to survive a power loss goes on without being told to.
+  bool CheckLoss(const RunReader& reader, const ResumeOptions& resume, std::vector<std::string>& warnings, StartFailure& failure) const {
+    const int64_t count = reader.summary().lost;
+    if (count == 0) {
+      return true;
+    }
+    const std::string what = fmt::format("the journal `{}/journal.db` lacks its last {} of {} records", run_dir, count, reader.last_record() + count);
+    if (setup.options.durability == Durability::Normal) {
+      warnings.push_back(what + ", as a power loss may cause with `--durability normal`; what they said is decided again");
+      return true;
+    }
+    if (resume.accept_loss) {
+      warnings.push_back(what + "; what they said is decided again, so instances that had finished may run a second time");
+      return true;
+    }
+    failure = {15, what + ", which had been safe on the disk: it was cut off, damaged in `journal.db-wal`, replaced by an older copy or copied without that file",
+               {"if there is a copy, put journal.db and journal.db-wal back together, and type this again",
+                fmt::format("else go on without them:  jobc resume {} --accept-loss   (instances that had finished may run a second time)", id)}};
+    return false;
   }
 
   Result<void> Restore(RunReader& reader, const ResumeOptions& resume, std::vector<std::string>& lost) {
@@ -615,6 +637,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     if (setup.options.on_error) {
       out += fmt::format("\"on_error\":\"{}\",", ir::StrategyName(*setup.options.on_error));
     }
+    if (setup.options.durability == Durability::Normal) {
+      out += "\"durability\":\"normal\",";
+    }
     if (!setup.options.publish_to.empty()) {
       out += "\"publish_to\":" + ir::JsonQuote(setup.options.publish_to) + ",";
     }
@@ -690,6 +715,11 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     started.run = id;
     started.record = opened;
     pending_events.push_back(std::move(started));
+    for (std::string& text : notes) {
+      const int64_t record = Write({.type = RecordType::Note, .text = text});
+      Warn(std::move(text), record);
+    }
+    notes.clear();
     RememberLastRun(setup.state_dir, id);
     if (auto listening = ControlServer::Listen(&loop, run_dir, this); listening) {
       control = *std::move(listening);
@@ -730,6 +760,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       out.status = RunStatus::Interrupted;
       out.message = "killed by a second interrupt";
       WriteFinished(out.exit_code, out.status, out.message);
+      Commit();
     } else {
       out.exit_code = finish.exit_code;
       out.status = finish.status;
@@ -832,10 +863,13 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     reaped.clear();
   }
 
-  void WriteFinished(int exit_code, RunStatus status, const std::string& message) {
-    Write({.type = RecordType::Finished, .a = exit_code,
-           .text = fmt::format("{{\"message\":{},\"status\":\"{}\"}}", ir::JsonQuote(message), RunStatusName(status))});
-    Commit();
+  int64_t WriteFinished(int exit_code, RunStatus status, const std::string& message) {
+    std::string exports;
+    if (exports_sum) {
+      exports = fmt::format("\"exports\":{},", *exports_sum);
+    }
+    return Write({.type = RecordType::Finished, .a = exit_code,
+                  .text = fmt::format("{{{}\"message\":{},\"status\":\"{}\"}}", exports, ir::JsonQuote(message), RunStatusName(status))});
   }
 
   void Commit() {
@@ -898,7 +932,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   /// attempts cannot outlive this process.
   std::vector<uint64_t> WriteAhead() {
     std::vector<uint64_t> out;
-    std::vector<InstanceRef> next = scheduler->LikelyNext(kAhead);
+    std::vector<InstanceRef> next = scheduler->LikelyNext(kMostAhead);
     // Half of them not among what was written before: worth a few rows again.
     const auto known = std::count_if(next.begin(), next.end(), [this](InstanceRef instance) { return ahead.count(Pack(instance)) != 0; });
     if (next.size() < 2 || static_cast<size_t>(known) * 2 > next.size()) {
@@ -1077,8 +1111,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   void Journalize(RunFinished& done) {
     WriteReaped();
     int exit_code = done.exit_code == 0 && setup.options.strict && done.tolerated_failures ? 11 : done.exit_code;
-    finished_record = Write({.type = RecordType::Finished, .a = exit_code,
-           .text = fmt::format("{{\"message\":{},\"status\":\"{}\"}}", ir::JsonQuote(done.message), RunStatusName(done.status))});
+    finished_record = WriteFinished(exit_code, done.status, done.message);
   }
   void Journalize(InstanceChanged& change) {
     int64_t record = 0;
@@ -1096,9 +1129,16 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   void Journalize(AttemptJudged& judged) {
     const Verdict& verdict = *judged.verdict;
     last_judged = judged.verdict;
+    std::string text = VerdictJson(verdict);
+    if (auto sum = outputs_sums.find(judged.id); sum != outputs_sums.end()) {
+      if (verdict.success) {
+        text = fmt::format("{{\"outputs\":{}}}", sum->second);
+      }
+      outputs_sums.erase(sum);
+    }
     const int64_t record = Write({.type = RecordType::Verdict, .job = static_cast<int32_t>(judged.instance.job), .ordinal = Ordinal(judged.instance),
            .attempt = static_cast<int32_t>(judged.number), .a = verdict.success ? -1 : static_cast<int64_t>(verdict.kind),
-           .b = verdict.exit_code ? *verdict.exit_code : -1, .text = VerdictJson(verdict)});
+           .b = verdict.exit_code ? *verdict.exit_code : -1, .text = std::move(text)});
     auto found = live.find(judged.id);
     if (found != live.end()) {
       if (!judged.from_backend) {
@@ -1354,6 +1394,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       if (auto put = journal->PutExports(json); !put) {
         JournalFailed(put.error());
       }
+      exports_sum = ChecksumOfExports(json);
     }
     scheduler->ExportsDone(std::move(failure), Now());
   }
@@ -1634,6 +1675,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
         if (auto put = journal->PutOutputs(stored); !put) {
           JournalFailed(put.error());
         }
+        outputs_sums[attempt] = ChecksumOf(stored);
       }
     }
     result.verdict = Succeeded();
@@ -1936,6 +1978,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   std::vector<ReapedAttempt> reaped;
   std::unordered_map<AttemptId, int64_t> intent_records;  ///< numbers of the records of what is about to be carried out
   int64_t finished_record = 0;
+  std::unordered_map<AttemptId, int64_t> outputs_sums;  ///< of rows whose verdict is not journaled yet
+  std::optional<int64_t> exports_sum;
+  std::vector<std::string> notes;      ///< of the time before the run went on
   std::string exports_json;
   RunPhase current_phase = RunPhase::New;
   RunFinished finish;

@@ -70,12 +70,14 @@ struct EngineSetup {
 struct ResumeOptions {
   bool retry_failed = false;               ///< failed instances get fresh attempts
   std::vector<std::string> only;           ///< of these only: jobs or instances, by address; empty: all failed ones
+  bool accept_loss = false;                ///< also without records that were durable once and are gone
 };
 
 /// Why a run could not be started, with the exit code that says so.
 struct StartFailure {
   int exit_code = 15;
   std::string message;
+  std::vector<std::string> helps{};  ///< what to do about it, each one line
 };
 
 class Engine {

@@ -6,9 +6,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstddef>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
+
+#include "support/checksum.h"
 
 namespace jobc {
 namespace {
@@ -18,13 +23,52 @@ constexpr int kApplicationId = 0x4a4f4243;  // "JOBC"
 constexpr const char* kSchema = R"sql(
 CREATE TABLE run(id TEXT NOT NULL, name TEXT NOT NULL, created_ms INTEGER NOT NULL, version TEXT NOT NULL,
   plan_digest TEXT NOT NULL, source TEXT NOT NULL, root TEXT NOT NULL, cwd TEXT NOT NULL, profile TEXT NOT NULL,
-  options TEXT NOT NULL, plan BLOB NOT NULL);
+  options TEXT NOT NULL, plan BLOB NOT NULL, sum INTEGER NOT NULL, plan_sum INTEGER NOT NULL);
 CREATE TABLE record(seq INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, type INTEGER NOT NULL, job INTEGER NOT NULL,
-  ordinal INTEGER NOT NULL, attempt INTEGER NOT NULL, a INTEGER NOT NULL, b INTEGER NOT NULL, text TEXT);
+  ordinal INTEGER NOT NULL, attempt INTEGER NOT NULL, a INTEGER NOT NULL, b INTEGER NOT NULL, text TEXT, sum INTEGER NOT NULL);
 CREATE TABLE output(job INTEGER NOT NULL, ordinal INTEGER NOT NULL, attempt INTEGER NOT NULL, outputs TEXT NOT NULL,
-  result TEXT, PRIMARY KEY(job, ordinal)) WITHOUT ROWID;
-CREATE TABLE export(id INTEGER PRIMARY KEY CHECK(id = 1), json TEXT NOT NULL);
+  result TEXT, sum INTEGER NOT NULL, PRIMARY KEY(job, ordinal)) WITHOUT ROWID;
+CREATE TABLE export(id INTEGER PRIMARY KEY CHECK(id = 1), json TEXT NOT NULL, sum INTEGER NOT NULL);
 )sql";
+
+Error Damaged(const std::string& path, std::string_view why) {
+  return Error{fmt::format("the journal `{}` is damaged ({}); the run's outputs and logs beside it are still readable", path, why), EILSEQ};
+}
+
+/// The checksum of a row: its numbers as 8 bytes each, little-endian, its texts behind their length. 32 bits are stored.
+class RowSum {
+ public:
+  RowSum& Int(int64_t value) {
+    const auto bits = static_cast<uint64_t>(value);
+    for (int i = 0; i < 64; i += 8) {
+      bytes_ += static_cast<char>(bits >> i & 0xff);
+    }
+    return *this;
+  }
+  RowSum& Text(std::string_view text) {
+    Int(static_cast<int64_t>(text.size()));
+    bytes_ += text;
+    return *this;
+  }
+  int64_t Take() {
+    const auto sum = static_cast<int64_t>(Checksum(bytes_) & 0xffffffff);
+    bytes_.clear();
+    return sum;
+  }
+
+ private:
+  std::string bytes_;
+};
+
+int64_t SumOf(const Record& record, int64_t seq, RowSum& sum) {
+  return sum.Int(seq).Int(record.time_ms).Int(static_cast<int64_t>(record.type)).Int(record.job).Int(record.ordinal).Int(record.attempt)
+      .Int(record.a).Int(record.b).Text(record.text).Take();
+}
+
+int64_t SumOf(const RunHeader& header) {
+  return RowSum().Text(header.id).Text(header.name).Int(header.created_ms).Text(header.version).Text(header.plan_digest).Text(header.source)
+      .Text(header.root).Text(header.cwd).Text(header.profile).Text(header.options).Take();
+}
 
 /// SQLite's complaint as an Error with the errno value that fits.
 Error SqlError(const std::string& path, std::string_view doing, int rc, sqlite3* db) {
@@ -46,7 +90,12 @@ Error SqlError(const std::string& path, std::string_view doing, int rc, sqlite3*
     case SQLITE_NOMEM: code = ENOMEM; break;
     case SQLITE_NOTADB: return Error{fmt::format("`{}` is not a journal of jobc (its header is damaged or of another program)", path), EILSEQ};
     case SQLITE_CORRUPT:
-      return Error{fmt::format("the journal `{}` is damaged ({}); the run's outputs and logs beside it are still readable", path, why), EILSEQ};
+    case SQLITE_SCHEMA: return Damaged(path, why);
+    case SQLITE_ERROR:  // such as a table that is missing
+      if (doing != "create") {
+        return Damaged(path, why);
+      }
+      break;
     case SQLITE_IOERR: {
       int system = db != nullptr ? sqlite3_system_errno(db) : 0;
       if (system != 0) {
@@ -126,6 +175,31 @@ class Statement {
 
 int Execute(sqlite3* db, const char* sql) { return sqlite3_exec(db, sql, nullptr, nullptr, nullptr); }
 
+constexpr const char* kMarkSuffix = "-mark";
+
+/// `N sum`: records up to number N were durable.
+std::string MarkText(int64_t seq) {
+  const std::string number = fmt::format("{:020}", seq);
+  return fmt::format("{} {:08x}\n", number, Checksum(number) & 0xffffffff);
+}
+
+/// 0 where there is none or it cannot be read.
+int64_t ReadMark(const std::string& path) {
+  const int fd = open((path + kMarkSuffix).c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    return 0;
+  }
+  char text[64];
+  const ssize_t size = pread(fd, text, sizeof text - 1, 0);
+  close(fd);
+  if (size < 20) {
+    return 0;
+  }
+  text[size] = 0;
+  const int64_t seq = std::strtoll(std::string(text, 20).c_str(), nullptr, 10);
+  return seq > 0 && MarkText(seq) == std::string_view(text, static_cast<size_t>(size)) ? seq : 0;
+}
+
 /// A journal without records as the bytes of a file: made in memory, so that a new run costs one write instead of several
 /// transactions with their syncs.
 Result<std::string> FirstImage(const std::string& path, const RunHeader& header, std::string_view plan_text) {
@@ -140,7 +214,7 @@ Result<std::string> FirstImage(const std::string& path, const RunHeader& header,
   }
   Statement insert;
   if (rc == SQLITE_OK) {
-    rc = insert.Prepare(memory.get(), "INSERT INTO run VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)", false);
+    rc = insert.Prepare(memory.get(), "INSERT INTO run VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)", false);
   }
   if (rc == SQLITE_OK) {
     insert.Text(1, header.id);
@@ -154,6 +228,8 @@ Result<std::string> FirstImage(const std::string& path, const RunHeader& header,
     insert.Text(9, header.profile);
     insert.Text(10, header.options);
     insert.Blob(11, plan_text);
+    insert.Int(12, SumOf(header));
+    insert.Int(13, RowSum().Text(plan_text).Take());
     rc = insert.Run();
   }
   if (rc != SQLITE_OK) {
@@ -236,19 +312,22 @@ Result<void> CheckFormat(const std::string& path, sqlite3* db) {
     return Error{fmt::format("the journal `{}` was written by a newer jobc (format {}, this one reads up to {}); use that version", path, version, kJournalVersion), EILSEQ};
   }
   if (version < 1) {
-    return Error{fmt::format("the journal `{}` has no format number; it is damaged", path), EILSEQ};
+    return Damaged(path, "it has no format number");
+  }
+  if (version < kJournalVersion) {
+    return Error{fmt::format("the journal `{}` was written by an older jobc (format {}, this one reads {}); use that version, or start the run anew", path, version, kJournalVersion), EILSEQ};
   }
   return {};
 }
 
 Result<RunHeader> ReadHeader(const std::string& path, sqlite3* db) {
   Statement statement;
-  int rc = statement.Prepare(db, "SELECT id, name, created_ms, version, plan_digest, source, root, cwd, profile, options FROM run", false);
+  int rc = statement.Prepare(db, "SELECT id, name, created_ms, version, plan_digest, source, root, cwd, profile, options, sum FROM run", false);
   if (rc == SQLITE_OK) {
     rc = statement.Step();
   }
   if (rc == SQLITE_DONE) {
-    return Error{fmt::format("the journal `{}` is empty: its run ended before it was recorded", path), ENODATA};
+    return Damaged(path, "what it says about its run is missing");
   }
   if (rc != SQLITE_ROW) {
     return SqlError(path, "read", rc, db);
@@ -264,10 +343,18 @@ Result<RunHeader> ReadHeader(const std::string& path, sqlite3* db) {
   header.cwd = statement.GetText(7);
   header.profile = statement.GetText(8);
   header.options = statement.GetText(9);
+  if (statement.GetInt(10) != SumOf(header)) {
+    return Damaged(path, "what it says about its run is not as it was written");
+  }
   return header;
 }
 
 }  // namespace
+
+int64_t ChecksumOf(const StoredOutputs& outputs) {
+  return RowSum().Int(outputs.job).Int(outputs.ordinal).Int(outputs.attempt).Text(outputs.outputs).Text(outputs.result).Take();
+}
+int64_t ChecksumOfExports(std::string_view json) { return RowSum().Text(json).Take(); }
 
 std::string_view RecordName(RecordType type) {
   switch (type) {
@@ -292,28 +379,90 @@ std::string_view RecordName(RecordType type) {
 
 namespace {
 
-/// The write-ahead log as a file to wait for. SQLite itself is told not to (`synchronous = NORMAL` syncs the head of the
-/// log and around checkpoints, which is what keeps the file whole); one fdatasync after a COMMIT is what FULL would add.
+/// The write-ahead log as a file to wait for, through SQLite's own file layer, and the mark beside it. SQLite itself is told not
+/// to wait (`synchronous = NORMAL` syncs the head of the log and around checkpoints, which is what keeps the file whole); one
+/// fdatasync after a COMMIT is what FULL would add. On any thread.
 class LogFile {
  public:
-  explicit LogFile(int fd) : fd_(fd) {}
-  ~LogFile() { close(fd_); }
+  /// Call when the log exists. The error is an errno value. Without `sync` only the mark is written.
+  static Result<std::shared_ptr<LogFile>> Open(const std::string& path, bool sync) {
+    auto log = std::shared_ptr<LogFile>(new LogFile(path, sync));
+    if (sync) {
+      sqlite3_vfs* vfs = sqlite3_vfs_find(nullptr);
+      log->storage_.resize((static_cast<size_t>(vfs->szOsFile) + sizeof(std::max_align_t) - 1) / sizeof(std::max_align_t));
+      auto* file = reinterpret_cast<sqlite3_file*>(log->storage_.data());
+      errno = 0;
+      int flags = 0;
+      if (vfs->xOpen(vfs, log->name_.c_str(), file, SQLITE_OPEN_READWRITE | SQLITE_OPEN_WAL, &flags) != SQLITE_OK) {
+        return Error{"", errno != 0 ? errno : EIO};
+      }
+      log->file_ = file;
+    }
+    // Without it nothing is lost but the knowledge of a loss.
+    log->mark_ = open((path + kMarkSuffix).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    return log;
+  }
+  ~LogFile() {
+    if (file_ != nullptr) {
+      file_->pMethods->xClose(file_);
+    }
+    if (mark_ >= 0) {
+      close(mark_);
+    }
+  }
   LogFile(const LogFile&) = delete;
   LogFile& operator=(const LogFile&) = delete;
 
-  /// One at a time, and a failure stays: the kernel reports it only to the first who asks.
-  int Sync() {
+  /// Waits until the records up to `seq` are on the disk, and marks that they are. One at a time, and a failure stays: the kernel
+  /// reports it only to the first who asks.
+  int Sync(int64_t seq) {
     std::lock_guard<std::mutex> guard(mutex_);
-    if (failure_ == 0 && fdatasync(fd_) != 0) {
-      failure_ = errno;
+    if (file_ != nullptr && failure_ == 0) {
+      errno = 0;
+      if (file_->pMethods->xSync(file_, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY) != SQLITE_OK) {
+        failure_ = errno != 0 ? errno : EIO;
+      } else if (!places_) {
+        SyncPlaces();
+      }
+    }
+    if (failure_ == 0 && seq > marked_ && mark_ >= 0) {
+      const std::string text = MarkText(seq);
+      [[maybe_unused]] const ssize_t written = pwrite(mark_, text.data(), text.size(), 0);
+      marked_ = seq;
     }
     return failure_;
   }
 
  private:
-  int fd_;
+  explicit LogFile(const std::string& path, bool sync) : path_(path), name_(path + "-wal") { name_.append(4, '\0'); }
+
+  /// The names of the run's directory and of the one above. SQLite has seen to those in the run's directory.
+  void SyncPlaces() {
+    places_ = true;
+    std::string place = path_;
+    for (int level = 0; level < 3; ++level) {
+      const size_t slash = place.rfind('/');
+      if (slash == std::string::npos || slash == 0) {
+        return;
+      }
+      place.resize(slash);
+      const int fd = level == 0 ? -1 : open(place.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+      if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+      }
+    }
+  }
+
+  std::string path_;
+  std::string name_;  ///< with the zeros behind it that SQLite wants
+  std::vector<std::max_align_t> storage_;
+  sqlite3_file* file_ = nullptr;  ///< null: nothing is waited for
+  int mark_ = -1;
   std::mutex mutex_;
   int failure_ = 0;
+  int64_t marked_ = -1;
+  bool places_ = false;
 };
 
 }  // namespace
@@ -324,6 +473,8 @@ struct Journal::State {
   Statement begin, commit, record, output, exports;
   int64_t next = 1;
   size_t pending = 0;
+  int64_t lost = 0;
+  RowSum sum;
   bool open = false;  ///< a transaction is open
   bool full = true;   ///< commits survive a power loss
   bool behind = false;  ///< the last transaction ended without a wait for the disk
@@ -360,7 +511,7 @@ struct Journal::State {
       rc = commit.Prepare(db.get(), "COMMIT");
     }
     if (rc == SQLITE_OK) {
-      rc = record.Prepare(db.get(), "INSERT INTO record VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)");
+      rc = record.Prepare(db.get(), "INSERT INTO record VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)");
     }
     return rc == SQLITE_OK ? Result<void>() : Result<void>(SqlError(path, "open", rc, db.get()));
   }
@@ -379,12 +530,12 @@ struct Journal::State {
     }
     open = false;
     pending = 0;
-    if (full && log == nullptr) {
-      int fd = ::open((path + "-wal").c_str(), O_RDWR | O_CLOEXEC);
-      if (fd < 0) {
-        return SyncFailed(errno);
+    if (log == nullptr) {
+      auto opened = LogFile::Open(path, full);
+      if (!opened) {
+        return SyncFailed(opened.error().code);
       }
-      log = std::make_shared<LogFile>(fd);
+      log = *std::move(opened);
     }
     return {};
   }
@@ -428,6 +579,7 @@ Result<Journal> Journal::Create(const std::string& path, const RunHeader& header
 Result<Journal> Journal::Open(const std::string& path, Durability durability) {
   auto state = std::make_unique<State>();
   state->path = path;
+  const int64_t marked = ReadMark(path);
   if (auto connected = state->Connect(durability); !connected) {
     return connected.error();
   }
@@ -443,6 +595,7 @@ Result<Journal> Journal::Open(const std::string& path, Durability durability) {
     return SqlError(path, "read", rc, state->db.get());
   }
   state->next = last.GetInt(0) + 1;
+  state->lost = std::max<int64_t>(0, marked - last.GetInt(0));
   return Journal(std::move(state));
 }
 
@@ -464,6 +617,7 @@ Result<int64_t> Journal::Append(const Record& record) {
   } else {
     s.record.Text(9, record.text);
   }
+  s.record.Int(10, SumOf(record, s.next, s.sum));
   if (int rc = s.record.Run(); rc != SQLITE_OK) {
     return s.Fail("write", rc);
   }
@@ -478,7 +632,7 @@ Result<void> Journal::PutOutputs(const StoredOutputs& outputs) {
   }
   if (!s.output) {
     // Prepared with the first use: a run without outputs does not pay for it.
-    if (int rc = s.output.Prepare(s.db.get(), "INSERT OR REPLACE INTO output VALUES(?1, ?2, ?3, ?4, ?5)"); rc != SQLITE_OK) {
+    if (int rc = s.output.Prepare(s.db.get(), "INSERT OR REPLACE INTO output VALUES(?1, ?2, ?3, ?4, ?5, ?6)"); rc != SQLITE_OK) {
       return s.Fail("write", rc);
     }
   }
@@ -491,6 +645,7 @@ Result<void> Journal::PutOutputs(const StoredOutputs& outputs) {
   } else {
     s.output.Text(5, outputs.result);
   }
+  s.output.Int(6, ChecksumOf(outputs));
   if (int rc = s.output.Run(); rc != SQLITE_OK) {
     return s.Fail("write", rc);
   }
@@ -503,9 +658,10 @@ Result<void> Journal::PutExports(std::string_view json) {
   if (auto ready = s.EnsureOpen(); !ready) {
     return ready.error();
   }
-  int rc = s.exports.Prepare(s.db.get(), "INSERT OR REPLACE INTO export VALUES(1, ?1)", false);
+  int rc = s.exports.Prepare(s.db.get(), "INSERT OR REPLACE INTO export VALUES(1, ?1, ?2)", false);
   if (rc == SQLITE_OK) {
     s.exports.Text(1, json);
+    s.exports.Int(2, ChecksumOfExports(json));
     rc = s.exports.Run();
   }
   if (rc != SQLITE_OK) {
@@ -530,7 +686,7 @@ Result<void> Journal::Commit() {
   }
   s.behind = false;
   if (s.log != nullptr) {
-    if (int code = s.log->Sync(); code != 0) {
+    if (int code = s.log->Sync(s.next - 1); code != 0) {
       return s.SyncFailed(code);
     }
   }
@@ -548,17 +704,19 @@ Result<Journal::Sync> Journal::CommitBehind() {
   if (auto ended = s.End(); !ended) {
     return ended.error();
   }
-  if (s.log == nullptr) {
+  if (!s.full) {
+    (void)s.log->Sync(s.next - 1);
     return Sync();
   }
   s.behind = true;
-  return Sync([log = s.log] { return log->Sync(); });
+  return Sync([log = s.log, seq = s.next - 1] { return log->Sync(seq); });
 }
 
 Error Journal::SyncFailed(int code) { return state_->SyncFailed(code); }
 
 bool Journal::dirty() const { return state_->open; }
 size_t Journal::pending() const { return state_->pending; }
+int64_t Journal::lost() const { return state_->lost; }
 const std::string& Journal::path() const { return state_->path; }
 
 // --- reading ----------------------------------------------------------------
@@ -620,18 +778,23 @@ const RunHeader& JournalReader::header() const { return state_->header; }
 
 Result<std::string> JournalReader::PlanText() {
   Statement statement;
-  int rc = statement.Prepare(state_->db.get(), "SELECT plan FROM run", false);
+  int rc = statement.Prepare(state_->db.get(), "SELECT plan, plan_sum FROM run", false);
   if (rc == SQLITE_OK) {
     rc = statement.Step();
   }
   if (rc != SQLITE_ROW) {
     return SqlError(state_->path, "read", rc, state_->db.get());
   }
-  return statement.GetText(0);
+  std::string text = statement.GetText(0);
+  if (statement.GetInt(1) != RowSum().Text(text).Take()) {
+    return Damaged(state_->path, "the plan in it is not as it was written");
+  }
+  return text;
 }
 
 namespace {
-void FillRecord(const Statement& row, Record& record) {
+/// False if it is not as it was written.
+bool FillRecord(const Statement& row, Record& record, RowSum& sum) {
   record.seq = row.GetInt(0);
   record.time_ms = row.GetInt(1);
   record.type = static_cast<RecordType>(row.GetInt(2));
@@ -641,19 +804,43 @@ void FillRecord(const Statement& row, Record& record) {
   record.a = row.GetInt(6);
   record.b = row.GetInt(7);
   record.text = row.GetText(8);
+  return row.GetInt(9) == SumOf(record, record.seq, sum) && row.GetInt(2) == static_cast<int64_t>(record.type) && row.GetInt(3) == record.job &&
+         row.GetInt(5) == record.attempt;
 }
+
+Error DamagedRecord(const std::string& path, int64_t seq) { return Damaged(path, fmt::format("record {} is not as it was written", seq)); }
 }  // namespace
+
+Result<int64_t> JournalReader::Lost() {
+  const int64_t marked = ReadMark(state_->path);  // first: it says what the file must have by now
+  Statement statement;
+  int rc = statement.Prepare(state_->db.get(), "SELECT max(seq) FROM record", false);
+  if (rc == SQLITE_OK) {
+    rc = statement.Step();
+  }
+  if (rc != SQLITE_ROW) {
+    return SqlError(state_->path, "read", rc, state_->db.get());
+  }
+  return std::max<int64_t>(0, marked - statement.GetInt(0));
+}
 
 Result<void> JournalReader::Scan(int64_t after, const std::function<bool(const Record&)>& visit) {
   Statement statement;
-  int rc = statement.Prepare(state_->db.get(), "SELECT seq, time_ms, type, job, ordinal, attempt, a, b, text FROM record WHERE seq > ?1 ORDER BY seq", false);
+  int rc = statement.Prepare(state_->db.get(), "SELECT seq, time_ms, type, job, ordinal, attempt, a, b, text, sum FROM record WHERE seq > ?1 ORDER BY seq", false);
   if (rc != SQLITE_OK) {
     return SqlError(state_->path, "read", rc, state_->db.get());
   }
   statement.Int(1, after);
   Record record;
+  RowSum sum;
   while ((rc = statement.Step()) == SQLITE_ROW) {
-    FillRecord(statement, record);
+    const bool whole = FillRecord(statement, record, sum);
+    if (record.seq != ++after) {
+      return Damaged(state_->path, record.seq == after + 1 ? fmt::format("record {} is missing", after) : fmt::format("records {} to {} are missing", after, record.seq - 1));
+    }
+    if (!whole) {
+      return DamagedRecord(state_->path, record.seq);
+    }
     if (!visit(record)) {
       return {};
     }
@@ -663,7 +850,7 @@ Result<void> JournalReader::Scan(int64_t after, const std::function<bool(const R
 
 Result<std::optional<Record>> JournalReader::Last(RecordType type) {
   Statement statement;
-  int rc = statement.Prepare(state_->db.get(), "SELECT seq, time_ms, type, job, ordinal, attempt, a, b, text FROM record WHERE type = ?1 ORDER BY seq DESC LIMIT 1", false);
+  int rc = statement.Prepare(state_->db.get(), "SELECT seq, time_ms, type, job, ordinal, attempt, a, b, text, sum FROM record WHERE type = ?1 ORDER BY seq DESC LIMIT 1", false);
   if (rc != SQLITE_OK) {
     return SqlError(state_->path, "read", rc, state_->db.get());
   }
@@ -676,13 +863,26 @@ Result<std::optional<Record>> JournalReader::Last(RecordType type) {
     return SqlError(state_->path, "read", rc, state_->db.get());
   }
   std::optional<Record> record(std::in_place);
-  FillRecord(statement, *record);
+  RowSum sum;
+  if (!FillRecord(statement, *record, sum)) {
+    return DamagedRecord(state_->path, record->seq);
+  }
   return record;
 }
 
+namespace {
+Result<StoredOutputs> OutputRow(const std::string& path, const Statement& statement) {
+  StoredOutputs row{static_cast<int32_t>(statement.GetInt(0)), statement.GetInt(1), static_cast<int32_t>(statement.GetInt(2)), statement.GetText(3), statement.GetText(4)};
+  if (statement.GetInt(5) != ChecksumOf(row)) {
+    return Damaged(path, fmt::format("the outputs of instance {} of job {} are not as they were written", row.ordinal, row.job));
+  }
+  return row;
+}
+}  // namespace
+
 Result<std::optional<StoredOutputs>> JournalReader::Outputs(int32_t job, int64_t ordinal) {
   Statement statement;
-  int rc = statement.Prepare(state_->db.get(), "SELECT attempt, outputs, result FROM output WHERE job = ?1 AND ordinal = ?2", false);
+  int rc = statement.Prepare(state_->db.get(), "SELECT job, ordinal, attempt, outputs, result, sum FROM output WHERE job = ?1 AND ordinal = ?2", false);
   if (rc != SQLITE_OK) {
     return SqlError(state_->path, "read", rc, state_->db.get());
   }
@@ -695,19 +895,23 @@ Result<std::optional<StoredOutputs>> JournalReader::Outputs(int32_t job, int64_t
   if (rc != SQLITE_ROW) {
     return SqlError(state_->path, "read", rc, state_->db.get());
   }
-  return std::optional<StoredOutputs>(StoredOutputs{job, ordinal, static_cast<int32_t>(statement.GetInt(0)), statement.GetText(1), statement.GetText(2)});
+  auto row = OutputRow(state_->path, statement);
+  return row ? Result<std::optional<StoredOutputs>>(*std::move(row)) : Result<std::optional<StoredOutputs>>(row.error());
 }
 
 Result<void> JournalReader::ScanOutputs(int32_t job, const std::function<bool(const StoredOutputs&)>& visit) {
   Statement statement;
-  int rc = statement.Prepare(state_->db.get(), "SELECT job, ordinal, attempt, outputs, result FROM output WHERE ?1 < 0 OR job = ?1 ORDER BY job, ordinal", false);
+  int rc = statement.Prepare(state_->db.get(), "SELECT job, ordinal, attempt, outputs, result, sum FROM output WHERE ?1 < 0 OR job = ?1 ORDER BY job, ordinal", false);
   if (rc != SQLITE_OK) {
     return SqlError(state_->path, "read", rc, state_->db.get());
   }
   statement.Int(1, job);
   while ((rc = statement.Step()) == SQLITE_ROW) {
-    StoredOutputs row{static_cast<int32_t>(statement.GetInt(0)), statement.GetInt(1), static_cast<int32_t>(statement.GetInt(2)), statement.GetText(3), statement.GetText(4)};
-    if (!visit(row)) {
+    auto row = OutputRow(state_->path, statement);
+    if (!row) {
+      return row.error();
+    }
+    if (!visit(*row)) {
       return {};
     }
   }
@@ -716,7 +920,7 @@ Result<void> JournalReader::ScanOutputs(int32_t job, const std::function<bool(co
 
 Result<std::string> JournalReader::Exports() {
   Statement statement;
-  int rc = statement.Prepare(state_->db.get(), "SELECT json FROM export", false);
+  int rc = statement.Prepare(state_->db.get(), "SELECT json, sum FROM export", false);
   if (rc == SQLITE_OK) {
     rc = statement.Step();
   }
@@ -726,7 +930,11 @@ Result<std::string> JournalReader::Exports() {
   if (rc != SQLITE_ROW) {
     return SqlError(state_->path, "read", rc, state_->db.get());
   }
-  return statement.GetText(0);
+  std::string json = statement.GetText(0);
+  if (statement.GetInt(1) != ChecksumOfExports(json)) {
+    return Damaged(state_->path, "the exports are not as they were written");
+  }
+  return json;
 }
 
 }  // namespace jobc

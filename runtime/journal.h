@@ -1,6 +1,9 @@
 // The durable record of one run: an SQLite database in WAL mode, `journal.db` in the run's directory. The state of a
 // run is a fold over its records, in order of `seq`; docs/journal.md describes every table for people and tools.
 // One process writes (it holds the run's lock, state_dir.h), any number of others may read at the same time.
+// Every row carries a checksum and records are numbered without gaps, so that damage is told and never read as content.
+// `journal.db-mark` beside the file says how many records were durable at least: a log that was cut off or left behind in a
+// copy is told too, which SQLite alone would take for the end of what was written.
 // Records are appended to an open transaction and become durable together at Commit(); the engine commits before any
 // effect that others can see depends on them. Where nothing waits for it, CommitBehind() leaves the slow half, the wait
 // for the disk, to another thread. Otherwise used from one thread.
@@ -19,7 +22,7 @@
 namespace jobc {
 
 /// Raised when a reader of the old number could misunderstand the file. Stored as PRAGMA user_version.
-inline constexpr int kJournalVersion = 1;
+inline constexpr int kJournalVersion = 2;
 
 /// Numbers are part of the file format.
 enum class RecordType : uint8_t {
@@ -73,6 +76,13 @@ struct StoredOutputs {
   std::string outputs;        ///< JSON object: declared outputs; files as paths below the run's directory
   std::string result;         ///< the JSON result as the job wrote it, canonical; empty: none
 };
+/// Of an `output` row, as its journal has it.
+int64_t ChecksumOf(const StoredOutputs& outputs);
+/// Of the `export` row.
+int64_t ChecksumOfExports(std::string_view json);
+
+/// Instances whose intents may be journaled ahead at a time: as many attempts may have started that no record tells of.
+inline constexpr uint64_t kMostAhead = 512;
 
 enum class Durability : uint8_t {
   Full,    ///< every commit survives a power loss
@@ -84,7 +94,7 @@ class Journal {
   /// Makes the file; fails if it exists. The error's code is an errno value (ENOSPC, EROFS, EACCES …).
   static Result<Journal> Create(const std::string& path, const RunHeader& header, std::string_view plan_text,
                                 Durability durability);
-  /// Opens an existing one for going on. Fails on files that are no journal, damaged, newer, or not writable.
+  /// Opens an existing one for going on. Fails on files that are no journal, damaged, of another format, or not writable.
   static Result<Journal> Open(const std::string& path, Durability durability);
 
   Journal(Journal&&) noexcept;
@@ -109,6 +119,8 @@ class Journal {
   bool dirty() const;
   /// Rows written since the last Commit().
   size_t pending() const;
+  /// Of records that were durable before, how many were missing when it was opened; JournalReader::Lost().
+  int64_t lost() const;
   const std::string& path() const;
 
  private:
@@ -127,7 +139,11 @@ class JournalReader {
 
   const RunHeader& header() const;
   Result<std::string> PlanText();
-  /// Calls `visit` for each record with a number above `after`, in order, until it returns false.
+  /// How many records were durable once and are not there: the file was cut off, replaced by an older one, copied without its
+  /// log, or damaged in it; with Durability::Normal also what a power loss took. 0: nothing is known to be missing.
+  Result<int64_t> Lost();
+  /// Calls `visit` for each record with a number above `after`, in order, until it returns false. Fails at the first one that
+  /// is missing between others, or is not as it was written.
   Result<void> Scan(int64_t after, const std::function<bool(const Record&)>& visit);
   /// The last record of a type, if there is one.
   Result<std::optional<Record>> Last(RecordType type);

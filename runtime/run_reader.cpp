@@ -15,6 +15,11 @@
 namespace jobc {
 namespace {
 
+int64_t IntOf(const ir::Value& json, const char* key, int64_t otherwise) {
+  const ir::Value* found = json.kind() == ir::ValueKind::Map ? json.Find(key) : nullptr;
+  return found != nullptr && found->kind() == ir::ValueKind::Int ? found->as_int() : otherwise;
+}
+
 std::string TextOf(const ir::Value& json, const char* key) {
   const ir::Value* found = json.kind() == ir::ValueKind::Map ? json.Find(key) : nullptr;
   return found != nullptr && found->kind() == ir::ValueKind::String ? found->as_string() : std::string();
@@ -37,6 +42,11 @@ Result<RunSummary> Summarize(JournalReader& journal, const std::string& run_dir)
   if (!opened) {
     return opened.error();
   }
+  auto lost = journal.Lost();
+  if (!lost) {
+    return lost.error();
+  }
+  out.lost = *lost;
   // A resumed run has a Finished record of its first life.
   if (*last && (!*opened || (*last)->seq > (*opened)->seq)) {
     out.finished = true;
@@ -46,6 +56,7 @@ Result<RunSummary> Summarize(JournalReader& journal, const std::string& run_dir)
     if (auto json = ir::ParseJson((*last)->text)) {
       out.status = TextOf(*json, "status");
       out.message = TextOf(*json, "message");
+      out.exports_sum = IntOf(*json, "exports", -1);
     }
   } else {
     out.status = out.running ? "running" : "crashed";
@@ -232,6 +243,9 @@ void RunReader::Fold(const Record& record) {
     case RecordType::Verdict: {
       AttemptView& view = attempt();
       view.verdict = VerdictFromRecord(record);
+      if (auto json = view.verdict->success && !record.text.empty() ? ir::ParseJson(record.text) : Result<ir::Value>(Error{})) {
+        view.outputs_sum = IntOf(*json, "outputs", -1);
+      }
       view.judged_ms = record.time_ms;
       break;
     }
@@ -457,10 +471,44 @@ RunProgress RunReader::Progress() const {
   return out;
 }
 
-Result<std::string> RunReader::Exports() { return journal_->Exports(); }
+Result<std::string> RunReader::Exports() {
+  auto json = journal_->Exports();
+  if (json && summary_.finished && summary_.exports_sum >= 0 && ChecksumOfExports(*json) != summary_.exports_sum) {
+    return Error{fmt::format("the journal `{}/journal.db` is damaged (the exports in it are not those of the run's end)", run_dir_), EILSEQ};
+  }
+  return json;
+}
+
+AttemptId RunReader::next_attempt() const {
+  // What was lost may have started attempts, each with a record of its own or ahead of it.
+  const uint64_t unknown = summary_.lost > 0 ? static_cast<uint64_t>(summary_.lost) + kMostAhead : 0;
+  return last_attempt_ + ahead_ + unknown + 1;
+}
+
+bool RunReader::Fits(InstanceRef instance, const std::optional<StoredOutputs>& stored) const {
+  auto found = folded_.find(Key(instance.job, static_cast<int64_t>(instance.ordinal)));
+  if (found == folded_.end() || found->second.attempts.empty() || state(instance) != InstanceState::Succeeded) {
+    return true;
+  }
+  const AttemptView& last = found->second.attempts.back();
+  return last.outputs_sum < 0 || (stored && ChecksumOf(*stored) == last.outputs_sum);
+}
 
 Result<std::optional<StoredOutputs>> RunReader::Outputs(InstanceRef instance) {
-  return journal_->Outputs(static_cast<int32_t>(instance.job), instance.ordinal);
+  auto read = [&] { return journal_->Outputs(static_cast<int32_t>(instance.job), instance.ordinal); };
+  auto stored = read();
+  if (stored && !Fits(instance, *stored)) {
+    // The run goes on, and this reader was behind.
+    if (auto done = Refresh(); !done) {
+      return done.error();
+    }
+    stored = read();
+    if (stored && !Fits(instance, *stored)) {
+      return Error{fmt::format("the journal `{}/journal.db` is damaged (the outputs of {} are {})", run_dir_, Address(instance),
+                               *stored ? "not those of its last attempt" : "missing"), EILSEQ};
+    }
+  }
+  return stored;
 }
 
 Result<std::string> RunReader::ResultJson(InstanceRef instance, const std::string& field) {

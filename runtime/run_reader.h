@@ -36,6 +36,7 @@ struct AttemptView {
   int64_t cpu_ms = -1;
   int64_t max_memory = -1;
   std::string handle;
+  int64_t outputs_sum = -1;                 ///< what the row of its outputs must have; -1: it left none
   std::optional<Verdict> verdict;
 };
 
@@ -58,6 +59,8 @@ struct RunSummary {
   int exit_code = -1;
   std::string status;                       ///< running, succeeded, failed, interrupted, timed_out, crashed
   std::string message;
+  int64_t lost = 0;                         ///< records that were durable and are gone (JournalReader::Lost)
+  int64_t exports_sum = -1;                 ///< what the row of the exports must have; -1: not known
 };
 
 /// Reads little: header, last Finished record, lock.
@@ -105,7 +108,7 @@ class RunReader {
   /// JSON of what retries must remember; empty: never retried.
   std::string RetryHistoryJson(InstanceRef instance) const;
   /// Above every attempt that may have been started.
-  AttemptId next_attempt() const { return last_attempt_ + ahead_ + 1; }
+  AttemptId next_attempt() const;
 
   Result<process::LogReader> OpenLogs() const { return process::LogReader::Open(run_dir_); }
   std::string Address(InstanceRef instance) const;
@@ -129,6 +132,8 @@ class RunReader {
   RunReader() = default;
   void Fold(const Record& record);
   JobFold& Expanded(uint32_t job);
+  /// Whether the row is the one that the attempt which succeeded has left.
+  bool Fits(InstanceRef instance, const std::optional<StoredOutputs>& stored) const;
   Folded& Of(const Record& record);
   static uint64_t Key(uint32_t job, int64_t ordinal) { return uint64_t{job} << 33 | static_cast<uint64_t>(ordinal + 1); }
 

@@ -96,6 +96,7 @@ constexpr ArgumentSpec kRetryArguments[] = {
 constexpr OptionSpec kResumeOptions[] = {
     {"--max-parallel", "", ValueKind::Int, "N", "at most N jobs at a time (default: as the run was started)"},
     {"--detach", "", ValueKind::None, "", "go on without the terminal: print the run's id and exit once it is under way"},
+    {"--accept-loss", "", ValueKind::None, "", "also when the journal lacks records that were safe before; what they said is decided again"},
     JOBC_STATE_OPTION,
 };
 constexpr ArgumentSpec kCancelArguments[] = {

@@ -51,6 +51,14 @@ std::vector<std::string> ChangedInputs(const ir::Plan& plan, const Roots& roots)
   return changed;
 }
 
+/// Each on a line of its own below a message; the first ten.
+std::string Lines(const std::vector<std::string>& texts) {
+  std::string out;
+  for (size_t i = 0; i < texts.size() && i < 10; ++i) out += "\n  " + texts[i];
+  if (texts.size() > 10) out += fmt::format("\n  and {} more", texts.size() - 10);
+  return out;
+}
+
 /// Runs to the end, shows it, prints the exports. `run` not empty: that run goes on.
 /// `detach`: the side of `--detach` that lives on; null without it.
 int Execute(EngineSetup setup, const std::string& run, const ResumeOptions& resume, const Invocation& invocation, Terminal& terminal, Detach* detach) {
@@ -60,7 +68,7 @@ int Execute(EngineSetup setup, const std::string& run, const ResumeOptions& resu
   const std::string cwd = setup.roots.cwd;
   StartFailure failure;
   std::unique_ptr<Engine> engine = run.empty() ? Engine::Start(std::move(setup), failure) : Engine::Resume(std::move(setup), run, resume, failure);
-  if (engine == nullptr) return Fail(terminal, failure.exit_code, failure.message);
+  if (engine == nullptr) return Fail(terminal, failure.exit_code, failure.message, std::move(failure.helps));
   if (detach != nullptr) {
     if (Result<void> gone = detach->Leave(engine->run_id(), engine->run_dir(), terminal); !gone.ok()) return Fail(terminal, kExitEnvironment, "cannot detach: " + gone.error().message);
   }
@@ -103,10 +111,7 @@ int RunRun(const Invocation& invocation, Terminal& terminal) {
     roots.cwd = roots.root;
     std::vector<std::string> changed = ChangedInputs(plan, roots);
     if (!changed.empty()) {
-      std::string text = "the plan no longer fits its files";
-      for (size_t i = 0; i < changed.size() && i < 10; ++i) text += "\n  " + changed[i];
-      if (changed.size() > 10) text += fmt::format("\n  and {} more", changed.size() - 10);
-      return Fail(terminal, kExitDiagnostics, text, {"make it again:  jobc plan FILE -o plan.json", "or name the directory of the source:  --root DIR"});
+      return Fail(terminal, kExitDiagnostics, "the plan no longer fits its files" + Lines(changed), {"make it again:  jobc plan FILE -o plan.json", "or name the directory of the source:  --root DIR"});
     }
   }
   if (invocation.Has("--dry-run")) return ExpandPlan(plan, compiled.root_directory, invocation.json(), terminal);
@@ -152,7 +157,7 @@ int GoOn(const Invocation& invocation, Terminal& terminal, ResumeOptions resume)
   }
   Result<process::GuardianHandle> guardian = process::LaunchGuardian();
   if (!guardian.ok()) return Fail(terminal, kExitEnvironment, "cannot start the guardian process: " + guardian.error().message);
-  OpenedRun opened = OpenRun(invocation, invocation.arguments().empty() ? "" : invocation.arguments()[0], terminal);
+  OpenedRun opened = OpenRun(invocation, invocation.arguments().empty() ? "" : invocation.arguments()[0], terminal, false);
   if (opened.reader == nullptr) return opened.exit_code;
   const std::string id = opened.reader->header().id;
   if (std::optional<LockHolder> holder = RunLock::Holder(opened.reader->run_dir())) {
@@ -175,6 +180,7 @@ int GoOn(const Invocation& invocation, Terminal& terminal, ResumeOptions resume)
     };
     if (const ir::Value* value = find("max_parallel", ir::ValueKind::Int)) setup.options.max_parallel = static_cast<uint32_t>(value->as_int());
     if (const ir::Value* value = find("publish_to", ir::ValueKind::String)) setup.options.publish_to = value->as_string();
+    if (const ir::Value* value = find("durability", ir::ValueKind::String)) setup.options.durability = value->as_string() == "normal" ? Durability::Normal : Durability::Full;
     if (const ir::Value* value = find("strict", ir::ValueKind::Bool)) setup.options.strict = value->as_bool();
     if (const ir::Value* value = find("on_error", ir::ValueKind::String)) {
       setup.options.on_error = value->as_string() == "halt" ? ir::Strategy::Halt : value->as_string() == "continue" ? ir::Strategy::Continue : ir::Strategy::Drain;
@@ -182,7 +188,11 @@ int GoOn(const Invocation& invocation, Terminal& terminal, ResumeOptions resume)
   }
   if (std::optional<int64_t> parallel = invocation.Int("--max-parallel")) setup.options.max_parallel = static_cast<uint32_t>(std::min<int64_t>(*parallel, 100'000));
   std::vector<std::string> changed = ChangedInputs(plan, setup.roots);
-  if (!changed.empty()) return Fail(terminal, kExitDiagnostics, "an input of the run has changed since it was started: " + changed[0], {"start a new run:  jobc run " + setup.options.source});
+  if (!changed.empty()) {
+    return Fail(terminal, kExitDiagnostics, "inputs of the run have changed since it was started" + Lines(changed),
+                {"put them back as they were, and type this again", "or start a new run:  jobc run " + ShellQuote(setup.options.source)});
+  }
+  resume.accept_loss = invocation.Has("--accept-loss");
   return Execute(std::move(setup), id, resume, invocation, terminal, detach ? &*detach : nullptr);
 }
 

@@ -22,7 +22,7 @@ int FailCommand(Terminal& terminal, int code, std::string message) {
   return code;
 }
 
-OpenedRun OpenRun(const Invocation& invocation, const std::string& run, Terminal& terminal) {
+OpenedRun OpenRun(const Invocation& invocation, const std::string& run, Terminal& terminal, bool warn_of_loss) {
   OpenedRun out;
   Result<std::string> state = FindStateDir(WorkingDirectory(), std::string(invocation.ValueOr("--state", "")));
   if (!state.ok()) {
@@ -43,6 +43,9 @@ OpenedRun OpenRun(const Invocation& invocation, const std::string& run, Terminal
     return out;
   }
   out.reader = std::move(*reader);
+  if (const int64_t lost = out.reader->summary().lost; lost > 0 && warn_of_loss) {
+    terminal.Err(fmt::format("warning: the journal of run {} lacks its last {} of {} records; what follows is from before them\n", *id, lost, out.reader->last_record() + lost));
+  }
   return out;
 }
 

@@ -18,8 +18,9 @@ struct OpenedRun {
   int exit_code = 0;
 };
 
-/// `run` empty: the last one. `--state` of the invocation is honoured.
-OpenedRun OpenRun(const Invocation& invocation, const std::string& run, Terminal& terminal);
+/// `run` empty: the last one. `--state` of the invocation is honoured. Says on stderr when the journal is known to lack records,
+/// unless the caller does.
+OpenedRun OpenRun(const Invocation& invocation, const std::string& run, Terminal& terminal, bool warn_of_loss = true);
 
 /// For commands with `[RUN] [JOB]`: one argument alone may be either. Fills `job` with what is no run.
 OpenedRun OpenRunAndJob(const Invocation& invocation, Terminal& terminal, std::string& job);

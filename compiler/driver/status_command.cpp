@@ -17,6 +17,7 @@ std::string SummaryJson(const RunSummary& run) {
                                 ir::JsonQuote(run.id), ir::JsonQuote(run.name), run.running, ir::JsonQuote(run.source), ir::JsonQuote(run.status));
   if (run.finished) out += fmt::format(",\"ended_ms\":{},\"exit_code\":{}", run.ended_ms, run.exit_code);
   if (!run.message.empty()) out += ",\"message\":" + ir::JsonQuote(run.message);
+  if (run.lost > 0) out += fmt::format(",\"lost_records\":{}", run.lost);
   if (!run.profile.empty()) out += ",\"profile\":" + ir::JsonQuote(run.profile);
   return out;
 }
