@@ -272,6 +272,20 @@ int GoverningRule(const Verdict& verdict, const ir::Retry& retry) {
   return rule;
 }
 
+/// Why an error that could be retried is not, where the job asks for retries at all; else empty.
+static std::string WhyNoRule(const Verdict& verdict, const ir::Retry& retry) {
+  if (retry.max_attempts <= 1 || verdict.success || verdict.no_retry || verdict.kind == ErrorKind::Cancelled ||
+      verdict.kind == ErrorKind::Check || verdict.kind == ErrorKind::Expression) {
+    return "";
+  }
+  if (Best(retry.never, verdict) > 0) return fmt::format("not retried: `never` names `{}`", ErrorName(verdict));
+  if (!retry.has_on && retry.rules.empty()) {
+    return fmt::format("not retried: without `on`, `retry` is for errors of class `system`; `on = [{}]` is for this one",
+                       ErrorName(verdict));
+  }
+  return fmt::format("not retried: nothing in its `retry` names `{}`", ErrorName(verdict));
+}
+
 uint64_t JitterSeed(std::string_view run_id, std::string_view address, uint32_t attempt) {
   uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
   auto add = [&](unsigned char byte) { hash = (hash ^ byte) * 0x100000001b3; };
@@ -311,7 +325,10 @@ Decision Decide(const Verdict& verdict, const FailedAttempt& failed, const Grant
   decision.resources = failed.resources;
   decision.timeouts = failed.timeouts;
   const int rule_index = GoverningRule(verdict, retry);
-  if (rule_index < 0) return decision;
+  if (rule_index < 0) {
+    decision.why_not = WhyNoRule(verdict, retry);
+    return decision;
+  }
   decision.rule = static_cast<uint32_t>(rule_index);
   if (failed.number >= retry.max_attempts) {
     if (retry.max_attempts > 1) decision.why_not = fmt::format("all {} attempts are used up", retry.max_attempts);

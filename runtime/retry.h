@@ -37,7 +37,7 @@ struct Decision {
   Resources resources;   ///< effective ones of the next attempt: the failed attempt's with the rule's overlay
   Timeouts timeouts;
   bool cap_reached = false;  ///< not retried because growth has ended
-  std::string why_not;       ///< for people, if not retried although a rule names the error; else empty
+  std::string why_not;       ///< for people, if not retried although the job asks for retries; else empty
 };
 
 /// Which rule of `retry` governs `verdict`: index into rules, rules.size() for the short form or default, -1: none.

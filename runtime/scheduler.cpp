@@ -962,7 +962,15 @@ struct Scheduler::Core {
     state.ApplyResult(ref, std::move(result));
     if (verdict->success) return Finish(ref, State::Succeeded, nullptr, id);
     if (as_cancelled) return Finish(ref, State::Cancelled, verdict, id);
-    if (Stopped(j)) return Finish(ref, State::Failed, verdict, id);
+    if (Stopped(j)) {
+      if (attempt.number < j.job->retry.max_attempts && GoverningRule(*verdict, j.job->retry) >= 0) {
+        Verdict last = *verdict;
+        last.message += last.message.empty() ? "" : "; ";
+        last.message += "not retried: the run starts nothing new";
+        verdict = std::make_shared<const Verdict>(std::move(last));
+      }
+      return Finish(ref, State::Failed, verdict, id);
+    }
 
     static const GrantedRetries kNoneGranted;
     const RetryHistory* old = state.history(ref);

@@ -451,7 +451,11 @@ std::string FailureText(const FailureReport& report, const PrinterOptions& optio
     row("-->", VisibleText(report.declared_at) + (report.backend.empty() ? "" : fmt::format(" on {}", VisibleText(report.backend))));
   }
   std::string_view message = report.message;
-  if (report.exit_code && message == fmt::format("exit code {}", *report.exit_code)) message = {};  // the first line says so
+  if (report.exit_code) {  // the first line says so
+    const std::string code = fmt::format("exit code {}", *report.exit_code);
+    if (message == code) message = {};
+    else if (message.starts_with(code + "; ")) message.remove_prefix(code.size() + 2);
+  }
   while (!message.empty()) {
     const size_t end = message.find('\n');
     row(" =", VisibleText(message.substr(0, end)));

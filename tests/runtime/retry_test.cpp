@@ -221,6 +221,18 @@ TEST_F(DecideTest, OneAttemptWithoutARetryBlock) {
   EXPECT_EQ(d.why_not, "");
 }
 
+TEST_F(DecideTest, SaysWhyARetryBlockDoesNotHelp) {
+  retry.max_attempts = 3;
+  EXPECT_EQ(Of(ErrorKind::Exit, {1, {}, {}}).why_not, "not retried: without `on`, `retry` is for errors of class `system`; `on = [exit]` is for this one");
+  retry.has_on = true;
+  retry.on = {OnKind(ErrorKind::Network)};
+  EXPECT_EQ(Of(ErrorKind::Exit, {1, {}, {}}).why_not, "not retried: nothing in its `retry` names `exit`");
+  EXPECT_EQ(Of(ErrorKind::Cancelled, {1, {}, {}}).why_not, "") << "nobody expects that";
+  retry.never = {OnKind(ErrorKind::Exit)};
+  EXPECT_EQ(Of(ErrorKind::Exit, {1, {}, {}}).why_not, "not retried: `never` names `exit`");
+  EXPECT_TRUE(Of(ErrorKind::Network, {1, {}, {}}).retry);
+}
+
 TEST_F(DecideTest, RetriesWhileBothLimitsAllow) {
   for (int64_t max_attempts = 1; max_attempts <= 4; ++max_attempts) {
     for (uint32_t number = 1; number <= 5; ++number) {
