@@ -66,6 +66,7 @@ Val ExpressionChecker::Leaf(ir::ExprId expr, ir::TypeId type, Phase phase, Span 
   v.phase = phase;
   v.leaf = span;
   if (phase <= scope_.latest) return v;
+  if (types_.kind(v.type) == TK::Secret) return SecretFault(span);  // knowing it in time would not help
   auto& d = c_.diags.Emit(span, diag::KnownTooLate, TextOf(span), Place())
                 .Label(fmt::format("known only {}", WhenKnown(phase)));
   if (leaf.valid() && leaf != span) d.Secondary(leaf, "because of this");
