@@ -949,7 +949,10 @@ class Body {
     CollectNamedErrors();
     Merged r = Merge(c_, block->layers, kRetry);
     UnknownIn(r, kRetry);
-    if (r.Attr("max_attempts") == nullptr) {
+    // A misspelt one has its error, whose help is the same.
+    const bool misspelt = std::any_of(r.attrs.begin(), r.attrs.end(),
+                                      [](const MergedItem& item) { return item.name != "max_attempts" && !DidYouMean(item.name, {"max_attempts"}).empty(); });
+    if (r.Attr("max_attempts") == nullptr && !misspelt) {
       Span span = block->layers.back().span;
       c_.diags.Emit(span, diag::RetryHasNoLimit)
           .Label("how often at most?")
