@@ -249,7 +249,7 @@ Result<std::string> FirstImage(const std::string& path, const RunHeader& header,
 }
 
 /// The file is there as a whole or not at all: a run whose process was killed meanwhile never was.
-Result<void> WriteNewFile(const std::string& path, std::string_view bytes, bool sync) {
+Result<void> WriteNewFile(const std::string& path, std::string_view bytes) {
   const std::string unfinished = path + ".new";
   int fd = open(unfinished.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (fd < 0) {
@@ -265,7 +265,7 @@ Result<void> WriteNewFile(const std::string& path, std::string_view bytes, bool 
       done += static_cast<size_t>(count);
     }
   }
-  if (failure == 0 && sync && fdatasync(fd) != 0) {
+  if (failure == 0 && fdatasync(fd) != 0) {
     failure = errno;
   }
   close(fd);
@@ -565,7 +565,7 @@ Result<Journal> Journal::Create(const std::string& path, const RunHeader& header
   if (!image) {
     return image.error();
   }
-  if (auto written = WriteNewFile(path, *image, durability == Durability::Full); !written) {
+  if (auto written = WriteNewFile(path, *image); !written) {
     return written.error();
   }
   auto state = std::make_unique<State>();
