@@ -117,7 +117,8 @@ struct block_ahead : p::at<p::not_at<reserved>, p::identifier,
 struct block : nested<p::if_must<p::seq<p::opt<open_struct>, block_ahead, any_name>, p::star<label>, block_open, block_body>> {};
 
 /// argv align["s1"] = […], export x = …, state job = … (in tests)
-struct labelled_word : p::sor<TAO_PEGTL_KEYWORD("argv"), TAO_PEGTL_KEYWORD("export"), TAO_PEGTL_KEYWORD("state")> {};
+struct labelled_word : p::sor<TAO_PEGTL_KEYWORD("argv"), TAO_PEGTL_KEYWORD("attempts"), TAO_PEGTL_KEYWORD("count"), TAO_PEGTL_KEYWORD("error"),
+                              TAO_PEGTL_KEYWORD("export"), TAO_PEGTL_KEYWORD("message"), TAO_PEGTL_KEYWORD("outputs"), TAO_PEGTL_KEYWORD("state")> {};
 struct labelled_attr : p::if_must<p::seq<starts_with<labelled_word, name_ahead>, any_name, label, assign>, value> {};
 /// skip, alone (in mocks)
 struct flag : p::seq<starts_with<TAO_PEGTL_KEYWORD("skip"), p::one<'}', ',', ';'>>, any_name> {};

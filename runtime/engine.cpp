@@ -154,20 +154,6 @@ class LineSearch {
   bool found_ = false;
 };
 
-/// The address back from a safe name; as it is where it was cut.
-std::string UnsafeName(std::string_view name) {
-  std::string out;
-  for (size_t i = 0; i < name.size(); ++i) {
-    if (name[i] == '%' && i + 2 < name.size() && std::isxdigit(static_cast<unsigned char>(name[i + 1])) && std::isxdigit(static_cast<unsigned char>(name[i + 2]))) {
-      out += static_cast<char>(std::strtol(std::string(name.substr(i + 1, 2)).c_str(), nullptr, 16));
-      i += 2;
-    } else {
-      out += name[i];
-    }
-  }
-  return out;
-}
-
 }  // namespace
 
 Capacity MachineCapacity() {
@@ -1409,47 +1395,11 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       if (publish.destination.find("://") != std::string::npos && setup.options.publish_to.empty()) {
         return Failed(ir::ErrorKind::Publish, fmt::format("cannot publish to `{}`: object stores are not available in this version of jobc; use `--publish-to DIR`", publish.destination));
       }
-      std::vector<PublishItem> items;
-      for (const ir::PublishEntry& entry : publish.entries) {
-        ir::Value path;
-        ir::Value value;
-        if (!evaluator.Evaluate(entry.path, context, path) || !evaluator.Evaluate(entry.value, context, value)) {
-          return Failed(ir::ErrorKind::Publish, fmt::format("an entry of publish \"{}\" failed: {}", publish.destination, evaluator.fault().message));
-        }
-        std::string key = path.as_string();
-        bool directory = !key.empty() && key.back() == '/';
-        auto add = [&](const ir::Value& element) {
-          if (element.is_null()) {
-            return;
-          }
-          const ir::FileValue& file = element.as_file();
-          PublishItem item;
-          item.source = world->Locate(file);
-          item.is_dir = file.is_dir;
-          size_t slash = file.path.rfind('/');
-          item.path = directory ? key + (slash == std::string::npos ? file.path : file.path.substr(slash + 1)) : key;
-          if (file.base == ir::FileBase::Job && file.path.rfind("outputs/", 0) == 0) {
-            item.producer = UnsafeName(std::string_view(file.path).substr(8, file.path.find('/', 8) - 8));
-          }
-          items.push_back(std::move(item));
-        };
-        if (value.kind() == ir::ValueKind::List) {
-          for (const ir::Value& element : value.as_list()) {
-            add(element);
-          }
-        } else {
-          add(value);
-        }
+      Result<std::vector<PublishItem>> items = ItemsToPublish(publish, evaluator, context, *world);
+      if (!items) {
+        return Failed(ir::ErrorKind::Publish, items.error().message);
       }
-      for (const PublishItem& item : items) {
-        if (std::string problem = PublishPathProblem(item.path); !problem.empty()) {
-          return Failed(ir::ErrorKind::Publish, fmt::format("cannot publish to `{}`: {}", item.path, problem));
-        }
-      }
-      if (std::string collision = PublishCollision(items); !collision.empty()) {
-        return Failed(ir::ErrorKind::Publish, fmt::format("publish \"{}\": {}", publish.destination, collision));
-      }
-      sets.emplace_back(&publish, std::move(items));
+      sets.emplace_back(&publish, *std::move(items));
     }
     for (auto& [publish, items] : sets) {
       std::string destination = !setup.options.publish_to.empty() ? setup.options.publish_to

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <set>
 
@@ -166,6 +167,20 @@ void Prune(const std::string& destination, std::string path) {
   }
 }
 
+/// The address back from a safe name; as it is where it was cut.
+std::string UnsafeName(std::string_view name) {
+  std::string out;
+  for (size_t i = 0; i < name.size(); ++i) {
+    if (name[i] == '%' && i + 2 < name.size() && std::isxdigit(static_cast<unsigned char>(name[i + 1])) && std::isxdigit(static_cast<unsigned char>(name[i + 2]))) {
+      out += static_cast<char>(std::strtol(std::string(name.substr(i + 1, 2)).c_str(), nullptr, 16));
+      i += 2;
+    } else {
+      out += name[i];
+    }
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string PublishPathProblem(std::string_view path) {
@@ -217,6 +232,50 @@ std::string PublishCollision(const std::vector<PublishItem>& items) {
     }
   }
   return "";
+}
+
+Result<std::vector<PublishItem>> ItemsToPublish(const ir::Publish& publish, ir::Evaluator& evaluator, ir::EvalContext& context, const World& world) {
+  std::vector<PublishItem> items;
+  for (const ir::PublishEntry& entry : publish.entries) {
+    ir::Value path;
+    ir::Value value;
+    if (!evaluator.Evaluate(entry.path, context, path) || !evaluator.Evaluate(entry.value, context, value)) {
+      return Error{fmt::format("an entry of publish \"{}\" failed: {}", publish.destination, evaluator.fault().message)};
+    }
+    const std::string& key = path.as_string();
+    const bool directory = !key.empty() && key.back() == '/';
+    auto add = [&](const ir::Value& element) {
+      if (element.is_null()) {
+        return;
+      }
+      const ir::FileValue& file = element.as_file();
+      PublishItem item;
+      item.source = world.Locate(file);
+      item.is_dir = file.is_dir;
+      const size_t slash = file.path.rfind('/');
+      item.path = directory ? key + (slash == std::string::npos ? file.path : file.path.substr(slash + 1)) : key;
+      if (file.base == ir::FileBase::Job && file.path.rfind("outputs/", 0) == 0) {
+        item.producer = UnsafeName(std::string_view(file.path).substr(8, file.path.find('/', 8) - 8));
+      }
+      items.push_back(std::move(item));
+    };
+    if (value.kind() == ir::ValueKind::List) {
+      for (const ir::Value& element : value.as_list()) {
+        add(element);
+      }
+    } else {
+      add(value);
+    }
+  }
+  for (const PublishItem& item : items) {
+    if (std::string problem = PublishPathProblem(item.path); !problem.empty()) {
+      return Error{fmt::format("cannot publish to `{}`: {}", item.path, problem)};
+    }
+  }
+  if (std::string collision = PublishCollision(items); !collision.empty()) {
+    return Error{fmt::format("publish \"{}\": {}", publish.destination, collision)};
+  }
+  return items;
 }
 
 Result<void> PublishFiles(const std::string& destination, const std::string& run_id, std::vector<PublishItem> items, bool prune) {

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "ir/plan.h"
+#include "runtime/attempt_context.h"
 #include "support/result.h"
 
 namespace jobc {
@@ -24,6 +26,9 @@ inline constexpr const char* kPublishManifest = "jobc-manifest.json";
 std::string PublishPathProblem(std::string_view path);
 /// The first two items that would write the same place (also one inside the other); empty if there are none.
 std::string PublishCollision(const std::vector<PublishItem>& items);
+
+/// What a `publish` block puts where, evaluated and checked; nothing is touched. The error names the block.
+Result<std::vector<PublishItem>> ItemsToPublish(const ir::Publish& publish, ir::Evaluator& evaluator, ir::EvalContext& context, const World& world);
 
 /// `destination` is absolute and made if missing. With `prune`, files of the previous manifest that are not among the items
 /// are removed. On failure what was not renamed yet is as it was, and the manifest is the old one.

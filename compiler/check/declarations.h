@@ -139,6 +139,7 @@ struct Declarations {
   };
   std::deque<UnitBlocks> unit_blocks;                        ///< same order as Checker::units
   std::vector<ProfileInfo> profiles;
+  Unit* test_unit = nullptr;                                 ///< of a test file without jobs: sees the names of the file it is about
   /// What a job is under a profile: (Model::profiles, job). Only those that the profile touches.
   std::map<std::pair<size_t, uint32_t>, Merged> merged_of_profile;
 };
@@ -166,7 +167,7 @@ void DeclarePool(Checker& checker, PoolInfo& pool, std::string_view name);
 /// What the templates of a job may call `template.x`. `early`: those arguments that use nothing of the job itself, before
 /// its domain is resolved; else the rest, when its inputs are known.
 void ResolveTemplateArguments(Checker& checker, JobInfo& job, JobDecl& decl, bool early);
-/// tests.cpp: shape and names of `test` blocks; nothing of them is run here.
+/// tests.cpp: `test` blocks into Model::tests; nothing of them is run here.
 void CheckTests(Checker& checker);
 /// retry_rules.cpp: retries that may not end, rules that can never fire, growth, limits of time (E501 E503 W502 W504).
 void CheckRetryRules(Checker& checker);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "compiler/ast/ast.h"
+#include "compiler/check/test_case.h"
 #include "compiler/source/source.h"
 #include "ir/plan.h"
 
@@ -59,6 +60,7 @@ struct Model {
   Span limits_span;                  ///< keyword of the root's `limits`
   std::vector<SourceId> sources;     ///< of plan.sources and ir::Place::source
   SourceId root;
+  std::vector<TestCase> tests;       ///< in source order; complete only without errors
 };
 
 }  // namespace jobc

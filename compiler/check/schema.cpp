@@ -82,14 +82,25 @@ const std::vector<Attribute>& Attributes() {
       {"profile", S::Attr, "name", P::C, kTest, M::Replace, false, "profile of the test"},
       {"mock", S::Block, "a job", P::C, kTest, M::ByLabel, false, "what an instance does instead of running"},
       {"expect", S::Block, "values", P::C, kTest, M::ByLabel, false, "what must come out"},
-      {"fail", S::Attr, "error kind or name", P::C, kMock, M::Replace, false, "the attempt fails so"},
+      {"fail", S::Attr, "error kind or name, or a list", P::C, kMock, M::Replace, false, "every attempt fails so; of a list, one attempt each"},
+      {"exit", S::Attr, "Int(0..255)", P::C, kMock, M::Replace, false, "how the program ends; `errors` of the job says what that means"},
+      {"stdout", S::Attr, "String", P::C, kMock, M::Replace, false, "what it writes there"},
+      {"stderr", S::Attr, "String", P::C, kMock, M::Replace, false, "what it writes there"},
+      {"takes", S::Attr, "Duration", P::C, kMock, M::Replace, false, "of the virtual clock, by an attempt"},
       {"result", S::Attr, "Json", P::C, kMock, M::Replace, false, "the JSON result"},
-      {"files", S::Block, "texts", P::C, kMock, M::ByKey, false, "contents of captured files"},
+      {"files", S::Block, "texts", P::C, kMock, M::ByKey, false, "contents of files, by output or \"path\""},
       {"skip", S::Attr, "Bool", P::C, kMock, M::Replace, false, "the instance is skipped"},
       {"status", S::Attr, "run status", P::C, kExpect, M::Replace, false, "how the run must end"},
       {"export", S::Attr, "value", P::C, kExpect, M::ByLabel, false, "value of an export"},
-      {"state", S::Attr, "state", P::C, kExpect, M::ByLabel, false, "final state of an instance"},
-      {"instances", S::Attr, "List<String>", P::C, kExpectPlan, M::Replace, false, "addresses of all instances"},
+      {"state", S::Attr, "state", P::C, kExpect, M::ByLabel, false, "final state of an instance, or of all instances of a job"},
+      {"attempts", S::Attr, "Int", P::C, kExpect, M::ByLabel, false, "how many attempts an instance had"},
+      {"error", S::Attr, "error kind or name", P::C, kExpect, M::ByLabel, false, "why an instance failed"},
+      {"message", S::Attr, "String", P::C, kExpect, M::ByLabel, false, "a part of why an instance or a check failed"},
+      {"outputs", S::Attr, "Json", P::C, kExpect, M::ByLabel, false, "outputs of an instance; those not listed are free"},
+      {"published", S::Attr, "List<String>", P::C, kExpect, M::Replace, false, "all files that would be published, `destination/path`"},
+      {"instances", S::Attr, "List<String>", P::C, kExpectPlan, M::Replace, false, "addresses of all instances of all jobs, in any order"},
+      {"count", S::Attr, "Int", P::C, kExpectPlan, M::ByLabel, false, "how many instances a job has"},
+      {"error", S::Attr, "code", P::C, kExpectPlan, M::Replace, false, "there is no plan, because of this: \"E304\""},
       {"argv", S::Attr, "List<String>", P::C, kExpectPlan, M::ByLabel, false, "command of an instance"},
   };
   return table;
@@ -161,7 +172,7 @@ const std::vector<TopLevel>& TopLevelBlocks() {
       {"publish", "publish \"DIR\" { \"PATH\" = FILE }", "files put at a place people look"},
       {"profile", "profile NAME { … }", "where and how jobs run"},
       {"limits", "limits { time = 2d }", "limits of the whole run"},
-      {"test", "test \"NAME\" { … }", "a test, in files ending in _test.job"},
+      {"test", "test \"NAME\" { … }", "what jobs do instead of running, and what must come of it"},
   };
   return table;
 }

@@ -1,9 +1,12 @@
-// `test "…" { … }`: its shape, and that what it names exists. Tests are run elsewhere; a misspelt job would make one that
-// can never pass, so it is told here, with everything else that is wrong with the file.
+// `test "…" { … }` into Model::tests: that what it names exists, and that every value has the type of what it stands for.
+// Tests are run elsewhere; a misspelt job would make one that can never pass, and a mock that no program could have been
+// would make one that proves nothing, so both are told here, with everything else that is wrong with the file.
 #include <algorithm>
+#include <charconv>
 #include <fmt/format.h>
 
 #include "compiler/check/declarations.h"
+#include "ir/json.h"
 
 namespace jobc::check {
 namespace {
@@ -22,9 +25,11 @@ const Words& StatusWords() {
 
 class TestChecker {
  public:
-  explicit TestChecker(Checker& checker)
-      : c_(checker), unit_(*checker.units.front()), file_(*unit_.file),
-        // A test file without jobs of its own is about the file it is named after: its names are looked up there.
+  /// `unit`: whose names the tests see; the root's own, or those of a test file about it.
+  TestChecker(Checker& checker, Unit& unit)
+      : c_(checker), root_(*checker.units.front()), unit_(unit), file_(*unit.file),
+        // A test file of which the tested file could not be read: that has been told.
+        sound_(!checker.diags.has_errors()),
         names_known_(!(checker.jobs.empty() && checker.sources[file_.source].name.ends_with("_test.job"))) {}
 
   void Check(const ast::Item& test) {
@@ -40,6 +45,12 @@ class TestChecker {
     }
     mocks_.clear();
     given_.clear();
+    test_ = {};
+    expects_nothing_ = true;
+    if (!test.labels.empty()) {
+      test_.name = test.labels.front().text;
+      test_.span = test.labels.front().span;
+    }
     std::vector<const ast::Item*> seen;
     for (const ast::ItemId* id = file_.begin(test.children); id != file_.end(test.children); ++id) {
       const ast::Item& item = file_[*id];
@@ -52,9 +63,15 @@ class TestChecker {
       if (word == "expect") Expect(item);
     }
     if (!names_known_) return;
+    if (test_.expects.empty() && expects_nothing_) {
+      c_.diags.Emit(test.keyword, diag::MissingAttribute, "a test", "something to expect")
+          .Label("can never fail")
+          .AddHelp("add:  expect { status = succeeded }");
+    }
+    c_.model.tests.push_back(std::move(test_));
     for (const ParamInfo& info : c_.params) {
-      if (info.unit != &unit_) continue;
-      const ast::Item& param = file_[info.item];
+      if (info.unit != &root_) continue;
+      const ast::Item& param = (*root_.file)[info.item];
       if (param.value.valid() || std::find(given_.begin(), given_.end(), param.name.text) != given_.end()) continue;
       if (info.type.valid() && c_.types.IsOptional(info.type)) continue;
       c_.diags.Emit(test.keyword, diag::MissingArgument, param.name.text)
@@ -104,7 +121,7 @@ class TestChecker {
 
   void Params(const ast::Item& block) {
     Words names;
-    for (const auto& entry : unit_.params) names.push_back({entry.first().data(), entry.first().size()});
+    for (const auto& entry : root_.params) names.push_back({entry.first().data(), entry.first().size()});
     std::vector<const ast::Item*> seen;
     for (const ast::ItemId* id = file_.begin(block.children); id != file_.end(block.children); ++id) {
       const ast::Item& item = file_[*id];
@@ -115,9 +132,12 @@ class TestChecker {
       }
       Once(item, seen);
       given_.push_back(item.name.text);
-      auto found = unit_.params.find(llvm::StringRef(item.name.text.data(), item.name.text.size()));
-      if (found != unit_.params.end()) {
-        if (item.value.valid()) c_.CheckExpr(item.value, Constant("a parameter of a test"), c_.ResolveParam(found->second.index).type);
+      auto found = root_.params.find(llvm::StringRef(item.name.text.data(), item.name.text.size()));
+      if (found != root_.params.end()) {
+        const ParamInfo& param = c_.ResolveParam(found->second.index);
+        if (std::optional<ir::Value> value = ConstantOf(item.value, "a parameter of a test", param.type)) {
+          test_.params.emplace_back(param.root_index, std::move(*value));
+        }
         continue;
       }
       if (!names_known_) continue;
@@ -135,6 +155,7 @@ class TestChecker {
       c_.diags.Emit(value.span, diag::NotA, "the name of a profile", "another expression").Label("which profile?");
       return;
     }
+    test_.profile = name;
     if (name == "none") return;
     Words names;
     for (const Profile& profile : c_.model.profiles) {
@@ -146,8 +167,23 @@ class TestChecker {
     if (!like.empty()) d.AddHelp(fmt::format("did you mean `{}`?", like), {{value.span, std::string(like)}});
   }
 
+  /// The value of an expression that must be a constant of `type`; nullopt after a reported fault.
+  std::optional<ir::Value> ConstantOf(ast::ExprId expr, std::string_view place, ir::TypeId type) {
+    if (!expr.valid()) return std::nullopt;
+    const Typed typed = c_.CheckExpr(expr, Constant(place), type);
+    return c_.Constant(typed, file_[expr].span);
+  }
+
+  std::vector<std::string> ConstantWords(ast::ExprId expr, std::string_view place) {
+    std::vector<std::string> words;
+    if (auto value = ConstantOf(expr, place, c_.types.List(c_.types.Basic(ir::TypeKind::String)))) {
+      for (const ir::Value& word : value->as_list()) words.push_back(word.as_string());
+    }
+    return words;
+  }
+
   /// The job that `align["s1"]` stands for, its indices checked against key and axes.
-  const JobInfo* Target(const ast::Label* label, Span where, bool whole) {
+  const JobInfo* Target(const ast::Label* label, Span where, bool whole, std::optional<ir::ListValue>* indices = nullptr) {
     if (label == nullptr || label->is_string || label->path.empty()) {
       c_.diags.Emit(label != nullptr ? label->span : where, diag::NotA, "a job such as `align[\"s1\"]`", "something else").Label("which instance?");
       return nullptr;
@@ -167,10 +203,12 @@ class TestChecker {
             .Secondary(job.name.span, "declared here");
         return &job;
       }
+      ir::ListValue values;
       for (uint32_t k = 0; k < given; ++k) {
         const ir::TypeId type = job.has_for ? (k == 0 ? job.key_type : job.axes[k - 1].type) : job.axes[k].type;
-        if (label->index[k].valid()) c_.CheckExpr(label->index[k], Constant("the index of a test"), type);
+        if (auto value = ConstantOf(label->index[k], "the index of a test", type)) values.push_back(std::move(*value));
       }
+      if (indices != nullptr && values.size() == given && (given > 0 || job.dimensions() == 0)) *indices = std::move(values);
       return &job;
     }
     auto& d = c_.diags.Emit(label->span, diag::UnknownJob, address).Label("not declared");
@@ -181,8 +219,10 @@ class TestChecker {
 
   void Mock(const ast::Item& mock) {
     const ast::Label* label = mock.labels.empty() ? nullptr : &mock.labels.front();
-    const JobInfo* job = Target(label, mock.keyword, true);
+    TestMock out;
+    const JobInfo* job = Target(label, mock.keyword, true, &out.indices);
     if (label != nullptr) {
+      out.span = label->span;
       const std::string_view text = c_.sources.Text(label->span);
       for (Span earlier : mocks_) {
         if (c_.sources.Text(earlier) == text) c_.diags.Emit(label->span, diag::SetTwice, fmt::format("mock {}", text)).Label("mocked again").Secondary(earlier, "first mocked here");
@@ -192,76 +232,301 @@ class TestChecker {
     if (job != nullptr && job->kind == ir::JobKind::Check) {
       c_.diags.Emit(label->span, diag::NotA, "a job", "a check").Label("checks are evaluated, never mocked").AddHelp("mock the results that it looks at");
     }
-    const ast::Item* outcome = nullptr;
+    const size_t errors = c_.diags.error_count();
+    const ast::Item* skip = nullptr;
+    const ast::Item* fail = nullptr;
+    const ast::Item* ends = nullptr;     // result, files, exit, stdout
+    const ast::Item* result = nullptr;
     std::vector<const ast::Item*> seen;
+    auto conflict = [&](const ast::Item& item, const ast::Item& other) {
+      c_.diags.Emit(item.keyword, diag::TwoActions, other.name.text, item.name.text).Label("an instance ends in one way").Secondary(other.keyword, "already said here");
+    };
     for (const ast::ItemId* id = file_.begin(mock.children); id != file_.end(mock.children); ++id) {
       const ast::Item& item = file_[*id];
       if (item.kind == ast::ItemKind::Error || !Known(item, kMock)) continue;
       Once(item, seen);
       const std::string_view word = item.name.text;
-      const bool success = word == "result" || word == "files";
-      if (outcome != nullptr && outcome->name.text != word && !(success && (outcome->name.text == "result" || outcome->name.text == "files"))) {
-        c_.diags.Emit(item.keyword, diag::TwoActions, outcome->name.text, word).Label("an instance ends in one way").Secondary(outcome->keyword, "already said here");
+      if (word == "takes") {
+        if (auto value = ConstantOf(item.value, "`takes`", c_.types.Basic(ir::TypeKind::Duration))) out.takes_ms = std::max<int64_t>(0, value->as_int());
+        continue;
       }
-      outcome = &item;
-      if (word == "fail") Fail(item, job);
-      if (word == "skip" && item.value.valid()) c_.CheckExpr(item.value, Constant("`skip`"), c_.types.Basic(ir::TypeKind::Bool));
-      if (word == "result" && item.value.valid()) Json(item.value);
-      if (word == "files") Files(item, job);
+      if (word == "skip") {
+        if (ends != nullptr || fail != nullptr) conflict(item, ends != nullptr ? *ends : *fail);
+        skip = &item;
+        out.skip = true;
+        if (auto value = ConstantOf(item.value, "`skip`", c_.types.Basic(ir::TypeKind::Bool))) out.skip = value->as_bool();
+        continue;
+      }
+      if (skip != nullptr) conflict(item, *skip);
+      if (word == "fail") {
+        fail = &item;
+        Fail(item, job, out);
+      } else {
+        ends = &item;
+      }
+      // A list of failures is over some day; after `fail = oom` nothing else can happen.
+      if (fail != nullptr && out.always_fails && ends != nullptr && (word == "result" || word == "files" || word == "exit" || word == "fail")) {
+        conflict(item, fail == &item ? *ends : *fail);
+      }
+      if (word == "result" && item.value.valid()) {
+        result = &item;
+        out.result = Json(item.value, "`result`");
+        if (out.result && out.result->kind() != ir::ValueKind::Map) {
+          c_.diags.Emit(file_[item.value].span, diag::NotA, "an object such as { rows = 3 }", "something else").Label("the root of a result is an object");
+          out.result.reset();
+        }
+      }
+      if (word == "exit" && item.value.valid()) {
+        ir::Refinement byte;
+        byte.kind = ir::RefinementKind::IntRange;
+        byte.int_low = 0;
+        byte.int_high = 255;
+        byte.text = "0..255";
+        const ir::TypeId type = c_.types.Refined(c_.types.Basic(ir::TypeKind::Int), c_.types.AddRefinement(std::move(byte)));
+        if (auto value = ConstantOf(item.value, "`exit`", type)) out.exit_code = static_cast<int>(value->as_int());
+      }
+      if (word == "stdout" || word == "stderr") {
+        auto value = ConstantOf(item.value, word == "stdout" ? "`stdout`" : "`stderr`", c_.types.Basic(ir::TypeKind::String));
+        if (value) (word == "stdout" ? out.stdout_text : out.stderr_text) = value->as_string();
+      }
+      if (word == "files") Files(item, job, out);
     }
-    if (outcome == nullptr) c_.diags.Emit(mock.keyword, diag::MissingAttribute, "`mock`", "an outcome").Label("how does it end?").AddHelp("write `result = { … }`, `files { … }`, `fail = oom` or `skip`");
+    if (skip == nullptr && fail == nullptr && ends == nullptr) {
+      c_.diags.Emit(mock.keyword, diag::MissingAttribute, "`mock`", "an outcome")
+          .Label("how does it end?")
+          .AddHelp("write `result = { … }`, `files { … }`, `fail = oom` or `skip`; `exit = 0` for a job without outputs");
+    }
+    if (job == nullptr) return;
+    if (skip != nullptr && out.skip && !job->nullable) {
+      c_.diags.Emit(skip->keyword, diag::NotA, "a job that can be skipped", fmt::format("`{}`", job->name.text))
+          .Label("it has no `when`")
+          .Secondary(job->name.span, "always runs");
+    }
+    out.job = job->index;
+    // What could not be read may have been what is missing.
+    if (sound_ && c_.diags.error_count() == errors && !out.skip && !out.always_fails && out.exit_code.value_or(0) == 0) Fits(mock, *job, out, result);
+    test_.mocks.push_back(std::move(out));
   }
 
-  /// A JSON document: unlike in expressions, the values of an object may have different types.
-  void Json(ast::ExprId id) {
-    if (!id.valid()) return;
+  /// A success that no program could have had: a result that does not fit the declared outputs, a file that is missing.
+  void Fits(const ast::Item& mock, const JobInfo& job, const TestMock& mocked, const ast::Item* result) {
+    const Span where = mock.labels.empty() ? mock.keyword : mock.labels.front().span;
+    std::string missing_keys, missing_files;
+    for (const ir::Output& output : c_.model.plan.jobs[job.index].outputs) {
+      const bool optional = c_.types.IsOptional(c_.types.Bare(output.type));
+      if (output.kind == ir::OutputKind::Json) {
+        const ir::Value* value = mocked.result ? mocked.result->Find(output.name) : nullptr;
+        if (value == nullptr) {
+          if (optional || output.fallback.valid()) continue;
+          missing_keys += (missing_keys.empty() ? "" : ", ") + output.name + " = …";
+          continue;
+        }
+        ir::EvalContext context;
+        Result<ir::Value> decoded = ir::DecodeJson(*value, output.type, c_.evaluator, context, {ir::FileBase::Job});
+        if (decoded.ok()) continue;
+        std::string why = decoded.error().message;
+        std::string pointer = "/" + output.name;
+        if (!why.empty() && why[0] == '/') {
+          const size_t end = std::min(why.find(": "), why.size());
+          pointer += why.substr(0, end);
+          why = why.substr(std::min(end + 2, why.size()));
+        } else if (why.starts_with(": ")) {
+          why = why.substr(2);
+        }
+        c_.diags.Emit(At(result->value, pointer), diag::MockDoesNotFit, fmt::format("{}: {}", output.name, c_.types.Show(output.type)), why)
+            .Label(pointer)
+            .Secondary(OutputSpan(job, output.name), "declared here");
+        continue;
+      }
+      if (output.kind != ir::OutputKind::Path || optional) continue;
+      bool given = false;
+      const bool constant = c_.exprs.IsConst(output.value);
+      for (const MockFile& file : mocked.files) {
+        given = given || file.output == static_cast<uint32_t>(&output - c_.model.plan.jobs[job.index].outputs.data());
+        // What a path with the values of an instance in it names is known when the instance runs.
+        if (file.output == UINT32_MAX && !constant) given = true;
+        if (file.output == UINT32_MAX && constant) {
+          const std::string& path = c_.exprs.ConstValue(output.value).as_string();
+          given = given || file.path == path || file.path.starts_with(path + "/");
+        }
+      }
+      if (given) continue;
+      const bool directory = c_.types.kind(c_.types.NonNull(c_.types.Bare(output.type))) == ir::TypeKind::Dir;
+      missing_files += fmt::format("{}{} = \"\"", missing_files.empty() ? "" : ", ",
+                                   directory ? fmt::format("\"{}/file\"", constant ? c_.exprs.ConstValue(output.value).as_string() : std::string(output.name)) : output.name);
+    }
+    if (!missing_keys.empty()) {
+      c_.diags.Emit(where, diag::MissingAttribute, "the mock", fmt::format("a result with `{}`", missing_keys))
+          .Label("the job declares these outputs")
+          .AddHelp(fmt::format("add:  result = {{ {} }}", missing_keys));
+    }
+    if (!missing_files.empty()) {
+      c_.diags.Emit(where, diag::MissingAttribute, "the mock", "the files that the job declares")
+          .Label("without them the job would fail with `output_missing`")
+          .AddHelp(fmt::format("add:  files {{ {} }}", missing_files));
+    }
+  }
+
+  static Span OutputSpan(const JobInfo& job, std::string_view name) {
+    for (const OutputInfo& output : job.outputs) {
+      if (output.name == name) return output.span;
+    }
+    return {};
+  }
+
+  /// The smallest expression of a written document that `pointer` leads to.
+  Span At(ast::ExprId document, std::string_view pointer) {
+    ast::ExprId at = document;
+    while (!pointer.empty()) {
+      const ast::Expr& e = file_[at];
+      const size_t end = std::min(pointer.find('/', 1), pointer.size());
+      const std::string_view key = pointer.substr(1, end - 1);
+      pointer.remove_prefix(end);
+      ast::ExprId next;
+      for (uint32_t i = 0; i < e.entries.size && (e.kind == ast::ExprKind::Map || e.kind == ast::ExprKind::List); ++i) {
+        const ast::Entry& entry = file_.entries[e.entries.begin + i];
+        if (e.kind == ast::ExprKind::Map ? PlainText(file_, entry.key) == key : std::to_string(i) == key) next = entry.value;
+      }
+      if (!next.valid()) break;
+      at = next;
+    }
+    return file_[at].span;
+  }
+
+  /// A JSON document: unlike in expressions, the values of an object may have different types. Always checks all of it.
+  std::optional<ir::Value> Json(ast::ExprId id, std::string_view place) {
+    if (!id.valid()) return std::nullopt;
     const ast::Expr& e = file_[id];
+    if (e.kind == ast::ExprKind::Null) return ir::Value();
     if (e.kind != ast::ExprKind::Map && e.kind != ast::ExprKind::List) {
-      if (e.kind != ast::ExprKind::Null) c_.CheckExpr(id, Constant("`result`"));
+      const Typed typed = c_.CheckExpr(id, Constant(place));
+      std::optional<ir::Value> value = c_.Constant(typed, e.span);
+      if (!value) return std::nullopt;
+      class Paths : public ir::EvalContext {
+        bool FileText(const ir::FileValue& file, std::string& out, ir::Fault&) override {
+          out = file.path;
+          return true;
+        }
+      } context;
+      Result<ir::Value> json = ir::ToJsonValue(*value, typed.type, c_.program, context);
+      if (json.ok()) return *json;
+      c_.diags.Emit(e.span, diag::NotA, "a JSON value", fmt::format("`{}`", c_.types.Show(typed.type))).Label(json.error().message);
+      return std::nullopt;
+    }
+    bool sound = true;
+    ir::ListValue list;
+    ir::MapValue map;
+    for (uint32_t i = 0; i < e.entries.size; ++i) {
+      const ast::Entry& entry = file_.entries[e.entries.begin + i];
+      std::optional<ir::Value> value = Json(entry.value, place);
+      sound = sound && value && !entry.splice;
+      if (!sound) continue;
+      if (e.kind == ast::ExprKind::List) {
+        list.push_back(std::move(*value));
+        continue;
+      }
+      std::optional<std::string> key = PlainText(file_, entry.key);
+      if (!key) {
+        if (entry.key.valid() && file_[entry.key].kind != ast::ExprKind::Error) c_.diags.Emit(file_[entry.key].span, diag::NotA, "a name or a plain string", "another expression").Label("the key of a JSON object");
+        sound = false;
+        continue;
+      }
+      map.emplace_back(ir::Value::String(std::move(*key)), std::move(*value));
+    }
+    if (!sound) return std::nullopt;
+    return e.kind == ast::ExprKind::List ? ir::Value::List(std::move(list)) : ir::Value::MapFrom(std::move(map));
+  }
+
+  void Fail(const ast::Item& item, const JobInfo* job, TestMock& out) {
+    if (!item.value.valid()) return;
+    const ast::Expr& value = file_[item.value];
+    if (value.kind != ast::ExprKind::List) {
+      out.always_fails = true;
+      if (auto failure = Failure(item.value, job)) out.failures.push_back(std::move(*failure));
       return;
     }
-    for (uint32_t i = 0; i < e.entries.size; ++i) Json(file_.entries[e.entries.begin + i].value);
+    for (uint32_t i = 0; i < value.entries.size; ++i) {
+      if (auto failure = Failure(file_.entries[value.entries.begin + i].value, job)) out.failures.push_back(std::move(*failure));
+    }
   }
 
-  void Fail(const ast::Item& item, const JobInfo* job) {
-    if (!item.value.valid()) return;
-    if (std::optional<std::string> name = PlainText(file_, item.value)) {
-      if (job == nullptr) return;
+  std::optional<MockFailure> Failure(ast::ExprId expr, const JobInfo* job) {
+    if (!expr.valid()) return std::nullopt;
+    MockFailure failure;
+    if (std::optional<std::string> name = PlainText(file_, expr)) {
+      failure.name = *name;
+      if (job == nullptr) return failure;
       Words names;
       for (const ir::ErrorArm& arm : c_.model.plan.jobs[job->index].errors) {
-        if (arm.name == *name) return;
+        if (arm.name == *name) {
+          failure.kind = arm.kind;
+          return failure;
+        }
         if (!arm.name.empty()) names.push_back(arm.name);
       }
-      auto& d = c_.diags.Emit(file_[item.value].span, diag::UnknownError, *name).Label(fmt::format("no arm of `errors` of `{}` gives this name", job->name.text));
+      auto& d = c_.diags.Emit(file_[expr].span, diag::UnknownError, *name).Label(fmt::format("no arm of `errors` of `{}` gives this name", job->name.text));
       std::string_view like = DidYouMean(*name, names);
       if (!like.empty()) d.AddHelp(fmt::format("did you mean \"{}\"?", like));
-      return;
+      return std::nullopt;
     }
     Words words;
     for (int i = 0; i < ir::kErrorKinds; ++i) words.push_back(ir::KindName(static_cast<ir::ErrorKind>(i)));
-    c_.CheckWord(item.value, Constant("`fail`"), words, "an error kind");
+    std::optional<size_t> word = c_.CheckWord(expr, Constant("`fail`"), words, "an error kind");
+    if (!word) return std::nullopt;
+    failure.kind = static_cast<ir::ErrorKind>(*word);
+    return failure;
   }
 
-  void Files(const ast::Item& block, const JobInfo* job) {
+  void Files(const ast::Item& block, const JobInfo* job, TestMock& out) {
     std::vector<const ast::Item*> seen;
     for (const ast::ItemId* id = file_.begin(block.children); id != file_.end(block.children); ++id) {
       const ast::Item& item = file_[*id];
       if (item.kind == ast::ItemKind::Error) continue;
-      if (item.kind != ast::ItemKind::Attr || !item.name.valid()) {
+      if (item.kind != ast::ItemKind::Attr) {
         c_.diags.Emit(item.keyword, diag::MisplacedItem, "this item", "`files`").Label("expected output = \"its content\"");
         continue;
       }
+      MockFile file;
+      if (auto value = ConstantOf(item.value, "`files`", c_.types.Basic(ir::TypeKind::String))) file.content = value->as_string();
+      if (item.name_expr.valid()) {
+        std::optional<std::string> path = PlainText(file_, item.name_expr);
+        const Span span = file_[item.name_expr].span;
+        std::string why;
+        if (!path) why = "is no plain string";
+        else if (path->empty()) why = "is empty";
+        else if ((*path)[0] == '/') why = "is absolute";
+        else if (("/" + *path + "/").find("/../") != std::string::npos || path->back() == '/') why = "names no file of the job's directory";
+        if (!why.empty()) {
+          c_.diags.Emit(span, diag::PathEscapes, path.value_or("…"), why).Label("a path below $JOB_OUTPUT");
+          continue;
+        }
+        file.path = *path;
+        out.files.push_back(std::move(file));
+        continue;
+      }
       Once(item, seen);
-      if (item.value.valid()) c_.CheckExpr(item.value, Constant("`files`"), c_.types.Basic(ir::TypeKind::String));
       if (job == nullptr) continue;
       Words names;
       bool found = false;
-      for (const OutputInfo& output : job->outputs) {
+      for (uint32_t i = 0; i < job->outputs.size(); ++i) {
+        const OutputInfo& output = job->outputs[i];
         if (output.kind != ir::OutputKind::Path && output.kind != ir::OutputKind::Glob) continue;
         names.push_back(output.name);
-        found = found || output.name == item.name.text;
+        if (output.name != item.name.text) continue;
+        found = true;
+        const bool one_file = output.kind == ir::OutputKind::Path && c_.types.kind(c_.types.NonNull(c_.types.Bare(output.type))) == ir::TypeKind::File;
+        if (!one_file) {
+          c_.diags.Emit(item.name.span, diag::NotA, "one file", fmt::format("`{}`", c_.types.Show(output.type)))
+              .Label("has many files")
+              .Secondary(output.span, "declared here")
+              .AddHelp("say the path of each:  files { \"part-1.csv\" = \"…\", \"part-2.csv\" = \"…\" }");
+        }
+        file.output = i;
       }
-      if (found) continue;
+      if (found) {
+        out.files.push_back(std::move(file));
+        continue;
+      }
       auto& d = c_.diags.Emit(item.name.span, diag::UnknownMember, fmt::format("`{}`", job->name.text), item.name.text).Label("not a captured file of this job");
       std::string_view like = DidYouMean(item.name.text, names);
       if (!like.empty()) d.AddHelp(fmt::format("did you mean `{}`?", like), {{item.name.span, std::string(like)}});
@@ -279,27 +544,102 @@ class TestChecker {
     for (const ast::ItemId* id = file_.begin(block.children); id != file_.end(block.children); ++id) {
       const ast::Item& item = file_[*id];
       if (item.kind == ast::ItemKind::Error || !Known(item, plan ? kExpectPlan : kExpect) || !item.value.valid()) continue;
-      const std::string_view word = item.name.text;
-      const ast::Label* label = item.labels.empty() ? nullptr : &item.labels.front();
-      const ir::TypeId strings = c_.types.List(c_.types.Basic(ir::TypeKind::String));
-      if (word == "instances") c_.CheckExpr(item.value, Constant("`instances`"), strings);
-      if (word == "status") c_.CheckWord(item.value, Constant("`status`"), StatusWords(), "a run status");
-      if (word == "argv" && Target(label, item.keyword, false) != nullptr) c_.CheckExpr(item.value, Constant("`argv`"), strings);
-      if (word == "state" && Target(label, item.keyword, false) != nullptr) c_.CheckWord(item.value, Constant("`state`"), StateWords(), "a final state");
-      if (word == "export") Export(item, label);
+      ExpectItem(item, plan);
     }
   }
 
-  void Export(const ast::Item& item, const ast::Label* label) {
+  void ExpectItem(const ast::Item& item, bool plan) {
+    const std::string_view word = item.name.text;
+    const ast::Label* label = item.labels.empty() ? nullptr : &item.labels.front();
+    TestExpect out;
+    out.span = file_[item.value].span;
+    expects_nothing_ = false;
+    const JobInfo* job = nullptr;
+    auto about = [&](ExpectKind kind, bool whole) {
+      out.kind = kind;
+      job = Target(label, item.keyword, whole, &out.indices);
+      if (job != nullptr) out.index = job->index;
+      return job != nullptr;
+    };
+    auto word_of = [&](const Words& words, std::string_view place, std::string_view what) {
+      if (auto index = c_.CheckWord(item.value, Constant(place), words, what)) out.word = std::string(words[*index]);
+    };
+    auto number = [&](std::string_view place) {
+      if (auto value = ConstantOf(item.value, place, c_.types.Basic(ir::TypeKind::Int))) out.value = std::move(*value);
+    };
+    auto text = [&](std::string_view place) {
+      if (auto value = ConstantOf(item.value, place, c_.types.Basic(ir::TypeKind::String))) out.word = value->as_string();
+    };
+    if (word == "instances") {
+      out.kind = ExpectKind::Instances;
+      out.words = ConstantWords(item.value, "`instances`");
+    } else if (word == "status") {
+      out.kind = ExpectKind::Status;
+      word_of(StatusWords(), "`status`", "a run status");
+    } else if (word == "published") {
+      out.kind = ExpectKind::Published;
+      out.words = ConstantWords(item.value, "`published`");
+    } else if (word == "argv") {
+      if (about(ExpectKind::Argv, false)) out.words = ConstantWords(item.value, "`argv`");
+    } else if (word == "count") {
+      if (about(ExpectKind::Count, true)) number("`count`");
+    } else if (word == "attempts") {
+      if (about(ExpectKind::Attempts, false)) number("`attempts`");
+    } else if (word == "state") {
+      if (about(ExpectKind::State, true)) word_of(StateWords(), "`state`", "a final state");
+    } else if (word == "message") {
+      if (about(ExpectKind::Message, true)) text("`message`");
+    } else if (word == "error" && plan) {
+      out.kind = ExpectKind::PlanError;
+      text("`error`");
+    } else if (word == "error") {
+      if (about(ExpectKind::Error, true)) {
+        if (auto failure = Failure(item.value, job)) out.word = failure->name.empty() ? std::string(ir::KindName(failure->kind)) : failure->name;
+      }
+    } else if (word == "outputs") {
+      if (about(ExpectKind::Outputs, false)) Outputs(item, *job, out);
+    } else if (word == "export") {
+      Export(item, label, out);
+    }
+    test_.runs = test_.runs || !plan;
+    test_.expects.push_back(std::move(out));
+  }
+
+  /// `outputs align["a"] = { rows = 3 }`: of the declared types, as far as they are listed.
+  void Outputs(const ast::Item& item, const JobInfo& job, TestExpect& out) {
+    const ast::Expr& document = file_[item.value];
+    if (document.kind != ast::ExprKind::Map) {
+      if (document.kind != ast::ExprKind::Error) c_.diags.Emit(document.span, diag::NotA, "an object such as { rows = 3 }", "another expression").Label("outputs by their names");
+      return;
+    }
+    Words names;
+    for (const OutputInfo& output : job.outputs) names.push_back(output.name);
+    for (uint32_t i = 0; i < document.entries.size; ++i) {
+      const ast::Entry& entry = file_.entries[document.entries.begin + i];
+      std::optional<std::string> key = PlainText(file_, entry.key);
+      if (!key || std::find(names.begin(), names.end(), *key) != names.end()) continue;
+      auto& d = c_.diags.Emit(file_[entry.key].span, diag::UnknownMember, fmt::format("`{}`", job.name.text), *key).Label("no such output");
+      std::string_view like = DidYouMean(*key, names);
+      if (!like.empty()) d.AddHelp(fmt::format("did you mean `{}`?", like));
+    }
+    if (auto value = Json(item.value, "`outputs`")) out.value = std::move(*value);
+  }
+
+  void Export(const ast::Item& item, const ast::Label* label, TestExpect& out) {
+    out.kind = ExpectKind::Export;
     if (label == nullptr || label->is_string || label->path.size() != 1) {
       c_.diags.Emit(item.keyword, diag::MissingAttribute, "`export`", "a name").Label("write `export NAME = value`");
       return;
     }
     Words names;
-    for (const ir::Export& entry : c_.model.plan.exports) {
+    for (uint32_t i = 0; i < c_.model.plan.exports.size(); ++i) {
+      const ir::Export& entry = c_.model.plan.exports[i];
       names.push_back(entry.name);
       if (entry.name != label->path[0].text) continue;
-      c_.CheckExpr(item.value, Constant("the value of an export"), entry.type);
+      out.index = i;
+      // Null is what the export of something that failed is, whatever its type.
+      if (file_[item.value].kind == ast::ExprKind::Null) return;
+      if (auto value = ConstantOf(item.value, "the value of an export", entry.type)) out.value = std::move(*value);
       return;
     }
     if (!names_known_) return;
@@ -309,20 +649,33 @@ class TestChecker {
   }
 
   Checker& c_;
+  Unit& root_;
   Unit& unit_;
   const ast::File& file_;
+  const bool sound_;              ///< the rest of the file: the types of outputs are known
   const bool names_known_;
   std::vector<const ast::Label*> tests_;
   std::vector<Span> mocks_;
   std::vector<std::string_view> given_;
+  TestCase test_;
+  bool expects_nothing_ = true;   ///< of the test; also false where what it expects could not be read
 };
 
 }  // namespace
 
 void CheckTests(Checker& c) {
-  if (c.declarations->unit_blocks.front().tests.empty()) return;
-  TestChecker tests(c);
-  for (ast::ItemId id : c.declarations->unit_blocks.front().tests) tests.Check((*c.units.front()->file)[id]);
+  const size_t files = c.model.files.size();
+  auto check = [&](Unit& unit) {
+    const std::vector<ast::ItemId>& blocks = c.declarations->unit_blocks[unit.index].tests;
+    if (blocks.empty()) return;
+    TestChecker tests(c, unit);
+    for (ast::ItemId id : blocks) tests.Check((*unit.file)[id]);
+  };
+  check(*c.units.front());
+  if (c.declarations->test_unit != nullptr) check(*c.declarations->test_unit);
+  // Files of parameters of tests need not exist: not even for the tests, and never for a plan.
+  c.model.files.resize(files);
+  for (TestCase& test : c.model.tests) test.runs = test.runs || !test.mocks.empty();
 }
 
 }  // namespace jobc::check

@@ -580,6 +580,69 @@ const ast::File* Declarer::LoadImport(Unit& unit, const std::string& path, Span 
   return ParseOnce(source, key);
 }
 
+constexpr std::string_view kTestSuffix = "_test.job";
+
+/// Whether a file declares nothing that runs: its tests are then about the file it is named after.
+bool OnlyTests(const ast::File& file) {
+  bool tests = false;
+  for (const ast::ItemId* id = file.begin(file.root); id != file.end(file.root); ++id) {
+    const ast::Item& item = file[*id];
+    if (item.kind == ast::ItemKind::Module) return false;
+    if (item.kind != ast::ItemKind::Block) continue;
+    if (item.name.text == "test") tests = true;
+    else if (item.name.text != "struct") return false;
+  }
+  return tests;
+}
+
+/// `count.job` for `count_test.job`. It becomes the root of the model.
+const ast::File* LoadSubject(Checker& c, Declarer& declarer, const ast::File& tests, const Source& source) {
+  if (source.path.empty()) return nullptr;
+  auto subject_of = [](const std::string& path) { return path.substr(0, path.size() - kTestSuffix.size()) + ".job"; };
+  const std::string path = subject_of(source.path);
+  Result<SourceId> loaded = c.sources.Load(path, subject_of(source.name));
+  if (!loaded.ok()) {
+    Span where{tests.source, 0, 0};
+    for (const ast::ItemId* id = tests.begin(tests.root); id != tests.end(tests.root); ++id) {
+      if (tests[*id].kind == ast::ItemKind::Block && tests[*id].name.text == "test") {
+        where = tests[*id].keyword;
+        break;
+      }
+    }
+    const std::string name = std::filesystem::path(path).filename().string();
+    c.diags.Emit(where, diag::ImportNotFound, name, loaded.error().code == ENOENT ? "there is no such file" : loaded.error().message)
+        .Label("a test of what?")
+        .Note("a test file without jobs is about the file it is named after")
+        .AddHelp(fmt::format("name this file after the one it tests, or put the tests into that file"));
+    return nullptr;
+  }
+  std::error_code error;
+  const std::string key = std::filesystem::weakly_canonical(path, error).string();
+  c.declarations->loading.push_back(key);
+  const ast::File* file = declarer.ParseOnce(*loaded, key);
+  c.model.root = *loaded;
+  std::swap(c.model.sources.front(), c.model.sources.back());
+  return file;
+}
+
+/// Gives the test file the names of the file it is about. A name that both declare is E103.
+void ShareNames(Checker& c, Unit& from, Unit& to) {
+  auto share = [&](llvm::StringMap<Symbol>& source, llvm::StringMap<Symbol>& target) {
+    for (auto& entry : source) {
+      auto [it, fresh] = target.try_emplace(entry.first(), entry.second);
+      if (fresh) continue;
+      c.diags.Emit(it->second.span, diag::DeclaredTwice, entry.first().str())
+          .Label("second declaration")
+          .Secondary(entry.second.span, "declared in the file that is tested")
+          .AddHelp("give this one another name");
+    }
+  };
+  share(from.values, to.values);
+  share(from.types, to.types);
+  share(from.fns, to.fns);
+  share(from.params, to.params);
+}
+
 }  // namespace
 
 void DeclareAll(Checker& checker, SourceId root) {
@@ -590,6 +653,17 @@ void DeclareAll(Checker& checker, SourceId root) {
   checker.declarations->loading.push_back(key);
   checker.model.root = root;
   const ast::File* file = declarer.ParseOnce(root, key);
+  if (source.name.ends_with(kTestSuffix) && OnlyTests(*file)) {
+    if (const ast::File* subject = LoadSubject(checker, declarer, *file, source)) {
+      Unit* of_subject = declarer.NewUnit(subject, "", nullptr, false);
+      declarer.DeclareUnit(*of_subject, true);
+      Unit* unit = declarer.NewUnit(file, "", nullptr, false);
+      declarer.DeclareUnit(*unit, false);
+      checker.declarations->test_unit = unit;
+      ShareNames(checker, *of_subject, *unit);
+      return;
+    }
+  }
   Unit* unit = declarer.NewUnit(file, "", nullptr, false);
   declarer.DeclareUnit(*unit, true);
 }

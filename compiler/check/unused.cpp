@@ -24,7 +24,7 @@ std::vector<bool> ParamsOfPlan(Checker& c) {
 
 void CheckImportedItems(Checker& c) {
   for (const std::unique_ptr<Unit>& unit : c.units) {
-    if (unit.get() == c.units.front().get()) continue;
+    if (unit.get() == c.units.front().get() || unit.get() == c.declarations->test_unit) continue;
     const ast::File& file = *unit->file;
     for (const ast::ItemId* id = file.begin(file.root); id != file.end(file.root); ++id) {
       const ast::Item& item = file[*id];

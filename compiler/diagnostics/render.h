@@ -18,6 +18,8 @@ struct TextOptions {
   bool color = false;
   /// Terminal columns. Source lines that are longer are cut around what is marked in them.
   int width = 140;
+  /// The closing line.
+  bool summary = true;
 };
 
 /// All diagnostics and the closing line `error: 3 errors, 1 warning`; empty if there are none.

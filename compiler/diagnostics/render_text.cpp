@@ -166,9 +166,13 @@ class TextRenderer {
     if (!out_.empty()) out_ += '\n';
     severity_ = diagnostic.kind->severity == Severity::Error ? Style::Error : Style::Warning;
     Row header(options_.color);
-    header.Put(diagnostic.kind->severity == Severity::Error ? "error[" : "warning[", severity_);
-    header.Put(diagnostic.kind->code, severity_);
-    header.Put("]", severity_);
+    header.Put(diagnostic.kind->severity == Severity::Error ? "error" : "warning", severity_);
+    // What a test found wrong has no code.
+    if (!diagnostic.kind->code.empty()) {
+      header.Put("[", severity_);
+      header.Put(diagnostic.kind->code, severity_);
+      header.Put("]", severity_);
+    }
     header.Put(": ", Style::Bold);
     const std::vector<std::string> message = Lines(diagnostic.message);
     header.Put(message.front(), Style::Bold);
@@ -196,7 +200,7 @@ class TextRenderer {
 
     for (const Help& help : diagnostic.helps) PutNote("help", Style::Cyan, help.text);
     for (const std::string& note : diagnostic.notes) PutNote("note", Style::Green, note);
-    if (explained_.insert(diagnostic.kind->code).second) {
+    if (!diagnostic.kind->code.empty() && explained_.insert(diagnostic.kind->code).second) {
       PutNote("note", Style::Green, fmt::format("`jobc explain {}`", diagnostic.kind->code));
     }
   }
@@ -508,7 +512,7 @@ std::string RenderText(const Diagnostics& diags, const SourceManager& sources, c
   if (diags.all().empty()) return {};
   TextRenderer renderer(sources, options);
   for (const Diagnostic& each : diags.all()) renderer.Render(each);
-  renderer.RenderSummary(diags.error_count(), diags.warning_count(), diags.dropped());
+  if (options.summary) renderer.RenderSummary(diags.error_count(), diags.warning_count(), diags.dropped());
   return std::move(renderer).Take();
 }
 

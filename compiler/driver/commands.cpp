@@ -150,6 +150,14 @@ constexpr OptionSpec kLintOptions[] = {
     {"--write-baseline", "", ValueKind::None, "", "write the findings of now there instead of telling them"},
     JOBC_FORMAT_OPTION,
 };
+constexpr ArgumentSpec kTestArguments[] = {
+    {"FILE", ValueKind::File, "the .job files, or directories to look for them; without any, all in the working directory", true, true},
+};
+constexpr OptionSpec kTestOptions[] = {
+    {"--filter", "", ValueKind::Text, "REGEX", "only tests whose name matches"},
+    {"--junit", "", ValueKind::File, "FILE", "write the results there as JUnit XML"},
+    JOBC_FORMAT_OPTION,
+};
 constexpr OptionSpec kFixOptions[] = {
     {"--dry-run", "", ValueKind::None, "", "say what would be applied, and change nothing"},
 };
@@ -209,6 +217,9 @@ constexpr CommandSpec kCommands[] = {
     {"lint", "the warnings of `check`, and findings about style; a baseline holds what is known",
      "Exits with 4 if it finds something that is not in the baseline, with 3 if there is an error. A comment\n"
      "`# jobc: allow(W704)` at the end of a line, or on the line before it, silences a warning there.", kFilesArguments, kLintOptions, RunLint},
+    {"test", "run the `test` blocks of files: no process is started",
+     "Of `x.job`, also those of `x_test.job` beside it. Parameters, what jobs do, and time are as a test says; everything else\n"
+     "is what a run does. Exits with 10 if a test failed, with 3 if a file has errors.", kTestArguments, kTestOptions, RunTest},
     {"fix", "apply the helps that are certain to the files",
      "Applies what `check` and `plan` show as help where there is only one and it is no guess; what makes a file worse is left\n"
      "out. Exits with 3 if errors are left.", kFilesArguments, kFixOptions, RunFix},

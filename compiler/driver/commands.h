@@ -78,6 +78,7 @@ int RunList(const Invocation& invocation, Terminal& terminal);
 int RunLogs(const Invocation& invocation, Terminal& terminal);
 int RunResult(const Invocation& invocation, Terminal& terminal);
 int RunDoctor(const Invocation& invocation, Terminal& terminal);
+int RunTest(const Invocation& invocation, Terminal& terminal);
 int RunDoc(const Invocation& invocation, Terminal& terminal);
 int RunLint(const Invocation& invocation, Terminal& terminal);
 int RunFix(const Invocation& invocation, Terminal& terminal);

@@ -83,7 +83,8 @@ constexpr uint64_t kMostPathsLookedAt = 2'000'000;
 
 class PlanContext : public ir::EvalContext {
  public:
-  PlanContext(const std::string& root_directory) : root_directory_(root_directory) {}
+  PlanContext(const std::string& root_directory, bool missing_files_are_empty)
+      : root_directory_(root_directory), missing_files_are_empty_(missing_files_are_empty) {}
 
   bool Var(uint32_t slot, ir::Value& out, ir::Fault& fault) override {
     if (instances == nullptr) return EvalContext::Var(slot, out, fault);
@@ -118,6 +119,10 @@ class PlanContext : public ir::EvalContext {
       ir::FileRow row;
       if (file.base != ir::FileBase::Uri) {
         Result<ir::FileRow> described = DescribeFile(LocateFile(file, root_directory_), file.is_dir);
+        if (!described.ok() && missing_files_are_empty_ && described.error().code == ENOENT) {
+          described = ir::FileRow{};
+          described->sha256 = Sha256Hex("");
+        }
         if (!described.ok()) {
           fault = {ir::FaultKind::BadArgument, described.error().message, {}};
           return nullptr;
@@ -144,6 +149,7 @@ class PlanContext : public ir::EvalContext {
 
  private:
   const std::string& root_directory_;
+  const bool missing_files_are_empty_;
   std::map<std::tuple<ir::FileBase, bool, std::string>, ir::FileRow> rows_;
 };
 
@@ -151,7 +157,7 @@ class Lowerer {
  public:
   Lowerer(Model&& model, const LowerOptions& options, const SourceManager& sources, Diagnostics& diags)
       : model_(std::move(model)), plan_(model_.plan), options_(options), sources_(sources), diags_(diags),
-        root_directory_(sources[model_.root].directory), context_(root_directory_), evaluator_(plan_.program) {}
+        root_directory_(sources[model_.root].directory), context_(root_directory_, options.missing_files_are_empty), evaluator_(plan_.program) {}
 
   std::optional<ir::Plan> Run() {
     SelectProfile();
@@ -261,6 +267,12 @@ class Lowerer {
     for (size_t i = 0; i < plan_.program.params.size(); ++i) {
       ir::Param& param = plan_.program.params[i];
       Span span = model_.param_spans[i];
+      auto value_of_test = std::find_if(options_.values.begin(), options_.values.end(), [&](const auto& each) { return each.first == i; });
+      if (value_of_test != options_.values.end()) {
+        param.value = value_of_test->second;
+        param.origin = "test";
+        continue;
+      }
       auto it = given.find(param.name);
       if (it == given.end()) {
         if (param.fallback.valid()) {

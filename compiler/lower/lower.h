@@ -27,6 +27,10 @@ struct LowerOptions {
   std::vector<ParamOption> params;
   /// JOB_PARAM_x as (x, value).
   std::vector<std::pair<std::string, std::string>> environment;
+  /// Of a test: values by index into Program::params. They have been checked and go before everything else.
+  std::vector<std::pair<uint32_t, ir::Value>> values;
+  /// Of a test: files that are not there count as empty ones.
+  bool missing_files_are_empty = false;
 };
 
 /// Takes the Model apart. Returns nullopt where errors were emitted. Must not be called after Check() found errors.

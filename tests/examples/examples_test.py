@@ -101,6 +101,13 @@ class Examples(unittest.TestCase):
         done = jobc("check", file, cwd=self.copy(name, "checked"), env=self.environment())
         self.assertEqual(done.stderr, b"", "an example has a diagnostic")
 
+    def test_the_tests_of_the_examples_pass(self):
+        tested = sorted(path.parent.name for path in (ROOT / "examples").glob("*/*_test.job"))
+        self.assertGreaterEqual(len(tested), 3)
+        for name in tested:
+            done = jobc("test", ".", cwd=self.copy(name, "tested"), env=self.environment())
+            self.assertIn(b" passed", done.stderr)
+
     def test_published_files_are_there(self):
         where = self.copy("contact_sheet")
         jobc("run", "contact_sheet.job", "-p", "pictures=4", cwd=where, env=self.environment())
