@@ -72,7 +72,7 @@ class Feeder : public ProcessEvents {
     abort();
   }
   void OnExited(uint64_t, const ProcessExit&) override {}
-  void OnReaped(uint64_t attempt, const LogWriter::Closed&, uint32_t) override {
+  void OnReaped(uint64_t attempt, const LogWriter::Closed&, uint32_t, uint64_t) override {
     if (dirs_) {
       dirs_->GiveBack(std::move(pairs_[attempt]), true);
     }

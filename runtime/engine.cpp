@@ -23,6 +23,7 @@
 #include "runtime/control.h"
 #include "runtime/environment.h"
 #include "runtime/process/os.h"
+#include "runtime/process/process_client.h"
 #include "runtime/process/process_tree.h"
 #include "runtime/publish.h"
 #include "runtime/results.h"
@@ -609,9 +610,21 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
         }
       }
     }
-    scheduler = std::make_unique<Scheduler>(plan, *state, options, world.get());
-    JOBC_CHECK(uv_loop_init(&loop) == 0);
+    const process::ProcessClient::Files files = process::ProcessClient::CountFiles();
+    if (!files.suffice) {
+      failure = {15, fmt::format("jobc may have {} files open and has {} already, which is too few for a run: raise the limit (`ulimit -Hn`)", files.limit, files.open)};
+      return false;
+    }
+    if (options.local_parallel > files.attempts) {
+      notes.push_back(fmt::format("at most {} job{} at a time instead of {}: jobc may have only {} files open (see `ulimit -Hn`)", files.attempts, files.attempts == 1 ? "" : "s", options.local_parallel, files.limit));
+      options.local_parallel = files.attempts;
+    }
+    if (int error = uv_loop_init(&loop); error != 0) {
+      failure = {15, fmt::format("cannot make an event loop: {}", uv_strerror(error))};
+      return false;
+    }
     loop_open = true;
+    scheduler = std::make_unique<Scheduler>(plan, *state, options, world.get());
     return true;
   }
 

@@ -190,7 +190,7 @@ class ProcessBackend : public Backend, private process::ProcessEvents {
 
   void OnSpawnFailed(uint64_t id, const process::SpawnFailure& failure) override {
     Forget(id);
-    host_.events->OnFailed(id, Failed(ir::ErrorKind::Command, failure.Message()));
+    host_.events->OnFailed(id, Failed(failure.of_system() ? ir::ErrorKind::Submit : ir::ErrorKind::Command, failure.Message()));
     host_.events->OnReaped(id);
   }
 
@@ -216,7 +216,7 @@ class ProcessBackend : public Backend, private process::ProcessEvents {
     host_.events->OnExited(id, out);
   }
 
-  void OnReaped(uint64_t id, const process::LogWriter::Closed&, uint32_t) override {
+  void OnReaped(uint64_t id, const process::LogWriter::Closed&, uint32_t, uint64_t) override {
     Forget(id);
     host_.events->OnReaped(id);
   }

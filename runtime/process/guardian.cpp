@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -120,35 +121,45 @@ void AddFailure(FrameWriter writer, const FrameHead& head, const SpawnFailure& f
   writer.Add(FrameKind::kSpawnFailed, head.slot, head.attempt, body, failure.path + '\0' + failure.detail + '\0');
 }
 
-/// A decoded kStart frame: pointers into the frame, which must stay where it is.
+/// A decoded kStart frame, with a text of its own into which its pointers go: it stays where it is.
 struct StartFrame {
+  FrameHead head;
+  StartBody body;
   CgroupLimits limits;
   SpawnRequest request;
-  std::vector<char*> argv;
-  std::vector<char*> envp;
 
-  bool Decode(std::string_view payload) {
-    StartBody body;
-    if (!TakeBody(&payload, &body)) {
+  StartFrame() = default;
+  StartFrame(const StartFrame&) = delete;
+  StartFrame& operator=(const StartFrame&) = delete;
+
+  bool Decode(const FrameHead& from, std::string_view payload) {
+    head = from;
+    text_.assign(payload);
+    std::string_view rest = text_;
+    if (!TakeBody(&rest, &body)) {
       return false;
     }
     limits = {body.memory_bytes, body.cpu_milli, body.pids};
-    auto take = [&] { return const_cast<char*>(TakeText(&payload).data()); };
+    auto take = [&] { return const_cast<char*>(TakeText(&rest).data()); };
+    request = SpawnRequest();
     request.directory = take();
-    argv.reserve(body.argc + 1);
-    for (uint32_t i = 0; i < body.argc; ++i) {
-      argv.push_back(take());
+    for (auto [list, count] : {std::pair(&argv_, body.argc), std::pair(&envp_, body.envc)}) {
+      list->clear();
+      list->reserve(count + 1);
+      for (uint32_t i = 0; i < count; ++i) {
+        list->push_back(take());
+      }
+      list->push_back(nullptr);
     }
-    argv.push_back(nullptr);
-    envp.reserve(body.envc + 1);
-    for (uint32_t i = 0; i < body.envc; ++i) {
-      envp.push_back(take());
-    }
-    envp.push_back(nullptr);
-    request.argv = argv.data();
-    request.envp = envp.data();
+    request.argv = argv_.data();
+    request.envp = envp_.data();
     return true;
   }
+
+ private:
+  std::string text_;
+  std::vector<char*> argv_;
+  std::vector<char*> envp_;
 };
 
 StartedBody MakeStarted(pid_t pid, const CgroupLimits& enforced) {
@@ -164,74 +175,136 @@ struct Common {
   uint64_t file_limit = 0;  ///< the soft limit that attempts get back; 0 if it was not changed
 
   std::string LimitBase() const { return places.v2_limits + '/' + group_name + "-limits"; }
-  std::string LimitName(uint64_t attempt) const { return fmt::format("{}-{}", group_name, attempt); }
+  /// The names of the groups of a slot's attempts with limits begin so; the attempt follows.
+  std::string LimitPrefix(uint32_t slot) const { return fmt::format("{}-{}.", group_name, slot); }
 };
 
-/// In FrameHead::reserved of a kStart that the guardian passes on: version 2 limits are ready for use.
-constexpr uint32_t kV2LimitsReady = 1;
+/// What a shim keeps open; everything else belongs to the guardian.
+struct ShimFds {
+  UniqueFd socket;   ///< to jobc
+  UniqueFd control;  ///< the read end of a pipe whose write end the guardian has: its end is the end of the guardian
+  struct Pair {
+    UniqueFd out;
+    UniqueFd err;
+  };
+  std::vector<Pair> pairs;  ///< the pipes of attempts; consecutive attempts can have different ones
 
-/// The supervisor of one slot: starts its attempts one after the other and ends their trees. Runs in a process of its
-/// own and never returns.
-class Shim {
- public:
-  Shim(const Common& common, uint32_t slot) : common_(common), slot_(slot), base_(common.base) {}
-
-  [[noreturn]] void Run() {
-    UniqueFd signals = ChildSignals();
-    UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
-    epoll_event event{EPOLLIN, {.u32 = 0}};
-    epoll_ctl(epoll.get(), EPOLL_CTL_ADD, kSocket, &event);
-    event.data.u32 = 1;
-    epoll_ctl(epoll.get(), EPOLL_CTL_ADD, signals.get(), &event);
-    for (;;) {
-      epoll_event events[2];
-      int n = epoll_wait(epoll.get(), events, 2, -1);
-      for (int i = 0; i < n; ++i) {
-        if (events[i].data.u32 == 1) {
-          DrainSignals(signals.get());
-          Reap();
-        } else {
-          Receive();
+  /// Closes all other descriptors but 0 to 2. Needs no free one.
+  void CloseOthers() const {
+    std::vector<int> kept = {2, socket.get(), control.get()};
+    for (const Pair& pair : pairs) {
+      kept.push_back(pair.out.get());
+      kept.push_back(pair.err.get());
+    }
+    std::sort(kept.begin(), kept.end());
+    for (size_t i = 0; i < kept.size(); ++i) {
+      unsigned first = static_cast<unsigned>(kept[i]) + 1;
+      unsigned last = i + 1 < kept.size() ? static_cast<unsigned>(kept[i + 1]) - 1 : ~0U;
+      if (first <= last && syscall(SYS_close_range, first, last, 0U) != 0) {
+        for (unsigned fd = first; fd <= std::min(last, 65535U); ++fd) {
+          close(static_cast<int>(fd));
         }
       }
-      Send();
+    }
+  }
+};
+
+/// The supervisor of one slot: starts its attempts one after the other and ends their trees. It talks with jobc itself;
+/// the guardian only makes it and looks after what it leaves behind if it is killed. Runs in a process of its own and
+/// never returns.
+class Shim {
+ public:
+  Shim(const Common& common, uint32_t slot, ShimFds fds)
+      : common_(common), slot_(slot), fds_(std::move(fds)), base_(common.base) {}
+
+  [[noreturn]] void Run() {
+    // SIGCHLD is let in only while this process waits: it ends the wait.
+    struct sigaction action {};
+    action.sa_handler = [](int) {};
+    sigaction(SIGCHLD, &action, nullptr);
+    sigset_t waiting;
+    sigfillset(&waiting);
+    sigdelset(&waiting, SIGCHLD);
+    for (;;) {
+      if (urgent_) {
+        Send();
+      }
+      // Who reads of a start can wait a moment: often the end of the program comes along.
+      timespec moment{0, kStartedDelayNs};
+      pollfd polled[2] = {{fds_.socket.get(), static_cast<short>(POLLIN | (urgent_ ? POLLOUT : 0)), 0},
+                          {fds_.control.get(), POLLIN, 0}};
+      int n = ppoll(polled, 2, !out_.empty() && !urgent_ ? &moment : nullptr, &waiting);
+      if (n < 0) {
+        Reap();
+        continue;
+      }
+      if (n == 0) {
+        urgent_ = true;
+        continue;
+      }
+      if (polled[1].revents != 0) {
+        Leave();
+      }
+      if ((polled[0].revents & ~POLLOUT) != 0) {
+        Receive();
+      }
     }
   }
 
-  // Where BecomeShim() puts what a shim needs.
-  static constexpr int kSocket = 3;
-  static constexpr int kStdout = 4;
-  static constexpr int kStderr = 5;
-
  private:
+  static constexpr long kStartedDelayNs = 1000 * 1000;
+  static constexpr size_t kShimReceiveBytes = 16 * 1024;
+
+  /// Our guardian or jobc is gone, or does not need us any more: nothing may stay alive.
+  [[noreturn]] void Leave() {
+    if (leader_ != 0) {
+      KillGroup();
+    }
+    EndDescendants({}, MonotonicMillis() + 10000, nullptr);
+    limits_.Remove();
+    DropGroup();
+    if (!secrets_.empty()) {
+      // If the guardian was killed together with jobc, nobody else does it now.
+      (void)RemoveTree(secrets_).ok();
+      rmdir(secrets_.substr(0, secrets_.rfind('/')).c_str());  // the run's, empty after the last attempt's
+    }
+    _exit(0);
+  }
+
   void Receive() {
-    ssize_t n = recv(kSocket, reader_.Space(kReceiveBytes), kReceiveBytes, MSG_DONTWAIT);
+    ssize_t n = recv(fds_.socket.get(), reader_.Space(kShimReceiveBytes), kShimReceiveBytes, MSG_DONTWAIT);
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-      // Our guardian is gone or does not need us any more: nothing may stay alive.
-      if (leader_ != 0) {
-        KillGroup();
-      }
-      EndDescendants({}, MonotonicMillis() + 10000, nullptr);
-      limits_.Remove();
-      DropGroup();
-      if (!secrets_.empty()) {
-        // If the guardian was killed together with jobc, nobody else does it now.
-        (void)RemoveTree(secrets_).ok();
-        rmdir(secrets_.substr(0, secrets_.rfind('/')).c_str());  // the run's, empty after the last attempt's
-      }
-      _exit(0);
+      Leave();
     }
     reader_.Received(n > 0 ? static_cast<size_t>(n) : 0);
     FrameHead head;
     std::string_view payload;
     while (reader_.Next(&head, &payload)) {
       if (head.kind == FrameKind::kStart) {
-        Start(head, payload);
+        StartBody body;
+        std::string_view front = payload;
+        bool after = TakeBody(&front, &body) && (body.flags & kAfter) != 0;
+        if (after && (leader_ == 0 || next_waits_)) {
+          // What it was to follow has ended by now: nothing starts unasked.
+          Refuse(head);
+        } else if (next_.Decode(head, payload)) {
+          next_waits_ = after;
+          if (!after) {
+            Start(next_);
+          }
+        }
+      } else if (head.kind == FrameKind::kRevoke) {
+        if (next_waits_ && next_.head.attempt == head.attempt) {
+          next_waits_ = false;
+          Refuse(next_.head);
+        }
       } else if (leader_ != 0 && head.attempt == head_.attempt) {
         SignalBody body;
         if (head.kind == FrameKind::kSignal && TakeBody(&payload, &body)) {
+          disturbed_ = true;
           SignalAll(body.signal);
         } else if (head.kind == FrameKind::kKillTree) {
+          disturbed_ = true;
           kill(leader_, SIGKILL);
           End(true);
         }
@@ -239,27 +312,29 @@ class Shim {
     }
   }
 
-  void Start(const FrameHead& head, std::string_view payload) {
-    StartFrame start;
-    if (!start.Decode(payload)) {
-      return;
-    }
+  void Refuse(const FrameHead& start) {
+    FrameWriter(&out_).AddText(FrameKind::kRevoked, slot_, start.attempt, {}, start.token);
+    urgent_ = true;
+  }
+
+  void Start(StartFrame& start) {
     secrets_.clear();
-    for (const char* entry : start.envp) {
+    for (char* const* entry = start.request.envp; *entry != nullptr; ++entry) {
       constexpr std::string_view kName = "JOB_SECRETS=";  // only jobc sets JOB_ variables
-      if (entry != nullptr && std::string_view(entry).starts_with(kName)) {
-        secrets_ = entry + kName.size();
+      if (std::string_view(*entry).starts_with(kName)) {
+        secrets_ = *entry + kName.size();
       }
     }
+    ShimFds::Pair& pair = fds_.pairs[std::min<size_t>(start.body.pair, fds_.pairs.size() - 1)];
     // A program may have set O_NONBLOCK or the like on the pipe's end, which the next one would inherit.
-    fcntl(kStdout, F_SETFL, O_WRONLY);
-    fcntl(kStderr, F_SETFL, O_WRONLY);
+    fcntl(pair.out.get(), F_SETFL, O_WRONLY);
+    fcntl(pair.err.get(), F_SETFL, O_WRONLY);
     MakeGroup();
     std::vector<int> join;
     UniqueFd limit_fd;
     if (start.limits.any() && common_.options.use_limits) {
-      limits_ = LimitGroups::Make(common_.places, head.reserved & kV2LimitsReady ? common_.LimitBase() : std::string(),
-                                  common_.LimitName(head.attempt), start.limits);
+      limits_ = LimitGroups::Make(common_.places, start.body.flags & kV2LimitsReady ? common_.LimitBase() : std::string(),
+                                  common_.LimitPrefix(slot_) + std::to_string(start.head.attempt), start.limits);
       for (const UniqueFd& fd : limits_.join()) {
         join.push_back(fd.get());
       }
@@ -268,8 +343,8 @@ class Shim {
         limit_events_fd_.Reset(open((limits_.v2_path() + "/cgroup.events").c_str(), O_RDONLY | O_CLOEXEC));
       }
     }
-    start.request.stdout_fd = kStdout;
-    start.request.stderr_fd = kStderr;
+    start.request.stdout_fd = pair.out.get();
+    start.request.stderr_fd = pair.err.get();
     start.request.join = &join;
     start.request.cgroup_fd = limit_events_fd_ ? limit_fd.get() : group_fd_.get();
     start.request.file_limit = common_.file_limit;
@@ -283,13 +358,15 @@ class Shim {
       outcome = Spawn(start.request);
     }
     if (outcome.pid == 0) {
-      AddFailure(FrameWriter(&out_), head, outcome.failure);
+      AddFailure(FrameWriter(&out_), start.head, outcome.failure);
+      urgent_ = true;
       EndLimits();
       return;
     }
     leader_ = outcome.pid;
-    head_ = head;
-    FrameWriter(&out_).Add(FrameKind::kStarted, head.slot, head.attempt, MakeStarted(leader_, limits_.enforced()));
+    head_ = start.head;
+    disturbed_ = false;
+    FrameWriter(&out_).Add(FrameKind::kStarted, slot_, head_.attempt, MakeStarted(leader_, limits_.enforced()));
   }
 
   // The group that attempts are born in.
@@ -361,7 +438,9 @@ class Shim {
           exited.oom = limits_.OomKills() > 0;
           exited.peak_bytes = limits_.PeakMemory();
         }
-        FrameWriter(&out_).Add(FrameKind::kExited, head_.slot, head_.attempt, exited);
+        succeeded_ = WIFEXITED(status) && WEXITSTATUS(status) == 0 && !exited.oom;
+        FrameWriter(&out_).Add(FrameKind::kExited, slot_, head_.attempt, exited);
+        urgent_ = true;
       }
     };
   }
@@ -401,7 +480,11 @@ class Shim {
         }
       }
     }
-    FrameWriter(&out_).Add(FrameKind::kReaped, head_.slot, head_.attempt, body);
+    const bool go_on = next_waits_ && succeeded_ && !disturbed_ && body.left == 0;
+    next_waits_ = false;
+    body.next = go_on ? 1 : 0;
+    FrameWriter(&out_).Add(FrameKind::kReaped, slot_, head_.attempt, body);
+    urgent_ = true;
     if (limits_.enforced().any() || limit_events_fd_) {
       EndLimits();
     }
@@ -410,6 +493,10 @@ class Shim {
     }
     leader_ = 0;
     leader_ended_ = false;
+    succeeded_ = false;
+    if (go_on) {
+      Start(next_);
+    }
   }
 
   static void WaitForChild(int ms) {
@@ -420,23 +507,29 @@ class Shim {
     sigtimedwait(&child, nullptr, &wait);
   }
 
+  /// What does not fit now is sent when there is room.
   void Send() {
-    while (!out_.empty() && Flush(kSocket, &out_) && !out_.empty()) {
-      timespec wait{0, 1000 * 1000};
-      nanosleep(&wait, nullptr);
+    if (!Flush(fds_.socket.get(), &out_)) {
+      out_.clear();  // jobc is gone, which the next look at the socket tells
     }
-    out_.clear();
+    urgent_ = !out_.empty();
   }
 
   const Common& common_;
   uint32_t slot_;
+  ShimFds fds_;
   std::string base_;
   FrameReader reader_;
   std::string out_;
-  FrameHead head_;
-  std::string secrets_;  ///< directory of secret files of the attempt
+  bool urgent_ = false;  ///< `out_` holds more than starts
+  StartFrame next_;
+  bool next_waits_ = false;  ///< `next_` is to start after what runs
+  FrameHead head_;           ///< of what runs
+  std::string secrets_;      ///< directory of secret files of the attempt
   pid_t leader_ = 0;
   bool leader_ended_ = false;
+  bool succeeded_ = false;   ///< the leader ended by itself with exit code 0
+  bool disturbed_ = false;   ///< jobc has sent it a signal
   std::string group_;
   UniqueFd group_fd_;
   UniqueFd events_fd_;
@@ -454,6 +547,9 @@ class Guardian {
     RaiseFileLimit();
     signals_ = ChildSignals();
     epoll_.Reset(epoll_create1(EPOLL_CLOEXEC));
+    if (!signals_ || !epoll_) {
+      _exit(1);  // jobc sees the end of the socket
+    }
     Watch(kSocket, EPOLLIN, kSocketTag);
     Watch(signals_.get(), EPOLLIN, kSignalTag);
     common_.places = FindCgroupPlaces();
@@ -466,27 +562,18 @@ class Guardian {
       int n = epoll_wait(epoll_.get(), events, 64, -1);
       bool socket_ready = false;
       for (int i = 0; i < n; ++i) {
-        uint64_t tag = events[i].data.u64;
-        if (tag == kSocketTag) {
+        if (events[i].data.u64 == kSocketTag) {
           socket_ready = (events[i].events & ~EPOLLOUT) != 0;
-        } else if (tag == kSignalTag) {
+        } else {
           DrainSignals(signals_.get());
           ReapChildren(WatchShims());
-          SettleShims();
-        } else {
-          Slot& slot = slots_[tag - kShimTag];
-          if (slot.shim_socket && ReceiveFromShim(slot) < 0) {
-            // Dead, or cut off from us (it ran out of descriptors): one that cannot be heard must not live on.
-            if (slot.shim) {
-              kill(slot.shim, SIGKILL);
-            }
-            shim_died_ = true;
-            SettleShims();
-          }
         }
       }
       if (socket_ready) {
-        open = Receive();
+        open = Receive();  // before the dead are looked after: it may say which of them were let go
+      }
+      if (open) {
+        SettleShims();
       }
       open = open && Flush(kSocket, &out_);
       WatchForRoom(!out_.empty());
@@ -499,17 +586,17 @@ class Guardian {
   static constexpr int kSocket = 3;
   static constexpr uint64_t kSocketTag = 1;
   static constexpr uint64_t kSignalTag = 2;
-  static constexpr uint64_t kShimTag = 1000;
 
   struct Slot {
-    UniqueFd stdout_fd;
-    UniqueFd stderr_fd;
-    uint64_t attempt = 0;    ///< the attempt in it, if busy
-    bool busy = false;
-    bool exit_told = false;  ///< its kExited was passed on
-    pid_t shim = 0;
-    UniqueFd shim_socket;
-    std::unique_ptr<FrameReader> shim_reader;
+    uint64_t generation = 0;
+    pid_t shim = 0;    ///< 0: it is dead
+    UniqueFd control;  ///< closed: there is no shim, and jobc knows
+  };
+
+  /// What came with one message: the descriptors of one kSlot.
+  struct Received {
+    std::vector<UniqueFd> fds;
+    bool cut = false;  ///< some were lost, as this process may open no more
   };
 
   void Watch(int fd, uint32_t events, uint64_t tag) {
@@ -550,20 +637,25 @@ class Guardian {
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
       return false;
     }
-    if (n > 0 && (message.msg_flags & MSG_CTRUNC) != 0) {
-      // Descriptors were lost, as this process may open no more: which attempt's they were cannot be told, so none can be
-      // supervised any longer. jobc hears of the end of the guardian and fails what runs with `node_lost`.
-      return false;
-    }
+    // The kernel never joins the descriptors of two messages, so each set belongs to one kSlot, in their order; and a set
+    // that was cut leaves a mark behind, so that what it was for fails and nothing else.
+    Received received;
+    received.cut = n > 0 && (message.msg_flags & MSG_CTRUNC) != 0;
     for (cmsghdr* c = n > 0 ? CMSG_FIRSTHDR(&message) : nullptr; c; c = CMSG_NXTHDR(&message, c)) {
       if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
         size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
         for (size_t i = 0; i < count; ++i) {
           int fd = -1;
           memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-          received_fds_.emplace_back(fd);
+          received.fds.emplace_back(fd);
         }
       }
+    }
+    if (received.cut) {
+      received.fds.clear();
+    }
+    if (received.cut || !received.fds.empty()) {
+      received_.push_back(std::move(received));
     }
     reader_.Received(n > 0 ? static_cast<size_t>(n) : 0);
     FrameHead head;
@@ -587,21 +679,15 @@ class Guardian {
         Begin(payload);
         break;
       case FrameKind::kSlot:
-        if (received_fds_.size() >= 2) {
-          slot.stdout_fd = std::move(received_fds_[0]);
-          slot.stderr_fd = std::move(received_fds_[1]);
-          received_fds_.erase(received_fds_.begin(), received_fds_.begin() + 2);
-          CloseShim(slot);
+        MakeSlot(slot, head, payload);
+        break;
+      case FrameKind::kDropSlot:
+        if (slot.control && slot.generation == head.attempt && slot.shim) {
+          kill(slot.shim, SIGKILL);  // SettleShims() does the rest
         }
         break;
-      case FrameKind::kStart:
-        Start(slot, head, payload, reader_.WholeFrame());
-        break;
-      case FrameKind::kSignal:
-      case FrameKind::kKillTree:
-        if (slot.busy && slot.attempt == head.attempt && slot.shim_socket) {
-          SendToShim(slot, reader_.WholeFrame());
-        }
+      case FrameKind::kLimits:
+        Answer().Add(FrameKind::kLimitsReady, 0, 0, LimitsBody{V2Limits()});
         break;
       case FrameKind::kRegister:
         registered_.emplace_back(payload);
@@ -680,46 +766,47 @@ class Guardian {
     return v2_limits_ready_;
   }
 
-  void Start(Slot& slot, const FrameHead& head, std::string_view payload, std::string_view frame) {
-    if (!slot.shim_socket && !StartShim(slot, head)) {
-      return;
+  void MakeSlot(Slot& slot, const FrameHead& head, std::string_view payload) {
+    CloseShim(slot);
+    slot.generation = head.attempt;
+    Received received;
+    if (!received_.empty()) {
+      received = std::move(received_.front());
+      received_.pop_front();
     }
-    slot.busy = true;
-    slot.exit_told = false;
-    slot.attempt = head.attempt;
-    StartBody body;
-    if (TakeBody(&payload, &body) && (body.memory_bytes || body.cpu_milli || body.pids) && V2Limits()) {
-      FrameHead marked = head;
-      marked.reserved = kV2LimitsReady;
-      SendToShim(slot, std::string_view(reinterpret_cast<const char*>(&marked), sizeof marked));
-      frame.remove_prefix(sizeof marked);
+    SlotBody body;
+    int error = 0;
+    if (received.cut) {
+      error = EMFILE;
+    } else if (!TakeBody(&payload, &body) || body.pairs == 0 || received.fds.size() != 1 + 2 * size_t{body.pairs}) {
+      error = EPROTO;
+    } else {
+      error = StartShim(slot, head.slot, received.fds);
     }
-    SendToShim(slot, frame);
+    if (error != 0) {
+      Answer().Add(FrameKind::kSlotLost, head.slot, head.attempt, LostBody{error, 0});
+    }
   }
 
-  bool StartShim(Slot& slot, const FrameHead& head) {
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
-      AddFailure(Answer(), head, {SpawnStage::kFork, errno, "supervisor"});
-      return false;
+  /// 0, or an errno value. The shim takes over `fds`, which are closed here by who has them.
+  int StartShim(Slot& slot, uint32_t index, std::vector<UniqueFd>& fds) {
+    int control[2];
+    if (pipe2(control, O_CLOEXEC) != 0) {
+      return errno;
     }
+    UniqueFd read_end(control[0]);
+    UniqueFd write_end(control[1]);
     // Not fork(): libuv's atfork handler would close descriptors that jobc's loop had, by numbers that are ours now.
     pid_t pid = static_cast<pid_t>(syscall(SYS_clone, SIGCHLD, nullptr, nullptr, nullptr, nullptr));
     if (pid == 0) {
-      BecomeShim(pair[1], slot.stdout_fd.get(), slot.stderr_fd.get(), head.slot);
+      BecomeShim(index, std::move(read_end), fds);
     }
-    int error = errno;
-    close(pair[1]);
-    UniqueFd socket(pair[0]);
     if (pid < 0) {
-      AddFailure(Answer(), head, {SpawnStage::kFork, error, "supervisor"});
-      return false;
+      return errno;
     }
     slot.shim = pid;
-    slot.shim_socket = std::move(socket);
-    slot.shim_reader = std::make_unique<FrameReader>();
-    Watch(slot.shim_socket.get(), EPOLLIN, kShimTag + head.slot);
-    return true;
+    slot.control = std::move(write_end);
+    return 0;
   }
 
   OnChild WatchShims() {
@@ -734,64 +821,27 @@ class Guardian {
     };
   }
 
-  [[noreturn]] void BecomeShim(int socket, int stdout_fd, int stderr_fd, uint32_t slot) {
+  [[noreturn]] void BecomeShim(uint32_t slot, UniqueFd control, std::vector<UniqueFd>& received) {
     setsid();
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     prctl(PR_SET_NAME, "job-shim");
-    // Everything but the socket and the pipes belongs to the guardian: a copy of its socket would hide jobc's death.
-    int high_socket = fcntl(socket, F_DUPFD_CLOEXEC, 64);
-    int high_out = fcntl(stdout_fd, F_DUPFD_CLOEXEC, 64);
-    int high_err = fcntl(stderr_fd, F_DUPFD_CLOEXEC, 64);
-    dup3(high_socket, Shim::kSocket, O_CLOEXEC);
-    dup3(high_out, Shim::kStdout, O_CLOEXEC);
-    dup3(high_err, Shim::kStderr, O_CLOEXEC);
-    if (syscall(SYS_close_range, 6U, ~0U, 0U) != 0) {
-      for (int fd = 6; fd < 65536; ++fd) {
-        close(fd);
-      }
+    ShimFds fds;
+    fds.socket = std::move(received[0]);
+    fds.control = std::move(control);
+    for (size_t i = 1; i + 1 < received.size(); i += 2) {
+      fds.pairs.push_back({std::move(received[i]), std::move(received[i + 1])});
     }
-    Shim(common_, slot).Run();
-  }
-
-  void SendToShim(Slot& slot, std::string_view frame) {
-    // A shim reads at once, so this is at most a short wait for room in the socket.
-    while (!frame.empty()) {
-      ssize_t n = send(slot.shim_socket.get(), frame.data(), frame.size(), MSG_NOSIGNAL);
-      if (n < 0 && errno != EINTR) {
-        return;  // it was killed: its end comes with SIGCHLD
-      }
-      frame.remove_prefix(n > 0 ? static_cast<size_t>(n) : 0);
-    }
-  }
-
-  /// Passes on what a shim said. 1: something came, 0: nothing for now, -1: the shim has closed its end.
-  int ReceiveFromShim(Slot& slot) {
-    ssize_t n = recv(slot.shim_socket.get(), slot.shim_reader->Space(kReceiveBytes), kReceiveBytes, MSG_DONTWAIT);
-    if (n <= 0) {
-      return n < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : -1;
-    }
-    slot.shim_reader->Received(static_cast<size_t>(n));
-    FrameHead head;
-    std::string_view payload;
-    while (slot.shim_reader->Next(&head, &payload)) {
-      if (head.kind == FrameKind::kReaped || head.kind == FrameKind::kSpawnFailed) {
-        slot.busy = false;
-      } else if (head.kind == FrameKind::kExited || head.kind == FrameKind::kStarted) {
-        slot.exit_told = head.kind == FrameKind::kExited;
-      }
-      out_ += slot.shim_reader->WholeFrame();
-    }
-    return 1;
+    fds.CloseOthers();  // a copy of the guardian's socket would hide jobc's death
+    Shim(common_, slot, std::move(fds)).Run();
   }
 
   void CloseShim(Slot& slot) {
-    if (slot.shim_socket) {
-      slot.shim_socket.Reset();
+    if (slot.control) {
+      slot.control.Reset();
       if (slot.shim) {
         closing_shims_.insert(slot.shim);
       }
       slot.shim = 0;
-      slot.shim_reader.reset();
     }
   }
 
@@ -813,43 +863,31 @@ class Guardian {
     shim_died_ = false;
     for (uint32_t index = 0; index < slots_.size(); ++index) {
       Slot& slot = slots_[index];
-      if (!slot.shim_socket || (slot.shim && IsAlive(slot.shim, 0))) {
+      if (!slot.control || (slot.shim && IsAlive(slot.shim, 0))) {
         continue;
-      }
-      while (ReceiveFromShim(slot) > 0) {  // what it said last
       }
       slot.shim = 0;
-      slot.shim_socket.Reset();
-      slot.shim_reader.reset();
-      if (!slot.busy) {
-        continue;
-      }
-      KillGroupsOf(index, slot.attempt);
-      ReapedBody reaped;
-      reaped.left = static_cast<uint32_t>(EndDescendants(LiveShims(), MonotonicMillis() + 2000, WatchShims()));
-      KillGroupsOf(index, slot.attempt);
-      if (!slot.exit_told) {
-        ExitedBody exited = MakeExited(SIGKILL, rusage{});
-        exited.lost = 1;
-        Answer().Add(FrameKind::kExited, index, slot.attempt, exited);
-      }
-      Answer().Add(FrameKind::kReaped, index, slot.attempt, reaped);
-      slot.busy = false;
+      slot.control.Reset();
+      KillGroupsOf(index);
+      LostBody lost;
+      lost.left = static_cast<uint32_t>(EndDescendants(LiveShims(), MonotonicMillis() + 2000, WatchShims()));
+      KillGroupsOf(index);
+      Answer().Add(FrameKind::kSlotLost, index, slot.generation, lost);
     }
   }
 
   /// Kills what is in the groups that a dead shim had made, and removes those that are empty.
-  void KillGroupsOf(uint32_t index, uint64_t attempt) {
+  void KillGroupsOf(uint32_t index) {
     std::vector<std::string> groups;
     if (!common_.base.empty()) {
       groups = GroupsBelow(common_.base, fmt::format("{}.", index));
     }
-    std::string name = common_.LimitName(attempt);
     for (const std::string& place :
          {v2_limits_ready_ ? common_.LimitBase() : std::string(), common_.places.v1_memory, common_.places.v1_cpu,
           common_.places.v1_pids}) {
       if (!place.empty()) {
-        groups.push_back(place + '/' + name);
+        std::vector<std::string> more = GroupsBelow(place, common_.LimitPrefix(index));
+        groups.insert(groups.end(), more.begin(), more.end());
       }
     }
     for (const std::string& group : groups) {
@@ -863,10 +901,10 @@ class Guardian {
     int64_t deadline = MonotonicMillis() + 5000;
     bool busy = false;
     for (Slot& slot : slots_) {
-      busy = busy || slot.busy;
+      busy = busy || slot.control;
       CloseShim(slot);
     }
-    if (busy && !common_.base.empty()) {
+    if (busy && !common_.base.empty() && CgroupPopulated(common_.base)) {
       KillCgroup(common_.base);  // at once; the shims look after the rest
     }
     // Shims see the end of their sockets and clear up behind themselves; all are our children, like every orphan.
@@ -901,7 +939,7 @@ class Guardian {
   UniqueFd epoll_;
   UniqueFd signals_;
   FrameReader reader_;
-  std::deque<UniqueFd> received_fds_;
+  std::deque<Received> received_;
   std::string out_;
   bool watching_room_ = false;
   std::vector<Slot> slots_;

@@ -1,7 +1,11 @@
 // jobc's side of the guardian: starts, signals and ends attempts, and feeds their output to a LogWriter. Lives on one
 // uv_loop_t and its thread; nothing in here blocks except Create() (not at all in practice) and Stop() (until the
-// guardian has ended everything). It owns the pipes: two per slot, kept from attempt to attempt, which is safe because an
-// attempt is reaped, and its pipe drained, before the slot is used again; after a kill the pipes are replaced.
+// guardian has ended everything). Each slot, a place for one attempt at a time, has a shim, made by the guardian, with
+// which this talks over a socket of its own, and pipes, kept from attempt to attempt. That is safe because an attempt is
+// reaped, and its pipes are drained, before they are used again; after a kill shim and pipes are replaced.
+//
+// An attempt can be handed over ahead of time (StartAfter): its shim then starts it the moment the one before it has
+// ended with exit code 0 and its tree is reaped, without asking, so that nobody waits for the way to jobc and back.
 #pragma once
 
 #include <uv.h>
@@ -57,22 +61,26 @@ struct ProcessExit {
 };
 
 /// Called from the loop. For each attempt either OnSpawnFailed alone, or OnStarted, OnExited, OnReaped in this order;
-/// all of them may call the client.
+/// after StartAfter() also OnRevoked alone. All of them may call the client.
 class ProcessEvents {
  public:
   virtual ~ProcessEvents() = default;
   virtual void OnStarted(uint64_t attempt, const ProcessStarted& started) = 0;
-  /// The program could not be started: kind `command`. Nothing else follows.
+  /// The program could not be started. Nothing else follows.
   virtual void OnSpawnFailed(uint64_t attempt, const SpawnFailure& failure) = 0;
   /// The leader has ended; others of its tree are being killed.
   virtual void OnExited(uint64_t attempt, const ProcessExit& exit) = 0;
   /// Nothing of the attempt is alive, and all its output is with the LogWriter. `left` processes of another user could
-  /// not be killed (0 as good as always).
-  virtual void OnReaped(uint64_t attempt, const LogWriter::Closed& output, uint32_t left) = 0;
+  /// not be killed (0 as good as always). `next`: the attempt that waited for this one and starts now; 0: none does.
+  virtual void OnReaped(uint64_t attempt, const LogWriter::Closed& output, uint32_t left, uint64_t next) = 0;
+  /// An attempt of StartAfter() has not started and will not. Comes before the OnReaped of the one it was to follow.
+  virtual void OnRevoked(uint64_t) {}
   /// The guardian was killed. All trees have been ended by now; no further events follow for `attempts`, and the client
   /// takes no new ones.
   virtual void OnGuardianLost(const std::vector<uint64_t>& attempts) = 0;
 };
+
+class FrameReader;
 
 class ProcessClient {
  public:
@@ -89,8 +97,24 @@ class ProcessClient {
   ProcessClient(const ProcessClient&) = delete;
   ProcessClient& operator=(const ProcessClient&) = delete;
 
-  /// Attempt ids are the caller's: unique within the run, also over resumes, as they name the logs.
+  /// What the descriptors that this process and its guardian may open suffice for. Raises this process's own soft limit
+  /// to the hard one first, as Create() does; programs get theirs back.
+  struct Files {
+    uint64_t limit = 0;
+    uint64_t open = 0;
+    bool suffice = false;   ///< for a run at all
+    uint32_t attempts = 1;  ///< at a time, at least 1
+  };
+  /// Best called before the loop is made: libuv ends the process where that fails.
+  static Files CountFiles();
+
+  /// Attempt ids are the caller's: above 0, and unique within the run, also over resumes, as they name the logs.
   void Start(uint64_t attempt, const ProcessSpec& spec);
+  /// Starts it when `before`, which runs, has ended with exit code 0, undisturbed, and is reaped; else never, and
+  /// OnRevoked is called. False: that is not possible here (OnRevoked is not called), say because one waits already.
+  bool StartAfter(uint64_t attempt, const ProcessSpec& spec, uint64_t before);
+  /// For an attempt of StartAfter(): it shall not start. OnRevoked follows, or the events of an attempt that was faster.
+  void Revoke(uint64_t attempt);
   /// Sends `signal` to every process of the attempt's tree.
   void Signal(uint64_t attempt, int signal);
   /// SIGKILL to every process of the tree; OnExited and OnReaped follow. Timers for a `grace` are the caller's.
@@ -118,22 +142,33 @@ class ProcessClient {
   struct Slot;
   struct Outgoing {
     std::string bytes;
-    UniqueFd fds[2];
+    std::vector<UniqueFd> fds;
   };
 
   ProcessClient(uv_loop_t* loop, GuardianHandle guardian, LogWriter* log, ProcessEvents* events);
-  Result<void> MakePipes(Slot& slot);
-  void ClosePipes(Slot& slot);
+  /// 0, or an errno value.
+  int OpenSlot(Slot& slot);
+  void CloseSlot(Slot& slot);
+  void WriteStart(Slot& slot, uint64_t attempt, const ProcessSpec& spec, uint32_t flags, uint32_t token);
+  std::string* OutTo(Slot& slot);
+  void SendTo(Slot& slot);
+  void ReceiveFrom(Slot& slot);
+  void AnsweredBy(Slot& slot, uint64_t attempt, uint32_t token, uint32_t kind, std::string_view payload);
+  void LoseSlot(Slot& slot, int error, uint32_t left);
+  void RevokeNext(Slot& slot);
+  void Reaped(Slot& slot, uint32_t left, bool next_starts);
+  void SpawnFailed(Slot& slot, const SpawnFailure& failure);
   std::string* Out();
   void SendAll();
   void Receive();
-  void Answered(uint32_t slot, uint64_t attempt, uint32_t kind, std::string_view payload);
-  void OnPipe(Slot& slot, int stream);
-  bool ReadPipe(Slot& slot, int stream, int rounds);
+  void Answered(uint32_t slot, uint64_t generation, uint32_t kind, std::string_view payload);
+  bool ReadPipe(Slot& slot, int pair, int stream, int rounds);
+  void DrainPair(Slot& slot, int pair);
   void Lost();
   void UpdateReference();
 
   static void OnSocketEvent(uv_poll_t* handle, int status, int events);
+  static void OnSlotEvent(uv_poll_t* handle, int status, int events);
   static void OnPipeEvent(uv_poll_t* handle, int status, int events);
   static void OnPrepare(uv_prepare_t* handle);
   static void OnCheck(uv_check_t* handle);
@@ -152,13 +187,18 @@ class ProcessClient {
   bool lost_ = false;
   bool stopped_ = false;
   bool by_cgroup_ = true;
+  bool second_pairs_ = false;     ///< descriptors suffice for them
+  bool limits_asked_ = false;
+  std::optional<bool> v2_limits_; ///< the guardian's answer
+  std::vector<uint32_t> waiting_for_limits_;  ///< slots whose start is written once that is known
+  uint32_t last_token_ = 0;
+  std::vector<uint32_t> unsent_;  ///< slots with something to send
   std::vector<std::unique_ptr<Slot>> slots_;
   std::vector<uint32_t> free_slots_;
   std::unordered_map<uint64_t, uint32_t> running_;  // attempt to slot
   std::deque<Outgoing> outgoing_;
   std::vector<std::pair<uint64_t, SpawnFailure>> failed_;  // found before they were sent
-  std::vector<char> received_;
-  size_t received_bytes_ = 0;
+  std::unique_ptr<FrameReader> received_;
   std::unique_ptr<char[]> pipe_buffer_;
 };
 

@@ -1,4 +1,4 @@
-// The frames between jobc and the guardian, and between the guardian and its shims, over a stream socketpair of one
+// The frames between jobc and its guardian, and between jobc and the shim of each slot, over stream socketpairs of one
 // machine: fixed-size headers in host byte order, then a payload. Descriptors travel beside the frame that announces
 // them. Only runtime/process includes this.
 #pragma once
@@ -13,35 +13,63 @@
 namespace jobc::process {
 
 enum class FrameKind : uint32_t {
-  // jobc to guardian
-  kBegin = 1,    ///< run id, state directory, work directory: write the record of this live run
-  kSlot,         ///< with two descriptors: the write ends for stdout and stderr of what runs in `slot`
-  kStart,        ///< StartBody, then directory, arguments, environment, each ended by NUL
-  kSignal,       ///< SignalBody: to every process of the attempt
-  kKillTree,     ///< SIGKILL to every process of the attempt
+  // jobc to guardian; FrameHead::attempt is the slot's generation
+  kBegin = 1,    ///< run id, state directory: write the record of this live run
+  kSlot,         ///< SlotBody, with its descriptors: a new shim for `slot`; the one before is let go
+  kDropSlot,     ///< the shim of `slot` cannot be heard any more: end it
+  kLimits,       ///< an attempt with limits is about to start: get ready for that
   kRegister,     ///< a path to remove if jobc dies
   kUnregister,   ///< the same path again
   kBye,          ///< end everything that runs, remove groups and record, exit
   // guardian to jobc
   kReady,        ///< ReadyBody, then the directory of the groups
+  kLimitsReady,  ///< LimitsBody; the answer to kLimits
+  kSlotLost,     ///< LostBody: the shim of this generation is no more, or never was; nothing of its attempt is alive
+  // jobc to a shim
+  kStart,        ///< StartBody, then directory, arguments, environment, each ended by NUL
+  kRevoke,       ///< an attempt that waits for the one before it (kAfter) shall not start
+  kSignal,       ///< SignalBody: to every process of the attempt
+  kKillTree,     ///< SIGKILL to every process of the attempt
+  // a shim to jobc
   kStarted,      ///< StartedBody
   kSpawnFailed,  ///< FailedBody, then path and detail
   kExited,       ///< ExitedBody
   kReaped,       ///< ReapedBody: nothing of the attempt is alive
+  kRevoked,      ///< the answer to kRevoke, if the attempt had not started
 };
 
 struct FrameHead {
   uint32_t bytes = 0;  ///< with this header
   FrameKind kind = FrameKind::kBye;
   uint32_t slot = 0;
-  uint32_t reserved = 0;
+  uint32_t token = 0;  ///< kStart with kAfter, kRevoked: tells several starts of one attempt apart
   uint64_t attempt = 0;
 };
+
+/// With kSlot travel: the shim's end of its socket, then for each pair the write ends for stdout and stderr.
+struct SlotBody {
+  uint32_t pairs = 1;
+};
+
+struct LimitsBody {
+  uint32_t v2_ready = 0;  ///< attempts can get version 2 limits
+};
+
+struct LostBody {
+  int32_t error = 0;  ///< errno: why the shim could not be made; 0: it was killed
+  uint32_t left = 0;  ///< processes that could not be killed (another user's)
+};
+
+/// StartBody::flags
+constexpr uint32_t kV2LimitsReady = 1;  ///< kLimitsReady said so
+constexpr uint32_t kAfter = 2;          ///< starts when what runs has ended with success and is reaped, else never
 
 struct StartBody {
   uint64_t memory_bytes = 0;
   uint32_t cpu_milli = 0;
   uint32_t pids = 0;
+  uint32_t flags = 0;
+  uint32_t pair = 0;  ///< of the slot's pipes
   uint32_t argc = 0;
   uint32_t envc = 0;
 };
@@ -73,7 +101,6 @@ struct FailedBody {
 struct ExitedBody {
   int32_t status = 0;  ///< as wait() gives it
   uint32_t oom = 0;
-  uint32_t lost = 0;   ///< the supervising shim was killed, `status` is made up
   int64_t wall_ms = 0;
   uint64_t max_rss_bytes = 0;
   uint64_t peak_bytes = 0;
@@ -83,6 +110,7 @@ struct ExitedBody {
 
 struct ReapedBody {
   uint32_t left = 0;  ///< processes that could not be killed (another user's)
+  uint32_t next = 0;  ///< 1: the attempt that waited for this one starts now; 0: it never will
 };
 
 /// Appends frames to a buffer.
@@ -91,15 +119,16 @@ class FrameWriter {
   explicit FrameWriter(std::string* out) : out_(out) {}
 
   template <typename Body>
-  void Add(FrameKind kind, uint32_t slot, uint64_t attempt, const Body& body, std::string_view tail = {}) {
+  void Add(FrameKind kind, uint32_t slot, uint64_t attempt, const Body& body, std::string_view tail = {},
+           uint32_t token = 0) {
     static_assert(std::is_trivially_copyable_v<Body>);
-    FrameHead head{static_cast<uint32_t>(sizeof head + sizeof body + tail.size()), kind, slot, 0, attempt};
+    FrameHead head{static_cast<uint32_t>(sizeof head + sizeof body + tail.size()), kind, slot, token, attempt};
     out_->append(reinterpret_cast<const char*>(&head), sizeof head);
     out_->append(reinterpret_cast<const char*>(&body), sizeof body);
     out_->append(tail);
   }
-  void AddText(FrameKind kind, uint32_t slot, uint64_t attempt, std::string_view tail = {}) {
-    FrameHead head{static_cast<uint32_t>(sizeof head + tail.size()), kind, slot, 0, attempt};
+  void AddText(FrameKind kind, uint32_t slot, uint64_t attempt, std::string_view tail = {}, uint32_t token = 0) {
+    FrameHead head{static_cast<uint32_t>(sizeof head + tail.size()), kind, slot, token, attempt};
     out_->append(reinterpret_cast<const char*>(&head), sizeof head);
     out_->append(tail);
   }
@@ -135,18 +164,13 @@ class FrameReader {
       return false;
     }
     *payload = std::string_view(buffer_).substr(begin_ + sizeof *head, head->bytes - sizeof *head);
-    frame_ = begin_;
     begin_ += head->bytes;
     return true;
   }
-  /// The frame that Next() returned last, header and all.
-  std::string_view WholeFrame() const { return std::string_view(buffer_).substr(frame_, begin_ - frame_); }
-
  private:
   std::string buffer_;
   size_t begin_ = 0;
   size_t end_ = 0;
-  size_t frame_ = 0;
 };
 
 /// Takes a fixed-size body off the front of a payload; false if it is too short.

@@ -366,6 +366,12 @@ std::string SpawnFailure::Message() const {
         return fmt::format("`{}` is neither a program for this machine nor a script that begins with `#!`", path);
       }
       return fmt::format("cannot execute `{}`: {}", path, strerror(error));
+    case SpawnStage::kSupervisor:
+      if (error == 0) {
+        return fmt::format("the process that was to supervise `{}` was killed from outside before it began", path);
+      }
+      return fmt::format("no supervisor can be made for `{}`: {}{}", path, strerror(error),
+                         error == EMFILE ? " (raise the limit, see `ulimit -Hn`, or lower --max-parallel)" : "");
   }
   return {};
 }

@@ -14,7 +14,7 @@ namespace jobc::process {
 /// The longest single argument or NAME=value string that execve() takes, without its NUL (MAX_ARG_STRLEN, 32 pages).
 inline constexpr size_t kMaxArgBytes = 32 * 4096 - 1;
 
-/// At what an attempt failed before its program ran. All of these are failures of kind `command`.
+/// At what an attempt failed before its program ran. Whose fault it is: see SpawnFailure::of_system().
 enum class SpawnStage : uint32_t {
   kArgument,     ///< one argument is longer than kMaxArgBytes; `index` says which
   kEnvironment,  ///< one environment string is too long; `detail` is its name
@@ -24,6 +24,7 @@ enum class SpawnStage : uint32_t {
   kNotFound,     ///< no such program; `path` is the name as given, `detail` the PATH that was searched, if any
   kInterpreter,  ///< the program is there, the interpreter of its first line (`detail`) is not
   kExec,         ///< any other failure of execve() on `path`
+  kSupervisor,   ///< jobc has no supervisor for it: descriptors or processes ran out, or it was killed (`error` is 0)
 };
 
 struct SpawnFailure {
@@ -35,6 +36,8 @@ struct SpawnFailure {
   uint64_t bytes = 0;  ///< the size that was too large
   uint64_t limit = 0;  ///< the largest possible size
 
+  /// True if the machine or jobc had no means to start it, whatever the command is: another try may succeed.
+  bool of_system() const { return stage == SpawnStage::kFork || stage == SpawnStage::kSupervisor; }
   /// One line for a person: lower case, no final period, with what to do where that is known.
   std::string Message() const;
 };

@@ -224,7 +224,7 @@ class Harness : public ProcessEvents {
     seen[attempt].events += "exited ";
     seen[attempt].exit = exit;
   }
-  void OnReaped(uint64_t attempt, const LogWriter::Closed& output, uint32_t left) override {
+  void OnReaped(uint64_t attempt, const LogWriter::Closed& output, uint32_t left, uint64_t) override {
     EXPECT_EQ(left, 0u);
     seen[attempt].events += "reaped ";
     seen[attempt].output = output;

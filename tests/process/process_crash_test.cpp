@@ -70,7 +70,7 @@ class Victim {
       void OnStarted(uint64_t, const ProcessStarted&) override {}
       void OnSpawnFailed(uint64_t, const SpawnFailure&) override { _exit(97); }
       void OnExited(uint64_t, const ProcessExit&) override {}
-      void OnReaped(uint64_t, const LogWriter::Closed&, uint32_t) override {}
+      void OnReaped(uint64_t, const LogWriter::Closed&, uint32_t, uint64_t) override {}
       void OnGuardianLost(const std::vector<uint64_t>&) override {}
     } events;
     auto client = std::move(

@@ -1,6 +1,7 @@
 // Stories of attempts, with real processes, for both ways in which trees are ended.
 #include <grp.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -395,6 +396,79 @@ TEST_P(Process, StartsTheNextFromWithinACallback) {
   run.StartShell("exit 0");
   run.Until([&] { return run.seen.size() == 51 && run.client().running() == 0; });
   EXPECT_EQ(uv_run(run.loop(), UV_RUN_NOWAIT), 0) << "an idle client does not keep its loop alive";
+}
+
+/// Starts attempts in a shortage and checks that each has exactly one answer; returns how many could not be started.
+size_t CountRefusals(Harness& run, int attempts) {
+  std::vector<uint64_t> started;
+  for (int i = 0; i < attempts; ++i) {
+    started.push_back(run.StartShell("sleep 0.01; echo done"));
+  }
+  size_t refused = 0;
+  for (uint64_t attempt : started) {
+    const Harness::Seen& seen = run.Finish(attempt);
+    if (seen.failure) {
+      ++refused;
+      EXPECT_EQ(seen.events, "failed ");
+      EXPECT_TRUE(seen.failure->of_system()) << seen.failure->Message();
+      EXPECT_THAT(seen.failure->Message(), HasSubstr("Too many open files"));
+    } else {
+      EXPECT_EQ(seen.events, "started exited reaped ");
+      EXPECT_EQ(run.Text(attempt), "done\n");
+    }
+  }
+  EXPECT_EQ(run.client().running(), 0u);
+  EXPECT_TRUE(run.lost.empty());
+  return refused;
+}
+
+TEST_P(Process, AShortageOfDescriptorsInTheGuardianFailsOnlyWhatItIsFor) {
+  size_t refused = 0;
+  for (rlim_t limit = 6; limit <= 30; ++limit) {
+    Harness run(options());
+    run.Shell("true");
+    const rlimit low{limit, limit};
+    ASSERT_EQ(prlimit(run.client().guardian_pid(), RLIMIT_NOFILE, &low, nullptr), 0);
+    refused += CountRefusals(run, 16);
+    CountRefusals(run, 1);  // there is a supervisor left for one at a time
+    EXPECT_FALSE(run.seen[run.last()].failure);
+  }
+  EXPECT_GT(refused, 0u);
+}
+
+TEST_P(Process, AShortageOfDescriptorsInJobcFailsOnlyWhatItIsFor) {
+  size_t refused = 0;
+  for (rlim_t more = 1; more <= 24; ++more) {
+    Harness run(options());
+    run.Shell("true");
+    rlimit before{};
+    ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    // The number that a new descriptor gets is the least that is free; what is open below does not count.
+    UniqueFd next(dup(0));
+    const rlimit low{static_cast<rlim_t>(next.get()) + more, before.rlim_max};
+    next.Reset();
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+    for (int i = 0; i < 8; ++i) {
+      run.StartShell("sleep 0.01");
+    }
+    const uint64_t last = run.last();
+    run.Until([&] {
+      size_t over = 0;
+      for (uint64_t attempt = last - 7; attempt <= last; ++attempt) {
+        over += run.seen[attempt].over();
+      }
+      return over == 8;
+    });
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    for (uint64_t attempt = last - 7; attempt <= last; ++attempt) {
+      const Harness::Seen& seen = run.seen[attempt];
+      refused += seen.failure ? 1 : 0;
+      EXPECT_EQ(seen.events, seen.failure ? "failed " : "started exited reaped ");
+      EXPECT_TRUE(!seen.failure || seen.failure->of_system());
+    }
+    EXPECT_EQ(CountRefusals(run, 8), 0u);
+  }
+  EXPECT_GT(refused, 0u);
 }
 
 TEST(ProcessSupervision, EndsATreeWhoseSupervisorWasKilled) {

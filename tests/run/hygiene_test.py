@@ -177,6 +177,28 @@ job a {{ {more}
         self.assertLess(time.monotonic() - started, 10)
         self.assertEqual(processes_with(self.marker), [])
 
+    def test_a_low_limit_on_descriptors_slows_a_run_and_never_hangs_it(self):
+        self.write('edition = 1\njob a { for i in range(60) key i\n  run = ["sleep", "0.01"] }\n')
+        for limit in (14, 18, 22, 28, 32, 48):
+            started = self.start("run", "a.job", "--max-parallel", "40", prefix=["prlimit", f"--nofile={limit}:{limit}"])
+            done = self.finish(started, "run", code=None, timeout=40)
+            if limit < 24:
+                self.assertEqual(done.code, 15, str(done))
+                self.assertIn(f"jobc may have {limit} files open", done.err, str(done))
+                self.assertIn("raise the limit (`ulimit -Hn`)", done.err, str(done))
+            else:
+                self.assertEqual(done.code, 0, str(done))
+                self.assertIn("60 succeeded", done.err, str(done))
+                self.assertIn(f"instead of 40: jobc may have only {limit} files open", done.err, str(done))
+
+    def test_the_limit_on_descriptors_is_raised_for_jobc_and_not_for_jobs(self):
+        self.write('edition = 1\njob a { for i in range(40) key i\n  run = ["sh", "-c", "sleep 0.01; ulimit -Sn"]\n  output { n: String = trim(stdout()) } }\n'
+                   'export { all: List<String> = a[*].n }')
+        started = self.start("run", "a.job", "--max-parallel", "40", prefix=["prlimit", "--nofile=64:4096"])
+        done = self.finish(started, "run", code=0, timeout=40)
+        self.assertNotIn("instead of 40", done.err)
+        self.assertEqual(self.result()["all"], ["64"] * 40)
+
     def test_no_descriptors_of_jobc(self):
         self.run_job('job a { run = ["ls", "/proc/self/fd"] output { fds: List<String> = lines(stdout()) } }\nexport { fds: List<String> = a.fds }')
         self.assertEqual(self.result()["fds"], ["0", "1", "2", "3"], "3 is the directory that ls reads")
