@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "compiler/check/declarations.h"
+#include "compiler/check/synonyms.h"
 #include "compiler/check/expression.h"
 
 namespace jobc::check {
@@ -131,6 +132,8 @@ Val ExpressionChecker::CheckCall(ast::ExprId id, const ast::Expr& e, ir::TypeId 
   for (const auto& entry : unit->fns) names.push_back(View(entry.first()));
   auto& d = c_.diags.Emit(name_span, diag::UnknownFunction, name).Label("not known");
   if (FindValue(name) != nullptr || FindLocal(name) != nullptr) d.Label("this is a value, not a function");
+  else if (std::string_view here = FindSynonym(FunctionSynonyms(), name); here.starts_with('[')) d.AddHelp(fmt::format("here that is:  {}", here));
+  else if (!here.empty()) d.AddHelp(fmt::format("here it is called `{}`", here), {{name_span, std::string(here)}});
   else Suggest(d, name, names, name_span);
   CheckRest(e);
   return Error();

@@ -5,6 +5,7 @@
 #include <list>
 
 #include "compiler/check/declarations.h"
+#include "compiler/check/synonyms.h"
 #include "support/sha256.h"
 
 namespace jobc::check {
@@ -193,6 +194,12 @@ class Body {
     for (auto [inner, title] : {std::pair<uint32_t, std::string_view>{kResourcesBlock, "resources"}, {kTimeout, "timeout"}, {kRetry, "retry"}}) {
       if (FindAttribute(name, inner) != nullptr) {
         d.AddHelp(fmt::format("it belongs into a block:  {} {{ {} = … }}", title, name));
+        return;
+      }
+    }
+    if (own_block == kJob) {
+      if (std::string_view here = FindSynonym(AttributeSynonyms(), name); !here.empty()) {
+        d.AddHelp(fmt::format("here that is:  {}", here));
         return;
       }
     }
@@ -1049,13 +1056,18 @@ class Body {
             .Label("these are arguments of an image's ENTRYPOINT")
             .AddHelp("add `image = \"…\"`, or write the whole command as `run = […]`");
       }
-    } else if (!merged_.incomplete) {
+    } else if (!merged_.incomplete && !HasForeignCommand()) {
       std::string what = job_.kind == ir::JobKind::Finally ? fmt::format("`finally {}`", job_.name.text) : job_.kind == ir::JobKind::Hook ? fmt::format("the hook on `{}`", job_.name.text) : fmt::format("the job `{}`", job_.name.text);
       c_.diags.Emit(job_.name.span, diag::NothingToRun, what)
           .Label("has neither `run` nor `script`")
           .AddHelp("add a command:  run = [\"program\", \"argument\"]")
           .AddHelp("or a script:  script = <<~SH … SH");
     }
+  }
+
+  /// An attribute of another system that says what to run: it has its error, whose help is the same.
+  bool HasForeignCommand() const {
+    return std::any_of(merged_.attrs.begin(), merged_.attrs.end(), [](const MergedItem& item) { return MeansCommand(item.name); });
   }
 
   ir::ExprId Argv(const Placed& placed, uint32_t words, std::string_view place) {
