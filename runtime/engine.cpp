@@ -384,7 +384,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     log = *std::move(log_writer);
     state = std::make_unique<RunState>(plan, id);
     builder = std::make_unique<LaunchBuilder>(plan, id, run_dir);
-    return Finish(failure);
+    return Finish(failure) && WriteOpened(failure);
   }
 
   bool OpenAgain(const std::string& run, const ResumeOptions& resume, StartFailure& failure) {
@@ -444,6 +444,26 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     for (std::string& text : lost) {
       notes.push_back(std::move(text));
     }
+    // Known to others before they are told that the run goes on: else it looks ended, as it was before.
+    if (!WriteOpened(failure)) {
+      return false;
+    }
+    if (auto done = journal->Commit(); !done) {
+      failure = {15, done.error().message};
+      return false;
+    }
+    return true;
+  }
+
+  bool WriteOpened(StartFailure& failure) {
+    auto self = process::ReadProcess(getpid());
+    auto written = journal->Append({.time_ms = process::WallMillis(), .type = RecordType::Opened, .a = getpid(), .b = static_cast<int64_t>(self ? self->start_ticks : 0),
+           .text = fmt::format("{{\"boot\":\"{}\",\"version\":{}}}", process::BootId(), ir::JsonQuote(setup.options.version))});
+    if (!written) {
+      failure = {15, written.error().message};
+      return false;
+    }
+    opened_record = *written;
     return true;
   }
 
@@ -707,12 +727,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       }, 0, interval);
     }
 
-    auto self = process::ReadProcess(getpid());
-    const int64_t opened = Write({.type = RecordType::Opened, .a = getpid(), .b = static_cast<int64_t>(self ? self->start_ticks : 0),
-           .text = fmt::format("{{\"boot\":\"{}\",\"version\":{}}}", process::BootId(), ir::JsonQuote(setup.options.version))});
     RunEvent started = Event(RunEventKind::RunStarted);
     started.run = id;
-    started.record = opened;
+    started.record = opened_record;
     pending_events.push_back(std::move(started));
     for (std::string& text : notes) {
       const int64_t record = Write({.type = RecordType::Note, .text = text});
@@ -1940,6 +1957,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   std::shared_ptr<const Verdict> last_judged;  ///< of the last AttemptJudged; the change it causes comes right after
   std::vector<ReapedAttempt> reaped;
   std::unordered_map<AttemptId, int64_t> intent_records;  ///< numbers of the records of what is about to be carried out
+  int64_t opened_record = 0;
   int64_t finished_record = 0;
   std::unordered_map<AttemptId, int64_t> outputs_sums;  ///< of rows whose verdict is not journaled yet
   std::optional<int64_t> exports_sum;

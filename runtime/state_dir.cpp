@@ -253,7 +253,8 @@ Result<RunLock> RunLock::Take(const std::string& run_dir) {
   struct flock range = {};
   range.l_type = F_WRLCK;
   range.l_whence = SEEK_SET;
-  if (fcntl(fd, F_SETLK, &range) != 0) {
+  // Of this open file, not of the process: a process that looks at its own lock would lose one of the other sort.
+  if (fcntl(fd, F_OFD_SETLK, &range) != 0) {
     int code = errno;
     if (code != EACCES && code != EAGAIN) {
       return Error{fmt::format("cannot lock `{}`: {}", path, std::strerror(code)), code};
@@ -281,7 +282,7 @@ std::optional<LockHolder> RunLock::Holder(const std::string& run_dir) {
   struct flock range = {};
   range.l_type = F_RDLCK;
   range.l_whence = SEEK_SET;
-  if (fcntl(fd.get(), F_GETLK, &range) != 0 || range.l_type == F_UNLCK) {
+  if (fcntl(fd.get(), F_OFD_GETLK, &range) != 0 || range.l_type == F_UNLCK) {
     return std::nullopt;
   }
   auto holder = ParseHolder(process::ReadFile(path).value_or(""));

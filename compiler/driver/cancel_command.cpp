@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "compiler/driver/runs.h"
@@ -31,15 +32,22 @@ Result<CancelRequest> Request(const RunReader& run, const std::vector<std::strin
   return out;
 }
 
-bool AllFinal(const RunReader& run, const CancelRequest& request) {
+/// Final, and nothing of its attempts is alive: an instance is final as soon as it is cancelled, its grace comes after that.
+bool HasEnded(const RunReader& run, InstanceRef instance) {
+  if (!IsFinal(run.state(instance))) return false;
+  const std::vector<AttemptView> attempts = run.View(instance).attempts;
+  return std::none_of(attempts.begin(), attempts.end(), [](const AttemptView& one) { return one.started_ms != 0 && one.reaped_ms == 0; });
+}
+
+bool AllEnded(const RunReader& run, const CancelRequest& request) {
   for (const CancelTarget& target : request.targets) {
     if (target.ordinal >= 0) {
-      if (!IsFinal(run.state({target.job, static_cast<uint32_t>(target.ordinal)}))) return false;
+      if (!HasEnded(run, {target.job, static_cast<uint32_t>(target.ordinal)})) return false;
       continue;
     }
     if (!run.expanded(target.job) && !IsFinal(run.whole(target.job))) return false;
     for (uint32_t i = 0; i < run.size(target.job); ++i) {
-      if (!IsFinal(run.state({target.job, i}))) return false;
+      if (!HasEnded(run, {target.job, i})) return false;
     }
   }
   return true;
@@ -105,7 +113,7 @@ int RunCancel(const Invocation& invocation, Terminal& terminal) {
   }
   answer = *answered;
   if (invocation.Has("--wait")) {
-    while (run.Refresh().ok() && run.summary().running && (request->run || !AllFinal(run, *request))) (void)client->Next(100).ok(), usleep(20'000);
+    while (run.Refresh().ok() && run.summary().running && (request->run || !AllEnded(run, *request))) (void)client->Next(100).ok(), usleep(20'000);
   }
   if (request->run) {
     tell(answer.stopping && !at_once ? fmt::format("the run {} is being cancelled already; to end it at once:  jobc cancel {} --now", id, id)

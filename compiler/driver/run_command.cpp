@@ -62,6 +62,7 @@ std::string Lines(const std::vector<std::string>& texts) {
 /// Runs to the end, shows it, prints the exports. `run` not empty: that run goes on.
 /// `detach`: the side of `--detach` that lives on; null without it.
 int Execute(EngineSetup setup, const std::string& run, const ResumeOptions& resume, const Invocation& invocation, Terminal& terminal, Detach* detach) {
+  if (detach != nullptr) terminal.set_color(ColorChoice::Never);  // it writes to a file
   RunDisplay display(terminal, invocation.json(), terminal.err_is_terminal() && detach == nullptr);
   setup.observer = &display;
   const std::string state_dir = setup.state_dir;

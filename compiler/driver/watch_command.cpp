@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <csignal>
 #include <optional>
+#include <utility>
 
 #include "compiler/driver/run_display.h"
 #include "compiler/driver/runs.h"
@@ -97,7 +98,10 @@ class Watcher {
     return Catch();
   }
 
-  void End() { display_.End(run_.Progress()); }
+  void End() {
+    if (ended_) display_.OnEvent(*std::exchange(ended_, std::nullopt));
+    display_.End(run_.Progress());
+  }
 
  private:
   void Connect() {
@@ -121,6 +125,12 @@ class Watcher {
     Result<void> done = run_.Refresh([&](const Record& record) {
       std::optional<RunEvent> event = EventOf(run_, record);
       if (!event) return;
+      // The end of the run comes last: what is told meanwhile goes before it. A run that was gone on with has several.
+      if (ended_) display_.OnEvent(*std::exchange(ended_, std::nullopt));
+      if (json_ && event->kind == RunEventKind::RunFinished) {
+        ended_ = std::move(event);
+        return;
+      }
       display_.OnEvent(*event);
       if (event->kind == RunEventKind::Failed && !json_) display_.OnFailure(ReportOf(run_, {static_cast<uint32_t>(record.job), record.ordinal < 0 ? kWholeJob : static_cast<uint32_t>(record.ordinal)}));
     });
@@ -133,6 +143,7 @@ class Watcher {
   bool json_;
   RunDisplay display_;
   std::optional<ControlClient> client_;
+  std::optional<RunEvent> ended_;  ///< not shown yet
   int64_t next_look_ = 0;
 };
 
