@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Adds up what `./dev test` ran and prints the closing line `N passed, N failed`.
 
-usage: count_tests.py REPORTS
+usage: count_tests.py REPORTS...
 
-REPORTS holds the JUnit files that ctest wrote, and in gtest/ the XML file of each GoogleTest binary. A binary counts
+Each REPORTS holds the JUnit files that ctest wrote, and in gtest/ the XML file of each GoogleTest binary. A binary counts
 with each of its cases, any other test as one. A binary that failed without saying which case (a crash, a sanitizer's
 finding at exit) adds one failure to what it reported. Exits with 1 if anything failed or nothing ran.
 """
@@ -30,10 +30,10 @@ def gtest_counts(path):
 
 
 def main():
-    reports = pathlib.Path(sys.argv[1])
     passed = failed = skipped = 0
     failures = []
-    for junit in sorted(reports.glob("*.xml")):
+    for junit in sorted(file for reports in sys.argv[1:] for file in pathlib.Path(reports).glob("*.xml")):
+        reports = junit.parent
         for entry in ElementTree.parse(junit).getroot().iter("testcase"):
             name = entry.get("name")
             ok = entry.get("status") == "run"
@@ -47,7 +47,7 @@ def main():
                 counts = (counts[0], 1, counts[2])
             passed, failed, skipped = (total + n for total, n in zip((passed, failed, skipped), counts))
             if not ok or counts[1]:
-                failures.append(name)
+                failures.append(f"{reports.parent.name}:{name}" if len(sys.argv) > 2 else name)
     if failures:
         print("failed: " + " ".join(failures))
     if skipped:

@@ -13,7 +13,7 @@ After the last resume, exit code, states, exports, published files and logs are 
 finished at a kill has been started after it, and no attempt that the journal had at a kill has got its number or its execution id
 a second time.
 
-JOBC_KILLS: how many kills (60). JOBC_SEED: where the cases begin (1); a failure names the seed of its case.
+JOBC_KILLS: how many kills (50). JOBC_SEED: where the cases begin (1); a failure names the seed of its case.
 """
 import argparse
 import collections
@@ -392,7 +392,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("jobc")
     parser.add_argument("--seed", type=int, default=int(os.environ.get("JOBC_SEED", "1")))
-    parser.add_argument("--kills", type=int, default=int(os.environ.get("JOBC_KILLS", "60")))
+    parser.add_argument("--kills", type=int, default=int(os.environ.get("JOBC_KILLS", "50")))
     parser.add_argument("--keep", action="store_true", help="leave the directory of a failed case")
     arguments = parser.parse_args()
     jobc = os.path.abspath(arguments.jobc)

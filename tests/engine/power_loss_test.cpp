@@ -504,7 +504,7 @@ class Damage : public PowerLoss {
       EXPECT_LT(content->records.size(), good.records.size());
       ExpectBeginning(*content);
     } else {
-      EXPECT_EQ(content->records, good.records);
+      EXPECT_TRUE(content->records == good.records) << "a record is not as it was written";
       EXPECT_EQ(content->outputs, good.outputs);
       EXPECT_EQ(content->head, good.head);
       EXPECT_EQ(content->exports, good.exports);

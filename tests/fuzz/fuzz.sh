@@ -37,7 +37,7 @@ for target in "${targets[@]}"; do
   echo "$target: $seconds s"
   "$tree/tests/fuzz/${target}_fuzz" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 \
     -artifact_prefix="$tree/findings/$target-" "${dictionary[@]}" "$corpus" "${places[@]}" > "$tree/findings/$target.log" 2>&1 ||
-    { failed=1; echo "$target: found something; see $tree/findings/$target.log"; }
+    { failed=1; tail -n 40 "$tree/findings/$target.log"; echo "$target: found something, see above and $tree/findings/"; }
   grep -E '^stat::number_of_executed_units|DONE' "$tree/findings/$target.log" || true
 done
 exit $failed
