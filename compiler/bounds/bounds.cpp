@@ -19,6 +19,8 @@ using ir::Op;
 constexpr uint64_t kMostInstances = 200'000;
 /// Pools with more slots are bounded without looking for the exact sum of claims.
 constexpr int64_t kMostSlots = 1'000'000;
+/// So many sets of instances with different claims are compared; beyond, each pool is looked at on its own.
+constexpr size_t kMostSets = 20'000;
 
 /// What a plan says about files and instances, without looking at any disk.
 class PlanContext : public ir::EvalContext {
@@ -79,11 +81,12 @@ std::vector<ExprId> Settings(const ir::Job& job) {
     if (rule.backoff) backoff(*rule.backoff);
   }
   for (const auto& [pool, slots] : job.pools) all.push_back(slots);
+  all.push_back(job.submit.backoff.base);
+  all.push_back(job.submit.backoff.max);
   return all;
 }
 
-bool DiffersByInstance(const ir::Program& program, const ir::Job& job) {
-  std::vector<ExprId> todo = Settings(job);
+bool DiffersByInstance(const ir::Program& program, std::vector<ExprId> todo) {
   std::unordered_set<uint32_t> seen;
   while (!todo.empty()) {
     const ExprId id = todo.back();
@@ -100,23 +103,25 @@ bool DiffersByInstance(const ir::Program& program, const ir::Job& job) {
 /// How many instances have these claims.
 using Claims = std::map<std::vector<std::pair<uint32_t, int64_t>>, uint64_t>;
 
-/// The largest sum of claims on `pool` that fits into `slots`, by at most `most` instances.
+int64_t Count(uint64_t n) { return static_cast<int64_t>(std::min<uint64_t>(n, INT64_MAX)); }
+
+/// The largest sum of claims on `pool` that fits into `slots`, by at most `most` instances; other pools are not looked at.
 int64_t MostSlots(const Claims& claims, uint32_t pool, int64_t slots, int64_t most) {
   std::map<int64_t, uint64_t> by_size;
   for (const auto& [claim, count] : claims) {
     for (const auto& [p, n] : claim) {
+      if (p == pool && n == kUnknownSlots) return most > 0 ? slots : 0;
       if (p == pool && n <= slots) by_size[n] += count;
     }
   }
   if (by_size.empty()) return 0;
   if (by_size.size() == 1) {
     const auto& [size, count] = *by_size.begin();
-    const int64_t fit = std::min<int64_t>({most, slots / size, static_cast<int64_t>(std::min<uint64_t>(count, INT64_MAX))});
-    return fit * size;
+    return std::min({most, slots / size, Count(count)}) * size;
   }
   if (slots > kMostSlots) {
     int64_t sum = 0;
-    for (const auto& [size, count] : by_size) sum = Plus(sum, Times(size, static_cast<int64_t>(std::min<uint64_t>(count, INT64_MAX))));
+    for (const auto& [size, count] : by_size) sum = Plus(sum, Times(size, Count(count)));
     return std::min({slots, sum, Times(by_size.rbegin()->first, most)});
   }
   // fewest[s]: instances that it takes at least to claim s slots together.
@@ -139,6 +144,119 @@ int64_t MostSlots(const Claims& claims, uint32_t pool, int64_t slots, int64_t mo
     if (fewest[static_cast<size_t>(s)] <= most) return s;
   }
   return 0;
+}
+
+/// Instances of one job at the same time, and the slots they take of each pool, at most.
+struct Together {
+  int64_t instances = 0;
+  std::vector<int64_t> slots;  ///< by index into `pools`
+};
+
+/// `pools`: (Plan::pools, its slots), sorted by pool, as the claims are.
+Together MostTogether(const Claims& claims, const std::vector<std::pair<uint32_t, int64_t>>& pools, int64_t most) {
+  Together out;
+  bool unknown = false;
+  for (const auto& [claim, count] : claims) {
+    for (const auto& [pool, n] : claim) unknown = unknown || n == kUnknownSlots;
+  }
+  // All sets of instances that fit, by what they take. One kind of claim needs no search.
+  std::set<std::vector<int64_t>> sets;  // (instances, slots of pool 0, …)
+  bool whole = !unknown;
+  if (whole) sets.insert(std::vector<int64_t>(pools.size() + 1, 0));
+  for (const auto& [claim, count] : claims) {
+    if (!whole) break;
+    std::vector<std::vector<int64_t>> found(sets.begin(), sets.end());
+    for (const std::vector<int64_t>& from : found) {
+      int64_t fit = std::min(Count(count), most - from[0]);
+      for (size_t p = 0; p < pools.size(); ++p) {
+        if (claim[p].second > 0) fit = std::min(fit, (pools[p].second - from[p + 1]) / claim[p].second);
+      }
+      // With one kind only the most matters; else any number of each.
+      for (int64_t n = claims.size() == 1 ? std::max<int64_t>(fit, 1) : 1; n <= fit && whole; ++n) {
+        std::vector<int64_t> to = from;
+        to[0] += n;
+        for (size_t p = 0; p < pools.size(); ++p) to[p + 1] += n * claim[p].second;
+        sets.insert(std::move(to));
+        whole = sets.size() <= kMostSets;
+      }
+    }
+  }
+  if (whole) {
+    out.slots.assign(pools.size(), 0);
+    for (const std::vector<int64_t>& set : sets) {
+      out.instances = std::max(out.instances, set[0]);
+      for (size_t p = 0; p < pools.size(); ++p) out.slots[p] = std::max(out.slots[p], set[p + 1]);
+    }
+    return out;
+  }
+  // Pool by pool, which is only an upper bound. The smallest claims say how many fit.
+  out.instances = most;
+  for (const auto& [pool, total] : pools) {
+    std::map<int64_t, uint64_t> sizes;
+    for (const auto& [claim, count] : claims) {
+      for (const auto& [p, n] : claim) {
+        if (p == pool) sizes[n == kUnknownSlots ? 1 : n] += count;
+      }
+    }
+    int64_t left = total, fit = 0;
+    for (const auto& [size, count] : sizes) {
+      const int64_t take = std::min<int64_t>(size > 0 ? left / size : INT64_MAX, Count(count));
+      fit = Plus(fit, take);
+      left -= take * size;
+      if (take < Count(count)) break;
+    }
+    out.instances = std::min(out.instances, fit);
+  }
+  for (const auto& [pool, total] : pools) out.slots.push_back(MostSlots(claims, pool, total, out.instances));
+  return out;
+}
+
+/// Jobs after those they wait for.
+std::vector<uint32_t> Order(const ir::Plan& plan) {
+  std::vector<uint32_t> order;
+  std::vector<uint8_t> state(plan.jobs.size(), 0);
+  std::vector<std::pair<uint32_t, size_t>> stack;
+  for (uint32_t root = 0; root < plan.jobs.size(); ++root) {
+    if (state[root] != 0) continue;
+    stack.emplace_back(root, 0);
+    state[root] = 1;
+    while (!stack.empty()) {
+      auto& [j, next] = stack.back();
+      if (next < plan.jobs[j].dependencies.size()) {
+        const uint32_t d = plan.jobs[j].dependencies[next++].job;
+        if (state[d] == 0) {
+          state[d] = 1;
+          stack.emplace_back(d, 0);
+        }
+        continue;
+      }
+      order.push_back(j);
+      stack.pop_back();
+    }
+  }
+  return order;
+}
+
+/// The chain of jobs and checks that wait for each other whose weights sum to the most.
+int64_t LongestPath(const ir::Plan& plan, const std::vector<int64_t>& weight, std::vector<uint32_t>& path) {
+  std::vector<int64_t> end(plan.jobs.size(), 0);
+  std::vector<uint32_t> from(plan.jobs.size(), UINT32_MAX);
+  uint32_t last = UINT32_MAX;
+  for (const uint32_t j : Order(plan)) {
+    if (plan.jobs[j].kind != ir::JobKind::Job && plan.jobs[j].kind != ir::JobKind::Check) continue;
+    int64_t best = 0;
+    for (const ir::Dependency& d : plan.jobs[j].dependencies) {
+      if (from[j] == UINT32_MAX || end[d.job] > best) {
+        best = std::max(best, end[d.job]);
+        from[j] = d.job;
+      }
+    }
+    end[j] = Plus(best, weight[j]);
+    if (last == UINT32_MAX || end[j] > end[last]) last = j;
+  }
+  for (uint32_t j = last; j != UINT32_MAX; j = from[j]) path.push_back(j);
+  std::reverse(path.begin(), path.end());
+  return last == UINT32_MAX ? 0 : end[last];
 }
 
 class Bounder {
@@ -164,16 +282,20 @@ class Bounder {
       if (!b.time_ms || !b.known) out_.time_ms.reset();
     }
     PlanSlots();
+    const bool ends = PlanEnd();
     if (out_.time_ms) PlanTime();
-    if (out_.time_ms && plan_.limits.time_ms) {
+    if (ends && plan_.limits.time_ms) {
       // Then everything is cancelled, and `finally` and hooks run.
-      int64_t grace = 0;
-      for (const ir::Job& job : plan_.jobs) {
-        if (job.kind == ir::JobKind::Job) grace = std::max(grace, Integer(job.grace).value_or(kDefaultGraceMs));
+      std::optional<int64_t> grace = 0;
+      for (uint32_t j = 0; j < plan_.jobs.size(); ++j) {
+        if (plan_.jobs[j].kind == ir::JobKind::Check || plan_.jobs[j].kind == ir::JobKind::Finally) continue;
+        const std::optional<int64_t> own = Grace(j);
+        grace = grace && own ? std::optional(std::max(*grace, *own)) : std::nullopt;
       }
-      const int64_t limited = Plus(Plus(*plan_.limits.time_ms, grace), Plus(out_.finally_ms, out_.hooks_ms));
-      if (limited < *out_.time_ms) {
+      const int64_t limited = Plus(Plus(*plan_.limits.time_ms, grace.value_or(INT64_MAX)), Plus(out_.finally_ms, out_.hooks_ms));
+      if (grace && limited < out_.time_ms.value_or(INT64_MAX)) {
         out_.time_ms = limited;
+        out_.limit_grace_ms = *grace;
         out_.by_limit = true;
       }
     }
@@ -181,37 +303,128 @@ class Bounder {
   }
 
  private:
+  /// Of its instances; nullopt: not known.
+  std::optional<int64_t> Grace(uint32_t j) {
+    const ir::Job& job = plan_.jobs[j];
+    if (!job.grace.valid()) return kDefaultGraceMs;
+    if (std::optional<int64_t> same = Integer(job.grace)) return same;
+    if (job.domain.single() || job.domain.dynamic) return std::nullopt;
+    Result<ir::Instances> expanded = ir::Instances::Expand(plan_, j, evaluator_, context_);
+    if (!expanded.ok() || expanded->size() > kMostInstances) return std::nullopt;
+    context_.instances = &*expanded;
+    std::optional<int64_t> longest = 0;
+    for (uint64_t i = 0; i < expanded->size() && longest; ++i) {
+      context_.ordinal = i;
+      const std::optional<int64_t> own = Integer(job.grace);
+      longest = own ? std::optional(std::max(*longest, *own)) : std::nullopt;
+    }
+    context_.instances = nullptr;
+    context_.ordinal = 0;
+    return longest;
+  }
+
+  /// `finally` blocks and hooks wait for nothing but slots, so one after the other is the longest they can take. Only one of
+  /// the hooks on success and on failure runs. False: some has no bound.
+  bool PlanEnd() {
+    int64_t success = 0, failure = 0;
+    bool bounded = true;
+    for (uint32_t j = 0; j < plan_.jobs.size(); ++j) {
+      const ir::Job& job = plan_.jobs[j];
+      if (job.kind != ir::JobKind::Finally && job.kind != ir::JobKind::Hook) continue;
+      bounded = bounded && out_.jobs[j].time_ms;
+      int64_t& sum = job.kind == ir::JobKind::Finally             ? out_.finally_ms
+                     : job.hook_event == ir::HookEvent::Success ? success
+                     : job.hook_event == ir::HookEvent::Failure ? failure
+                                                                  : out_.hooks_ms;
+      sum = Plus(sum, out_.jobs[j].time_ms.value_or(0));
+    }
+    out_.hooks_ms = Plus(out_.hooks_ms, std::max(success, failure));
+    return bounded;
+  }
+
   std::optional<int64_t> Integer(ExprId expr) {
     ir::Value value;
     if (!expr.valid() || !evaluator_.Evaluate(expr, context_, value) || value.is_null()) return std::nullopt;
     return value.as_int();
   }
 
-  void Add(JobBounds& job, uint32_t j, const InstanceBounds& one, uint64_t count, bool first) {
-    const int64_t n = static_cast<int64_t>(std::min<uint64_t>(count, INT64_MAX));
+  void Add(JobBounds& job, uint32_t j, const InstanceBounds& one, uint64_t count) {
+    const int64_t n = Count(count);
     job.attempts = Plus(job.attempts, Times(one.attempts, n));
-    if (first) {
-      job.time_ms = 0;
-      job.work_ms = 0;
-    }
+    job.attempts_of_one = std::max(job.attempts_of_one, one.attempts);
     if (!one.time_ms) {
       job.time_ms.reset();
       job.work_ms.reset();
       job.unbounded = one.unbounded;
-      job.limit_missing = one.limit_missing;
+      job.missing = one.missing;
     } else if (job.time_ms) {
       job.time_ms = std::max(*job.time_ms, *one.time_ms);
       spans_[j].emplace(*one.time_ms, one.work_ms.value_or(0));
       job.work_ms = Plus(job.work_ms.value_or(0), Times(one.work_ms.value_or(0), n));
-      for (const auto& [pool, slots] : one.slots) pool_work_[{j, pool}] = Plus(pool_work_[{j, pool}], Times(Times(one.work_ms.value_or(0), n), slots));
+      for (const auto& [pool, slots] : one.slots) {
+        const int64_t taken = slots == kUnknownSlots ? slots_[pool] : slots;
+        pool_work_[{j, pool}] = Plus(pool_work_[{j, pool}], Times(Times(one.work_ms.value_or(0), n), taken));
+      }
     }
     for (const auto& [pool, slots] : one.slots) {
       int64_t& largest = largest_[{j, pool}];
-      largest = std::max(largest, slots);
-      int64_t& smallest = smallest_.try_emplace({j, pool}, slots).first->second;
-      smallest = std::min(smallest, slots);
+      largest = std::max(largest, slots == kUnknownSlots ? slots_[pool] : slots);
+      const int64_t least = slots == kUnknownSlots ? 1 : slots;
+      int64_t& smallest = smallest_.try_emplace({j, pool}, least).first->second;
+      smallest = std::min(smallest, least);
     }
     claims_[j][one.slots] += count;
+  }
+
+  void Unknown(JobBounds& b, std::string why) {
+    b.time_ms.reset();
+    b.work_ms.reset();
+    b.unbounded = std::move(why);
+  }
+
+  /// Of a scatter whose list only the run knows: combinations of the axes that `exclude` leaves; nullopt: not known yet.
+  std::optional<uint64_t> Combinations(const ir::Domain& domain) {
+    std::vector<ir::ListValue> axes;
+    uint64_t all = 1;
+    for (const ir::Axis& axis : domain.axes) {
+      ir::Value values;
+      if (!evaluator_.Evaluate(axis.values, context_, values) || values.kind() != ir::ValueKind::List) return std::nullopt;
+      axes.push_back(values.as_list());
+      if (axes.back().empty()) return 0;
+      if (all > kMostInstances) return std::nullopt;
+      all *= axes.back().size();
+    }
+    std::vector<std::vector<std::pair<uint32_t, ir::Value>>> excluded;
+    for (const auto& row : domain.excluded) {
+      auto& values = excluded.emplace_back();
+      for (const auto& [axis, expr] : row) {
+        ir::Value value;
+        if (!evaluator_.Evaluate(expr, context_, value)) return std::nullopt;
+        values.emplace_back(axis, std::move(value));
+      }
+    }
+    if (excluded.empty()) return all;
+    if (all > kMostInstances) return std::nullopt;
+    uint64_t left = 0;
+    for (uint64_t i = 0; i < all; ++i) {
+      std::vector<size_t> at(axes.size());
+      uint64_t rest = i;
+      for (size_t a = axes.size(); a-- > 0;) {
+        at[a] = rest % axes[a].size();
+        rest /= axes[a].size();
+      }
+      const bool out = std::any_of(excluded.begin(), excluded.end(), [&](const auto& row) {
+        return std::all_of(row.begin(), row.end(), [&](const auto& entry) { return ir::Value::Compare(axes[entry.first][at[entry.first]], entry.second) == 0; });
+      });
+      left += out ? 0 : 1;
+    }
+    return left;
+  }
+
+  /// Whether the guard is false already now. What only the run knows may be true.
+  bool NeverRuns(const ir::Job& job) {
+    ir::Value value;
+    return job.when.valid() && evaluator_.Evaluate(job.when, context_, value) && value.kind() == ir::ValueKind::Bool && !value.as_bool();
   }
 
   void BoundJob(uint32_t j) {
@@ -224,14 +437,9 @@ class Bounder {
     if (job.domain.single()) {
       b.instances = 1;
     } else if (job.domain.dynamic) {
-      uint64_t combinations = 1;
-      for (const ir::Axis& axis : job.domain.axes) {
-        ir::Value values;
-        if (!evaluator_.Evaluate(axis.values, context_, values) || values.kind() != ir::ValueKind::List) b.known = false;
-        else combinations *= values.as_list().size();
-      }
-      if (!job.domain.max) b.known = false;
-      b.instances = job.domain.max.value_or(0) * combinations;
+      std::optional<uint64_t> combinations = Combinations(job.domain);
+      b.known = combinations && job.domain.max;
+      if (b.known && __builtin_mul_overflow(*job.domain.max, *combinations, &b.instances)) b.instances = UINT64_MAX;
     } else {
       Result<ir::Instances> expanded = ir::Instances::Expand(plan_, j, evaluator_, context_);
       if (expanded.ok()) {
@@ -243,25 +451,29 @@ class Bounder {
     }
     if (!b.known) {
       b.instances = 0;
-      b.time_ms.reset();
-      b.work_ms.reset();
-      b.unbounded = "the number of its instances is not known yet";
-      return;
+      return Unknown(b, "the number of its instances is not known yet");
     }
     if (b.instances == 0) return;
-    if (!instances || !DiffersByInstance(plan_.program, job)) {
+    const bool settings_differ = instances && DiffersByInstance(plan_.program, Settings(job));
+    const bool guards_differ = instances && job.when.valid() && DiffersByInstance(plan_.program, {job.when});
+    if (!settings_differ && !guards_differ) {
       if (instances) context_.instances = &*instances;
-      Add(b, j, BoundInstance(job, evaluator_, context_), b.instances, true);
+      if (!NeverRuns(job)) Add(b, j, BoundInstance(job, evaluator_, context_), b.instances);
     } else if (b.instances > kMostInstances) {
-      b.time_ms.reset();
-      b.work_ms.reset();
-      b.unbounded = fmt::format("its {} instances differ and are too many to look at one by one", b.instances);
-      b.attempts = Times(job.retry.max_attempts, static_cast<int64_t>(b.instances));
+      Unknown(b, fmt::format("its {} instances differ and are too many to look at one by one", b.instances));
+      b.attempts_of_one = job.retry.max_attempts;
+      b.attempts = Times(job.retry.max_attempts, Count(b.instances));
+      InstanceBounds any;
+      for (const auto& [pool, slots] : job.pools) any.slots.emplace_back(pool, kUnknownSlots);
+      claims_[j][any.slots] += b.instances;
     } else {
       context_.instances = &*instances;
+      std::optional<InstanceBounds> all;
       for (uint64_t i = 0; i < b.instances; ++i) {
         context_.ordinal = i;
-        Add(b, j, BoundInstance(job, evaluator_, context_), 1, i == 0);
+        if (NeverRuns(job)) continue;
+        if (settings_differ || !all) all = BoundInstance(job, evaluator_, context_);
+        Add(b, j, *all, 1);
       }
     }
     context_.instances = nullptr;
@@ -280,29 +492,16 @@ class Bounder {
     const ir::Job& job = plan_.jobs[j];
     JobBounds& b = out_.jobs[j];
     if (job.kind == ir::JobKind::Check) return;
-    int64_t most = static_cast<int64_t>(std::min<uint64_t>(b.instances, INT64_MAX));
+    uint64_t running = 0;
+    for (const auto& [claim, count] : claims_[j]) running += count;
+    int64_t most = Count(running);
     if (out_.max_parallel_declared) most = std::min(most, out_.max_parallel);
     if (std::optional<int64_t> places = OwnPlaces(job)) most = std::min(most, *places);
-    // The smallest claims on each pool say how many fit.
-    for (const auto& [pool, expr] : job.pools) {
-      std::vector<std::pair<int64_t, uint64_t>> sizes;
-      for (const auto& [claim, count] : claims_[j]) {
-        for (const auto& [p, n] : claim) {
-          if (p == pool) sizes.emplace_back(n, count);
-        }
-      }
-      std::sort(sizes.begin(), sizes.end());
-      int64_t left = slots_[pool], fit = 0;
-      for (const auto& [size, count] : sizes) {
-        const int64_t take = std::min<int64_t>(size > 0 ? left / size : INT64_MAX, static_cast<int64_t>(std::min<uint64_t>(count, INT64_MAX)));
-        fit = Plus(fit, take);
-        left -= take * size;
-        if (take < static_cast<int64_t>(count)) break;
-      }
-      most = std::min(most, fit);
-    }
-    b.at_once = most;
-    for (const auto& [pool, expr] : job.pools) b.slots.emplace_back(pool, MostSlots(claims_[j], pool, slots_[pool], most));
+    std::vector<std::pair<uint32_t, int64_t>> pools;
+    for (const auto& [pool, expr] : job.pools) pools.emplace_back(pool, slots_[pool]);
+    Together together = MostTogether(claims_[j], pools, most);
+    b.at_once = together.instances;
+    for (size_t p = 0; p < pools.size(); ++p) b.slots.emplace_back(pools[p].first, together.slots[p]);
   }
 
   void PlanSlots() {
@@ -311,7 +510,8 @@ class Bounder {
       int64_t most = 0;
       for (uint32_t j = 0; j < plan_.jobs.size(); ++j) {
         if (!std::any_of(plan_.jobs[j].pools.begin(), plan_.jobs[j].pools.end(), [&](const auto& p) { return p.first == pool; })) continue;
-        most = Plus(most, out_.jobs[j].at_once);
+        most = Plus(most, out_.jobs[j].known ? out_.jobs[j].at_once : INT64_MAX);
+        if (!out_.jobs[j].known) all[{{pool, kUnknownSlots}}] += 1;
         for (const auto& [claim, count] : claims_[j]) all[claim] += count;
       }
       if (out_.max_parallel_declared) most = std::min(most, out_.max_parallel);
@@ -375,29 +575,15 @@ class Bounder {
           for (const auto& [j, claim] : shares[c.name]) share[j] += static_cast<double>(claim) / static_cast<double>(c.divisor);
         }
       }
-      std::vector<int64_t> weight(plan_.jobs.size(), 0), end(plan_.jobs.size(), 0);
-      std::vector<uint32_t> from(plan_.jobs.size(), UINT32_MAX);
+      std::vector<int64_t> weight(plan_.jobs.size(), 0);
       // A job's own work on the path is not waited for: its longest instance, or less where that is shorter.
       for (uint32_t j = 0; j < plan_.jobs.size(); ++j) {
-        for (const auto& [time, work] : spans_[j]) weight[j] = std::max(weight[j], time - static_cast<int64_t>(std::min(1.0, share[j]) * static_cast<double>(work)));
+        for (const auto& [time, work] : spans_[j]) weight[j] = std::max(weight[j], time - static_cast<int64_t>(std::min(1.0, share[j]) * (1 - 1e-12) * static_cast<double>(work)));
       }
-      std::vector<uint32_t> order = Order();
-      uint32_t last = UINT32_MAX;
-      for (uint32_t j : order) {
-        if (plan_.jobs[j].kind != ir::JobKind::Job && plan_.jobs[j].kind != ir::JobKind::Check) continue;
-        int64_t best = 0;
-        for (const ir::Dependency& d : plan_.jobs[j].dependencies) {
-          if (from[j] == UINT32_MAX || end[d.job] > best) {
-            best = std::max(best, end[d.job]);
-            from[j] = d.job;
-          }
-        }
-        end[j] = Plus(best, out_.jobs[j].instances > 0 ? weight[j] : 0);
-        if (last == UINT32_MAX || end[j] > end[last]) last = j;
+            for (uint32_t j = 0; j < plan_.jobs.size(); ++j) {
+        if (out_.jobs[j].instances == 0) weight[j] = 0;
       }
-      int64_t length = last == UINT32_MAX ? 0 : end[last];
-      for (uint32_t j = last; j != UINT32_MAX; j = from[j]) path.insert(path.begin(), j);
-      return length;
+      return LongestPath(plan_, weight, path);
     };
     std::vector<uint32_t> path, row_path;
     const int64_t length = path_of(false, path), row_length = path_of(true, row_path);
@@ -409,39 +595,8 @@ class Bounder {
     out_.path_ms = out_.one_after_the_other ? row_length : length;
     out_.contentions = std::move(limits);
     if (out_.one_after_the_other) out_.contentions = {{"one after the other", row, 1}};
-    // `finally` blocks wait for nothing but slots; hooks likewise, in three moments.
-    for (uint32_t j = 0; j < plan_.jobs.size(); ++j) {
-      const int64_t longest = out_.jobs[j].time_ms.value_or(0);
-      if (plan_.jobs[j].kind == ir::JobKind::Finally) out_.finally_ms = Plus(out_.finally_ms, longest);
-      if (plan_.jobs[j].kind == ir::JobKind::Hook) out_.hooks_ms = Plus(out_.hooks_ms, longest);
-    }
-    out_.time_ms = Plus(std::min(time, in_a_row), Plus(out_.finally_ms, out_.hooks_ms));
-  }
-
-  /// Jobs after those they wait for.
-  std::vector<uint32_t> Order() const {
-    std::vector<uint32_t> order;
-    std::vector<uint8_t> state(plan_.jobs.size(), 0);
-    std::vector<std::pair<uint32_t, size_t>> stack;
-    for (uint32_t root = 0; root < plan_.jobs.size(); ++root) {
-      if (state[root] != 0) continue;
-      stack.emplace_back(root, 0);
-      state[root] = 1;
-      while (!stack.empty()) {
-        auto& [j, next] = stack.back();
-        if (next < plan_.jobs[j].dependencies.size()) {
-          const uint32_t d = plan_.jobs[j].dependencies[next++].job;
-          if (state[d] == 0) {
-            state[d] = 1;
-            stack.emplace_back(d, 0);
-          }
-          continue;
-        }
-        order.push_back(j);
-        stack.pop_back();
-      }
-    }
-    return order;
+    out_.jobs_ms = std::min(time, in_a_row);
+    out_.time_ms = Plus(*out_.jobs_ms, Plus(out_.finally_ms, out_.hooks_ms));
   }
 
   const ir::Plan& plan_;
@@ -454,15 +609,11 @@ class Bounder {
   std::vector<std::set<std::pair<int64_t, int64_t>>> spans_;  // of each job: time and work of its instances
 };
 
-std::string Duration(const std::optional<int64_t>& ms) {
-  if (!ms) return "unbounded";
-  if (*ms == INT64_MAX) return "beyond 292 million years";
-  if (*ms < 120'000) return ir::DurationText(*ms);
-  // Two units are enough for people.
-  const int64_t seconds = (*ms + 999) / 1000, days = seconds / 86400, hours = seconds / 3600 % 24, minutes = seconds / 60 % 60;
-  if (days > 0) return hours > 0 ? fmt::format("{}d {}h", days, hours) : fmt::format("{}d", days);
-  if (hours > 0) return minutes > 0 ? fmt::format("{}h {}m", hours, minutes) : fmt::format("{}h", hours);
-  return seconds % 60 > 0 ? fmt::format("{}m {}s", minutes, seconds % 60) : fmt::format("{}m", minutes);
+std::string EndFormula(const PlanBounds& b) {
+  std::string text;
+  if (b.finally_ms > 0) text += fmt::format(" + {} (finally)", TimeText(b.finally_ms));
+  if (b.hooks_ms > 0) text += fmt::format(" + {} (hooks)", TimeText(b.hooks_ms));
+  return text;
 }
 
 std::string Formula(const ir::Plan& plan, const PlanBounds& b) {
@@ -470,13 +621,19 @@ std::string Formula(const ir::Plan& plan, const PlanBounds& b) {
   for (uint32_t j : b.path) path += (path.empty() ? "" : " → ") + plan.jobs[j].address;
   std::string text;
   for (const Contention& c : b.contentions) {
+    if (c.work_ms == 0) continue;
     if (!text.empty()) text += " + ";
-    text += c.divisor == 1 ? fmt::format("{} ({})", Duration(c.work_ms), c.name) : fmt::format("{} / {} ({})", Duration(c.work_ms), c.divisor, c.name);
+    text += c.divisor == 1 ? fmt::format("{} ({})", TimeText(c.work_ms), c.name) : fmt::format("{} / {} ({})", TimeText(c.work_ms), c.divisor, c.name);
   }
-  if (b.path_ms > 0) text += fmt::format("{}{} (path {})", text.empty() ? "" : " + ", Duration(b.path_ms), path);
-  if (b.finally_ms > 0) text += fmt::format(" + {} (finally)", Duration(b.finally_ms));
-  if (b.hooks_ms > 0) text += fmt::format(" + {} (hooks)", Duration(b.hooks_ms));
-  return text;
+  if (b.path_ms > 0) text += fmt::format("{}{} (path {})", text.empty() ? "" : " + ", TimeText(b.path_ms), path);
+  if (text.empty()) text = "0s";
+  return text + EndFormula(b);
+}
+
+std::string SlotsText(const ir::Plan& plan, const std::vector<std::pair<uint32_t, int64_t>>& slots) {
+  std::string out;
+  for (const auto& [pool, n] : slots) out += fmt::format("{}{} {}", out.empty() ? "" : ", ", plan.pools[pool].name, n == kUnknownSlots ? "?" : std::to_string(n));
+  return out;
 }
 
 std::string JsonString(std::string_view text) {
@@ -496,7 +653,7 @@ std::string JsonSlots(const ir::Plan& plan, const std::vector<std::pair<uint32_t
   for (const auto& [pool, n] : slots) named.emplace_back(plan.pools[pool].name, n);
   std::sort(named.begin(), named.end());
   std::string out = "{";
-  for (const auto& [name, n] : named) out += fmt::format("{}{}:{}", out.size() > 1 ? "," : "", JsonString(name), n);
+  for (const auto& [name, n] : named) out += fmt::format("{}{}:{}", out.size() > 1 ? "," : "", JsonString(name), n == kUnknownSlots ? "null" : std::to_string(n));
   return out + "}";
 }
 
@@ -511,27 +668,49 @@ InstanceBounds BoundInstance(const ir::Job& job, ir::Evaluator& evaluator, ir::E
   b.attempts = time.attempts;
   b.time_ms = time.time_ms;
   b.unbounded = time.unbounded;
-  b.limit_missing = time.limit_missing;
+  b.missing = time.missing;
   b.work_ms = work.time_ms;
   if (b.time_ms && b.work_ms) b.work_ms = std::min(*b.work_ms, *b.time_ms);
   for (const auto& [pool, expr] : job.pools) {
     ir::Value slots;
-    if (evaluator.Evaluate(expr, context, slots)) b.slots.emplace_back(pool, slots.as_int());
+    b.slots.emplace_back(pool, evaluator.Evaluate(expr, context, slots) ? slots.as_int() : kUnknownSlots);
   }
   return b;
 }
 
 PlanBounds Bound(const ir::Plan& plan) { return Bounder(plan).Run(); }
 
+std::string TimeText(const std::optional<int64_t>& ms) {
+  if (!ms) return "unbounded";
+  if (*ms == INT64_MAX) return "beyond 292 million years";
+  if (*ms < 120'000) return ir::DurationText(*ms);
+  // Rounded up: no bound is shown as less than it is.
+  const auto two = [](int64_t of_small, int64_t ratio, char large, char small) {
+    return of_small % ratio > 0 ? fmt::format("{}{} {}{}", of_small / ratio, large, of_small % ratio, small) : fmt::format("{}{}", of_small / ratio, large);
+  };
+  const int64_t seconds = *ms / 1000 + (*ms % 1000 > 0), minutes = (seconds + 59) / 60, hours = (seconds + 3599) / 3600;
+  if (seconds >= 86400) return two(hours, 24, 'd', 'h');
+  if (seconds >= 3600) return two(minutes, 60, 'h', 'm');
+  return two(seconds, 60, 'm', 's');
+}
+
+std::vector<uint32_t> CriticalPath(const ir::Plan& plan, const PlanBounds& b) {
+  constexpr int64_t kUnbounded = int64_t{1} << 50;
+  std::vector<int64_t> weight;
+  for (const JobBounds& job : b.jobs) weight.push_back(std::min(job.time_ms.value_or(kUnbounded), kUnbounded));
+  std::vector<uint32_t> path;
+  LongestPath(plan, weight, path);
+  return path;
+}
+
 std::string BoundsText(const ir::Plan& plan, const PlanBounds& b) {
-  std::vector<std::vector<std::string>> rows{{"job", "instances", "attempts", "time of one", "work of all", "at once", "slots"}};
+  std::vector<std::vector<std::string>> rows{{"JOB", "INSTANCES", "ATTEMPTS", "OF ALL", "TIME OF ONE", "WORK OF ALL", "AT ONCE", "SLOTS"}};
   for (uint32_t j = 0; j < plan.jobs.size(); ++j) {
     const JobBounds& job = b.jobs[j];
     if (plan.jobs[j].kind == ir::JobKind::Check) continue;
-    std::string slots;
-    for (const auto& [pool, n] : job.slots) slots += fmt::format("{}{} {}", slots.empty() ? "" : ", ", plan.pools[pool].name, n);
-    rows.push_back({plan.jobs[j].address, fmt::format("{}{}", plan.jobs[j].domain.dynamic ? "≤ " : "", job.instances), std::to_string(job.attempts), Duration(job.time_ms),
-                    Duration(job.work_ms), std::to_string(job.at_once), slots});
+    rows.push_back({plan.jobs[j].address, job.known ? fmt::format("{}{}", plan.jobs[j].domain.dynamic ? "≤ " : "", job.instances) : "?", std::to_string(job.attempts_of_one),
+                    job.known ? std::to_string(job.attempts) : "?", TimeText(job.time_ms), TimeText(job.work_ms), job.known ? std::to_string(job.at_once) : "?",
+                    SlotsText(plan, job.slots)});
   }
   const auto width = [](const std::string& text) {
     size_t n = 0;
@@ -544,36 +723,98 @@ std::string BoundsText(const ir::Plan& plan, const PlanBounds& b) {
   }
   std::string out;
   for (const auto& row : rows) {
-    std::string line;
+    std::string line = "  ";
     for (size_t i = 0; i < row.size(); ++i) line += row[i] + std::string(widths[i] - width(row[i]) + 2, ' ');
     out += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
   }
-  out += fmt::format("\nthe run: at most {} attempts of {} instances, {}\n", b.attempts, b.instances, b.time_ms ? "in at most " + Duration(b.time_ms) : std::string("without a bound on its time"));
-  if (b.time_ms) out += fmt::format("  {} = {}\n", b.by_limit ? "limits { time }; without it" : "time", Formula(plan, b));
-  if (!b.max_parallel_declared) out += "  assuming one attempt at a time: the profile's backend has no `max_parallel`\n";
-  else out += fmt::format("  assuming the machine has room for {} attempts at a time\n", b.max_parallel);
+  const auto plural = [](int64_t n, std::string_view word) { return fmt::format("{} {}{}", n, word, n == 1 ? "" : "s"); };
+  out += fmt::format("\nthe run: at most {} of {}, {}\n", plural(b.attempts, "attempt"), plural(Count(b.instances), "instance"),
+                     b.time_ms ? "in at most " + TimeText(b.time_ms) : std::string("without a bound on its time"));
+  if (b.by_limit) {
+    out += fmt::format("  time = {} (limits)", TimeText(plan.limits.time_ms));
+    if (b.limit_grace_ms > 0) out += fmt::format(" + {} (grace)", TimeText(b.limit_grace_ms));
+    out += EndFormula(b) + "\n";
+    if (b.jobs_ms) out += fmt::format("  without the limit: {} = {}\n", TimeText(Plus(*b.jobs_ms, Plus(b.finally_ms, b.hooks_ms))), Formula(plan, b));
+  } else if (b.time_ms) {
+    out += fmt::format("  time = {}\n", Formula(plan, b));
+  }
+  if (b.jobs_ms && !b.max_parallel_declared) out += "  assuming one attempt at a time: no profile says `max_parallel`\n";
+  else if (b.jobs_ms) out += fmt::format("  assuming the machine has room for {} at a time\n", plural(b.max_parallel, "attempt"));
   for (uint32_t j = 0; j < plan.jobs.size(); ++j) {
-    if (!b.jobs[j].time_ms) out += fmt::format("  {} has no bound: {}\n", plan.jobs[j].address, b.jobs[j].unbounded);
+    if (b.jobs[j].time_ms) continue;
+    out += fmt::format("  `{}` has no bound: {}\n", plan.jobs[j].address, b.jobs[j].unbounded);
+    const std::string& missing = b.jobs[j].missing;
+    if (missing.empty()) continue;
+    const ir::Position& at = plan.jobs[j].at;
+    const std::string where = at.source < plan.sources.size() ? fmt::format(" at {}:{}", plan.sources[at.source].name, at.line) : "";
+    out += fmt::format("    write in `{}`{}, for example:  {}\n", plan.jobs[j].address, where, missing);
+  }
+  return out;
+}
+
+std::string InstanceBoundsText(const ir::Plan& plan, bool json) {
+  ir::Evaluator evaluator(plan.program);
+  PlanContext context(plan);
+  std::string out;
+  for (uint32_t j = 0; j < plan.jobs.size(); ++j) {
+    const ir::Job& job = plan.jobs[j];
+    if (job.kind == ir::JobKind::Check) continue;
+    context.instances = nullptr;
+    std::optional<ir::Instances> instances;
+    if (!job.domain.dynamic) {
+      Result<ir::Instances> expanded = ir::Instances::Expand(plan, j, evaluator, context);
+      if (!expanded.ok()) continue;
+      instances = std::move(*expanded);
+    }
+    const uint64_t count = instances ? instances->size() : 1;
+    for (uint64_t i = 0; i < count; ++i) {
+      context.instances = instances ? &*instances : nullptr;
+      context.ordinal = i;
+      const std::string address = instances ? instances->Address(i) : job.address + "[…]";
+      ir::Value guard;
+      const bool never = job.when.valid() && evaluator.Evaluate(job.when, context, guard) && guard.kind() == ir::ValueKind::Bool && !guard.as_bool();
+      InstanceBounds one;
+      if (never) one.time_ms = one.work_ms = 0;
+      else one = BoundInstance(job, evaluator, context);
+      if (json) {
+        out += fmt::format("{{\"address\":{},\"attempts\":{},\"slots\":{},\"time_ms\":{},\"unbounded\":{},\"work_ms\":{}}}\n", JsonString(address), one.attempts,
+                           JsonSlots(plan, one.slots), JsonMs(one.time_ms), one.unbounded.empty() ? "null" : JsonString(one.unbounded), JsonMs(one.work_ms));
+        continue;
+      }
+      if (never) {
+        out += fmt::format("{}  is skipped: its `when` is false\n", address);
+        continue;
+      }
+      out += fmt::format("{}  {} attempt{}, {}", address, one.attempts, one.attempts == 1 ? "" : "s", TimeText(one.time_ms));
+      if (!one.slots.empty()) out += ", " + SlotsText(plan, one.slots);
+      out += "\n";
+    }
   }
   return out;
 }
 
 std::string BoundsJson(const ir::Plan& plan, const PlanBounds& b) {
-  std::string out = fmt::format("{{\"attempts\":{},\"by_limit\":{},\"formula\":{},\"instances\":{},\"jobs\":[", b.attempts, b.by_limit,
-                                b.time_ms ? JsonString(Formula(plan, b)) : "null", b.instances);
+  std::string out = fmt::format("{{\"attempts\":{},\"by_limit\":{},\"finally_ms\":{},\"formula\":{},\"hooks_ms\":{},\"instances\":{},\"jobs\":[", b.attempts, b.by_limit, b.finally_ms,
+                                b.jobs_ms ? JsonString(Formula(plan, b)) : "null", b.hooks_ms, b.instances);
   bool first = true;
   for (uint32_t j = 0; j < plan.jobs.size(); ++j) {
     const JobBounds& job = b.jobs[j];
     if (plan.jobs[j].kind == ir::JobKind::Check) continue;
-    out += fmt::format("{}{{\"at_once\":{},\"attempts\":{},\"instances\":{},\"job\":{},\"slots\":{},\"time_ms\":{},\"unbounded\":{},\"work_ms\":{}}}", first ? "" : ",", job.at_once,
-                       job.attempts, job.instances, JsonString(plan.jobs[j].address), JsonSlots(plan, job.slots), JsonMs(job.time_ms),
-                       job.unbounded.empty() ? "null" : JsonString(job.unbounded), JsonMs(job.work_ms));
+    const std::string& missing = b.jobs[j].missing;
+    out += fmt::format("{}{{\"at_once\":{},\"attempts\":{},\"attempts_of_one\":{},\"instances\":{},\"job\":{},\"missing\":{},\"slots\":{},\"time_ms\":{},\"unbounded\":{},\"work_ms\":{}}}",
+                       first ? "" : ",", job.at_once, job.attempts, job.attempts_of_one, job.known ? std::to_string(job.instances) : "null", JsonString(plan.jobs[j].address),
+                       missing.empty() ? "null" : JsonString(missing), JsonSlots(plan, job.slots), JsonMs(job.time_ms), job.unbounded.empty() ? "null" : JsonString(job.unbounded),
+                       JsonMs(job.work_ms));
     first = false;
   }
-  out += fmt::format("],\"max_parallel\":{},\"max_parallel_declared\":{},\"path\":[", b.max_parallel, b.max_parallel_declared);
+  out += fmt::format("],\"jobs_ms\":{},\"max_parallel\":{},\"max_parallel_declared\":{},\"path\":[", JsonMs(b.jobs_ms), b.max_parallel, b.max_parallel_declared);
   for (size_t i = 0; i < b.path.size(); ++i) out += (i > 0 ? "," : "") + JsonString(plan.jobs[b.path[i]].address);
-  out += fmt::format("],\"schema\":\"jobc.bounds/1\",\"slots\":{},\"time_ms\":{}}}\n", JsonSlots(plan, b.slots), JsonMs(b.time_ms));
-  return out;
+  out += fmt::format("],\"schema\":\"jobc.bounds/1\",\"slots\":{},\"time_ms\":{},\"waits\":[", JsonSlots(plan, b.slots), JsonMs(b.time_ms));
+  for (size_t i = 0; i < b.contentions.size(); ++i) {
+    const Contention& c = b.contentions[i];
+    out += fmt::format("{}{{\"divisor\":{},\"limit\":{},\"work_ms\":{}}}", i > 0 ? "," : "", c.divisor, JsonString(c.name), c.work_ms);
+  }
+  return out + "]}\n";
 }
 
 }  // namespace jobc::bounds

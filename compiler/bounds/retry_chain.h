@@ -83,7 +83,7 @@ std::optional<int64_t> LongestDelay(const ir::Retry& retry, const ir::RetryRule*
 
 /// What counts towards the time of a chain of attempts.
 struct Costs {
-  bool queue = true;     ///< waiting at the backend
+  bool queue = true;     ///< until the backend starts it
   bool grace = true;     ///< between TERM and the end
   bool delays = true;    ///< between attempts
   bool total = true;     ///< `timeout.total` ends it
@@ -93,8 +93,8 @@ struct Chain {
   int64_t attempts = 1;
   std::optional<int64_t> time_ms;  ///< nullopt: without bound
   std::string unbounded;           ///< why, for people
-  bool limit_missing = false;      ///< there is no bound since no limit is declared; else since something is not known
-  bool exact = true;               ///< some order of failures takes so long; else only an upper bound
+  std::string missing;             ///< what to type where only a limit is missing: `timeout { run = 2h }`
+  bool exact = true;               ///< some order of failures takes so long; else only an upper bound: there are too many orders
 };
 
 /// The most attempts of one instance, and the longest they can take together.

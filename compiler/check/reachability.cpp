@@ -827,10 +827,10 @@ class Reachability {
     }
     if (!plan.limits.time_ms && (profile == nullptr || !profile->limits.time_ms)) return;
     for (uint32_t j = 0; j < plan.jobs.size(); ++j) {
-      if (plan.jobs[j].kind != ir::JobKind::Job || b.jobs[j].time_ms || !b.jobs[j].limit_missing) continue;
+      if (plan.jobs[j].kind != ir::JobKind::Job || b.jobs[j].time_ms || b.jobs[j].missing.empty()) continue;
       auto& d = c_.diags.Emit(c_.model.job_spans[j], diag::NoTimeBound, plan.jobs[j].address, b.jobs[j].unbounded).Label("may take any time").Secondary(c_.model.limits_span, "so this cannot be compared with the worst case");
       if (!under.empty()) d.Note(under);
-      d.AddHelp(b.jobs[j].unbounded.find("queue") != std::string::npos ? "add for example:  timeout { queue = 12h }" : "add for example:  timeout { run = 2h }");
+      d.AddHelp("add for example:  " + b.jobs[j].missing);
     }
   }
 

@@ -31,6 +31,7 @@ constexpr OptionSpec kPlanOptions[] = {
     JOBC_PLAN_OPTIONS,
     {"--output", "-o", ValueKind::File, "FILE", "write the plan there instead of printing it"},
     {"--expand", "", ValueKind::None, "", "list every instance with what it waits for and what it runs"},
+    {"--bounds", "", ValueKind::None, "", "the worst case: attempts, time and slots; with --expand, of every instance"},
     {"--stop-after", "", ValueKind::Choice, "parse|ast|check|plan", "print what that stage makes of the file"},
     {"--dump", "", ValueKind::None, "", "print the plan (or the stage) indented, for people"},
     JOBC_FORMAT_OPTION,
@@ -38,6 +39,7 @@ constexpr OptionSpec kPlanOptions[] = {
 constexpr OptionSpec kGraphOptions[] = {
     JOBC_PLAN_OPTIONS,
     {"--as", "", ValueKind::Choice, "dot|mermaid|json", "the form of the graph (default: dot)"},
+    {"--critical", "", ValueKind::None, "", "mark the longest path, by the worst cases of its jobs"},
     JOBC_FORMAT_OPTION,
 };
 constexpr OptionSpec kInputsOptions[] = {

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "compiler/bounds/bounds.h"
 #include "compiler/check/check.h"
 #include "compiler/driver/compile.h"
 #include "compiler/driver/load.h"
@@ -94,6 +95,15 @@ int RunPlan(const Invocation& invocation, Terminal& terminal) {
     if (!error.empty()) {
       terminal.Err(RenderUsageError({fmt::format("cannot write `{}`: {}", *file, error), {}}, terminal.err_color()));
       return kExitEnvironment;
+    }
+    if (!invocation.Has("--bounds")) return kExitOk;
+  }
+  if (invocation.Has("--bounds")) {
+    if (invocation.Has("--expand")) {
+      terminal.Out(bounds::InstanceBoundsText(plan, invocation.json()));
+    } else {
+      const bounds::PlanBounds bounds = bounds::Bound(plan);
+      terminal.Out(invocation.json() ? bounds::BoundsJson(plan, bounds) : bounds::BoundsText(plan, bounds));
     }
     return kExitOk;
   }

@@ -5,6 +5,7 @@
 #include <cctype>
 #include <fmt/format.h>
 
+#include "compiler/bounds/bounds.h"
 #include "ir/dump.h"
 #include "ir/evaluate.h"
 #include "ir/expand.h"
@@ -352,7 +353,18 @@ std::string DumpModel(const Model& model) {
   return text;
 }
 
-std::string GraphText(const ir::Plan& plan, std::string_view format) {
+std::string GraphText(const ir::Plan& plan, std::string_view format, bool critical) {
+  std::optional<bounds::PlanBounds> bounds;
+  std::vector<uint32_t> path;
+  if (critical) {
+    bounds = bounds::Bound(plan);
+    path = bounds::CriticalPath(plan, *bounds);
+  }
+  const auto on_path = [&](uint32_t j) { return std::find(path.begin(), path.end(), j) != path.end(); };
+  const auto step = [&](uint32_t from, uint32_t to) {
+    const auto at = std::find(path.begin(), path.end(), from);
+    return at != path.end() && at + 1 != path.end() && *(at + 1) == to;
+  };
   struct Edge {
     uint32_t from, to;
     std::string label;
@@ -371,36 +383,65 @@ std::string GraphText(const ir::Plan& plan, std::string_view format) {
   }
   std::string text;
   if (format == "json") {
-    text = "{\"edges\":[";
+    text = "{";
+    if (critical) {
+      std::optional<int64_t> sum = 0;
+      text += "\"critical\":{\"path\":[";
+      for (size_t i = 0; i < path.size(); ++i) {
+        text += (i > 0 ? "," : "") + ir::JsonQuote(plan.jobs[path[i]].address);
+        const std::optional<int64_t>& time = bounds->jobs[path[i]].time_ms;
+        sum = sum && time ? std::optional(bounds::Plus(*sum, *time)) : std::nullopt;
+      }
+      text += fmt::format("],\"time_ms\":{}}},", sum ? std::to_string(*sum) : "null");
+    }
+    text += "\"edges\":[";
     for (size_t i = 0; i < edges.size(); ++i) {
-      text += fmt::format("{}{{\"from\":{},\"mapping\":\"{}\",\"needs\":\"{}\",\"to\":{}}}", i > 0 ? "," : "", ir::JsonQuote(plan.jobs[edges[i].from].address),
+      const std::string marked = critical ? fmt::format("\"critical\":{},", step(edges[i].from, edges[i].to)) : "";
+      text += fmt::format("{}{{{}\"from\":{},\"mapping\":\"{}\",\"needs\":\"{}\",\"to\":{}}}", i > 0 ? "," : "", marked, ir::JsonQuote(plan.jobs[edges[i].from].address),
                           edges[i].label.empty() ? "one" : edges[i].label, edges[i].weak ? "end" : "success", ir::JsonQuote(plan.jobs[edges[i].to].address));
     }
     text += "],\"nodes\":[";
-    for (size_t j = 0; j < plan.jobs.size(); ++j) {
-      text += fmt::format("{}{{\"instances\":{},\"job\":{},\"kind\":\"{}\"}}", j > 0 ? "," : "", ir::JsonQuote(CountText(plan.jobs[j])), ir::JsonQuote(plan.jobs[j].address), KindWord(plan.jobs[j].kind));
+    for (uint32_t j = 0; j < plan.jobs.size(); ++j) {
+      const std::string marked = critical ? fmt::format("\"critical\":{},", on_path(j)) : "";
+      const std::string time = critical ? fmt::format(",\"time_ms\":{}", bounds->jobs[j].time_ms ? std::to_string(*bounds->jobs[j].time_ms) : "null") : "";
+      text += fmt::format("{}{{{}\"instances\":{},\"job\":{},\"kind\":\"{}\"{}}}", j > 0 ? "," : "", marked, ir::JsonQuote(CountText(plan.jobs[j])), ir::JsonQuote(plan.jobs[j].address),
+                          KindWord(plan.jobs[j].kind), time);
     }
     return text + "]}\n";
   }
-  auto title = [&](const ir::Job& job) { return job.domain.single() ? job.address : fmt::format("{} × {}", job.address, CountText(job)); };
+  const auto title = [&](uint32_t j, std::string_view line) {
+    const ir::Job& job = plan.jobs[j];
+    std::string text = job.domain.single() ? job.address : fmt::format("{} × {}", job.address, CountText(job));
+    if (critical && job.kind != ir::JobKind::Check) text += fmt::format("{}{}{}", line, bounds->jobs[j].time_ms ? "≤ " : "", bounds::TimeText(bounds->jobs[j].time_ms));
+    return text;
+  };
   if (format == "mermaid") {
     text = "flowchart TD\n";
-    for (size_t j = 0; j < plan.jobs.size(); ++j) {
+    for (uint32_t j = 0; j < plan.jobs.size(); ++j) {
       const ir::Job& job = plan.jobs[j];
       const bool check = job.kind == ir::JobKind::Check;
-      text += fmt::format("  n{}{}\"{}\"{}\n", j, check ? "{" : "[", title(job), check ? "}" : "]");
+      text += fmt::format("  n{}{}\"{}\"{}\n", j, check ? "{" : "[", title(j, "<br/>"), check ? "}" : "]");
     }
     for (const Edge& edge : edges) text += fmt::format("  n{} {}{} n{}\n", edge.from, edge.weak ? "-.->" : "-->", edge.label.empty() ? "" : "|" + edge.label + "|", edge.to);
+    if (path.empty()) return text;
+    std::string nodes, links;
+    for (uint32_t j : path) nodes += fmt::format("{}n{}", nodes.empty() ? "" : ",", j);
+    for (size_t i = 0; i < edges.size(); ++i) {
+      if (step(edges[i].from, edges[i].to)) links += fmt::format("{}{}", links.empty() ? "" : ",", i);
+    }
+    text += "  classDef critical stroke:#c00,stroke-width:3px\n  class " + nodes + " critical\n";
+    if (!links.empty()) text += "  linkStyle " + links + " stroke:#c00,stroke-width:3px\n";
     return text;
   }
   text = "digraph jobs {\n  rankdir=TB;\n  node [shape=box, style=rounded, fontname=\"sans-serif\"];\n";
-  for (size_t j = 0; j < plan.jobs.size(); ++j) {
+  for (uint32_t j = 0; j < plan.jobs.size(); ++j) {
     const ir::Job& job = plan.jobs[j];
-    text += fmt::format("  n{} [label={}{}];\n", j, ir::JsonQuote(title(job)), job.kind == ir::JobKind::Check ? ", shape=diamond" : job.kind == ir::JobKind::Finally ? ", style=\"rounded,dashed\"" : "");
+    text += fmt::format("  n{} [label={}{}{}];\n", j, ir::JsonQuote(title(j, "\n")), on_path(j) ? ", color=\"#cc0000\", penwidth=2" : "", job.kind == ir::JobKind::Check ? ", shape=diamond" : job.kind == ir::JobKind::Finally ? ", style=\"rounded,dashed\"" : "");
   }
   for (const Edge& edge : edges) {
     std::string attributes = edge.label.empty() ? "" : fmt::format("label=\"{}\"", edge.label);
     if (edge.weak) attributes += std::string(attributes.empty() ? "" : ", ") + "style=dashed";
+    if (step(edge.from, edge.to)) attributes += std::string(attributes.empty() ? "" : ", ") + "color=\"#cc0000\", penwidth=2";
     text += fmt::format("  n{} -> n{}{};\n", edge.from, edge.to, attributes.empty() ? "" : " [" + attributes + "]");
   }
   return text + "}\n";

@@ -16,7 +16,8 @@ int ExpandPlan(const ir::Plan& plan, const std::string& root_directory, bool jso
 /// The checked model, stage `check` of --stop-after.
 std::string DumpModel(const Model& model);
 /// Declared jobs and their dependencies; scatters are one node. `format`: dot, mermaid or json.
-std::string GraphText(const ir::Plan& plan, std::string_view format);
+/// `critical`: marks the longest path by the worst cases of its jobs.
+std::string GraphText(const ir::Plan& plan, std::string_view format, bool critical);
 /// `name: Type = value` for every parameter, with what its documentation says. `json`: an array of objects.
 std::string InputsText(const Model& model, bool json);
 
