@@ -161,6 +161,8 @@ int GoOn(const Invocation& invocation, Terminal& terminal, ResumeOptions resume)
   OpenedRun opened = OpenRun(invocation, invocation.arguments().empty() ? "" : invocation.arguments()[0], terminal, false);
   if (opened.reader == nullptr) return opened.exit_code;
   const std::string id = opened.reader->header().id;
+  // A run is over when its end is journaled, which others are told at once; its process needs a moment more.
+  for (int tries = 0; tries < 500 && opened.reader->summary().finished && RunLock::Holder(opened.reader->run_dir()); ++tries) usleep(10'000);
   if (std::optional<LockHolder> holder = RunLock::Holder(opened.reader->run_dir())) {
     return Fail(terminal, kExitEnvironment, fmt::format("the run {} is being executed by pid {} on {}", id, holder->pid, holder->host), {"watch it:  jobc watch " + id});
   }
