@@ -54,6 +54,7 @@ class Story(unittest.TestCase):
     def setUp(self):
         self.base = pathlib.Path(tempfile.mkdtemp(prefix="jobc-run-"))
         self.addCleanup(shutil.rmtree, self.base, ignore_errors=True)
+        self.addCleanup(self.end_detached)
         self.at = self.base / "work"
         self.home = self.base / "home"
         self.flags = self.base / "flags"  # what jobs leave for the test and for each other
@@ -89,6 +90,15 @@ class Story(unittest.TestCase):
                                    stdout=stdout, stderr=stderr, start_new_session=True)
         self.addCleanup(self.end, process)
         return process
+
+    def end_detached(self):
+        """A story that failed half-way leaves no detached run behind: whoever works below its directory is ended."""
+        for entry in os.listdir("/proc"):
+            try:
+                if entry.isdigit() and os.readlink(f"/proc/{entry}/cwd").startswith(f"{self.base}/"):
+                    os.kill(int(entry), signal.SIGKILL)
+            except OSError:
+                continue
 
     def end(self, process):
         if process.poll() is None:
