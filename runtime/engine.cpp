@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <iterator>
+#include <map>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -720,11 +721,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       }
     }
     if (setup.observer != nullptr && setup.observer->interval_ms > 0) {
-      uint64_t interval = static_cast<uint64_t>(setup.observer->interval_ms);
-      uv_timer_start(&tick_timer, [](uv_timer_t* handle) {
-        auto* self = static_cast<Impl*>(handle->data);
-        self->setup.observer->OnTick(self->Progress());
-      }, 0, interval);
+      uv_timer_start(&tick_timer, [](uv_timer_t* handle) { static_cast<Impl*>(handle->data)->TickObserver(); }, 0, 0);
     }
 
     RunEvent started = Event(RunEventKind::RunStarted);
@@ -803,6 +800,15 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     CloseLoop();
     lock.reset();
     return out;
+  }
+
+  /// Of a plan with many jobs the picture is made less often: no more than a fifth of the time goes into it.
+  void TickObserver() {
+    const int64_t begin = process::MonotonicMillis();
+    setup.observer->OnTick(Progress());
+    const int64_t took = process::MonotonicMillis() - begin;
+    uv_timer_start(&tick_timer, [](uv_timer_t* handle) { static_cast<Impl*>(handle->data)->TickObserver(); },
+                   static_cast<uint64_t>(std::max(setup.observer->interval_ms, 4 * took)), 0);
   }
 
   void CloseLoop() {
@@ -1114,11 +1120,30 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     scheduler->Tick(Now());
   }
 
+  /// Since when an instance that starts now was ready, wall clock; 0: not known.
+  int64_t TakeReady(InstanceRef instance) {
+    const uint64_t key = Pack(instance);
+    if (auto alone = ready_alone.find(key); alone != ready_alone.end()) {
+      const int64_t since = alone->second;
+      ready_alone.erase(alone);
+      return since;
+    }
+    auto together = ready_together.upper_bound(key);
+    if (together == ready_together.begin() || (--together)->first + together->second.count <= key) {
+      return 0;
+    }
+    const int64_t since = together->second.since_ms;
+    if (together->first + together->second.count == key + 1) {
+      ready_together.erase(together);  // the last of them; nearly always they start in order
+    }
+    return since;
+  }
+
   // First pass: what becomes a record.
 
   void Journalize(StartAttempt& start) {
     intent_records[start.id] = Write({.type = RecordType::Intent, .job = static_cast<int32_t>(start.instance.job), .ordinal = start.instance.ordinal,
-           .attempt = static_cast<int32_t>(start.number), .a = static_cast<int64_t>(start.id)});
+           .attempt = static_cast<int32_t>(start.number), .a = static_cast<int64_t>(start.id), .b = TakeReady(start.instance)});
   }
   void Journalize(CancelAttempt&) {}
   void Journalize(WithdrawAttempt&) {}
@@ -1131,6 +1156,13 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   }
   void Journalize(InstanceChanged& change) {
     int64_t record = 0;
+    if (change.to == InstanceState::Ready && change.first.ordinal != kWholeJob) {
+      if (change.count == 1) {
+        ready_alone[Pack(change.first)] = process::WallMillis();
+      } else {
+        ready_together.insert_or_assign(Pack(change.first), Ready{change.count, process::WallMillis()});
+      }
+    }
     if (IsFinal(change.to)) {
       std::string text;
       // What the attempt's own record does not say: there was none, or why no other one followed.
@@ -1471,6 +1503,8 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
     Live& one = found->second;
     one.started_ms = wall_ms;
+    JobSpan& span = spans[one.instance.job];
+    span.began_ms = span.began_ms == 0 ? wall_ms : std::min(span.began_ms, wall_ms);
     const int64_t record = Write({.type = RecordType::Started, .job = static_cast<int32_t>(one.instance.job), .ordinal = Ordinal(one.instance), .attempt = static_cast<int32_t>(one.number),
            .a = pid, .b = wall_ms, .text = handle});
     scheduler->AttemptStarted(attempt, Now());
@@ -1490,6 +1524,8 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       return;
     }
     found->second.exit = exit;
+    int64_t& ended_ms = spans[found->second.instance.job].ended_ms;
+    ended_ms = std::max(ended_ms, exit.wall_ms);
     scheduler->AttemptExited(attempt, Now());
   }
 
@@ -1802,6 +1838,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       out.state = RunStatusName(finish.status);
     }
     out.elapsed_ms = (end_ms != 0 ? end_ms : process::MonotonicMillis()) - begin_ms;
+    std::vector<size_t> shown(plan.jobs.size());  // place of its row, from 1 on
     for (uint32_t i = 0; i < plan.jobs.size(); ++i) {
       const ir::Job& job = plan.jobs[i];
       if (job.kind == ir::JobKind::Hook) {
@@ -1824,23 +1861,17 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       if (auto lines = failing_lines.find(i); lines != failing_lines.end() && row.tolerated == 0) {
         row.failing_lines = lines->second;
       }
-      if (!row.scatter && row.expanded && state->size(i) == 1) {
-        InstanceTimes times = state->times({i, 0});
-        if (times.started_ms != 0 && times.ended_ms != 0) {
-          row.elapsed_ms = times.ended_ms - times.started_ms;
-        }
+      if (const JobSpan& span = spans[i]; span.began_ms != 0) {
+        const int64_t until = row.running > 0 || row.retrying > 0 ? process::WallMillis() : span.ended_ms;
+        row.elapsed_ms = std::max<int64_t>(0, until - span.began_ms);
       }
       out.jobs.push_back(std::move(row));
+      shown[i] = out.jobs.size();
     }
     for (const auto& [attempt, one] : live) {
-      for (JobProgress& row : out.jobs) {
-        if (one.started_ms != 0 && row.name == plan.jobs[one.instance.job].address) {
-          row.elapsed_ms = std::max(row.elapsed_ms, process::WallMillis() - one.started_ms);
-          if (one.number > 1 && !row.scatter) {
-            row.note = fmt::format("attempt {} of {}", one.number, plan.jobs[one.instance.job].retry.max_attempts);
-          }
-          break;
-        }
+      const uint32_t job = one.instance.job;
+      if (one.number > 1 && one.started_ms != 0 && shown[job] != 0 && !out.jobs[shown[job] - 1].scatter) {
+        out.jobs[shown[job] - 1].note = fmt::format("attempt {} of {}", one.number, plan.jobs[job].retry.max_attempts);
       }
     }
     return out;
@@ -1956,6 +1987,18 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   std::vector<FailureReport> pending_reports;
   std::shared_ptr<const Verdict> last_judged;  ///< of the last AttemptJudged; the change it causes comes right after
   std::vector<ReapedAttempt> reaped;
+  /// Instances that became ready together and may not have started yet, by the first one (Pack()).
+  struct Ready {
+    uint64_t count = 1;
+    int64_t since_ms = 0;
+  };
+  std::map<uint64_t, Ready> ready_together;
+  /// From the first program of a job that started to the last that ended in this process, wall clock; 0: none.
+  struct JobSpan {
+    int64_t began_ms = 0, ended_ms = 0;
+  };
+  std::vector<JobSpan> spans{std::vector<JobSpan>(plan.jobs.size())};
+  std::unordered_map<uint64_t, int64_t> ready_alone;  ///< wall clock
   std::unordered_map<AttemptId, int64_t> intent_records;  ///< numbers of the records of what is about to be carried out
   int64_t opened_record = 0;
   int64_t finished_record = 0;

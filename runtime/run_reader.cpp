@@ -229,6 +229,7 @@ void RunReader::Fold(const Record& record) {
       AttemptView& view = attempt();
       view.id = static_cast<AttemptId>(record.a);
       view.intent_ms = record.time_ms;
+      view.ready_ms = record.b;
       last_attempt_ = std::max(last_attempt_, view.id);
       set_state(InstanceState::Running);
       break;
@@ -418,6 +419,21 @@ std::vector<InstanceRef> RunReader::FailedInstances() const {
     }
   }
   return out;
+}
+
+void RunReader::ForEachInstance(const std::function<void(InstanceRef, const std::vector<AttemptView>&)>& visit) const {
+  for (uint32_t job = 0; job < jobs_.size(); ++job) {
+    auto look = [&](uint32_t ordinal, int64_t key) {
+      auto found = folded_.find(Key(job, key));
+      if (found != folded_.end() && !found->second.attempts.empty()) {
+        visit({job, ordinal}, found->second.attempts);
+      }
+    };
+    look(kWholeJob, -1);
+    for (uint32_t i = 0; i < jobs_[job].states.size(); ++i) {
+      look(i, i);
+    }
+  }
 }
 
 RunProgress RunReader::Progress() const {

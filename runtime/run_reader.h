@@ -27,6 +27,7 @@ namespace jobc {
 struct AttemptView {
   AttemptId id = 0;
   uint32_t number = 1;
+  int64_t ready_ms = 0;                     ///< since when it could have started; 0: not known
   int64_t intent_ms = 0;
   int64_t started_ms = 0;
   int64_t judged_ms = 0;
@@ -89,6 +90,8 @@ class RunReader {
   InstanceView View(InstanceRef instance) const;
   /// What an address on a command line means: a job's name, or an instance.
   Result<std::vector<InstanceRef>> Find(const std::string& address) const;
+  /// Every instance that has attempts, in plan order.
+  void ForEachInstance(const std::function<void(InstanceRef, const std::vector<AttemptView>&)>& visit) const;
   RunProgress Progress() const;
   /// Of every failed instance, in plan order.
   std::vector<InstanceRef> FailedInstances() const;

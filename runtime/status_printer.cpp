@@ -272,11 +272,17 @@ std::vector<std::string> ProgressLines(const RunProgress& run, int width, int he
   std::vector<size_t> shown(run.jobs.size());
   for (size_t i = 0; i < shown.size(); ++i) shown[i] = i;
   std::vector<JobProgress> hidden;
-  if (run.jobs.size() > room) {
+  // A third of the room may go to why jobs failed, at the cost of lines of jobs that did not.
+  size_t reasons = 0;
+  for (const JobProgress& job : run.jobs) {
+    if (MarkOf(job) == Mark::Failed) reasons += std::min(job.failing_lines.size(), kMostFailingLines);
+  }
+  reasons = std::min(reasons, room / 3);
+  if (run.jobs.size() + reasons > room) {
     std::stable_sort(shown.begin(), shown.end(), [&](size_t a, size_t b) {
       return Urgency(MarkOf(run.jobs[a])) < Urgency(MarkOf(run.jobs[b]));
     });
-    const size_t kept = room > 0 ? room - 1 : 0;  // one line counts the others
+    const size_t kept = room > 0 ? room - 1 - reasons : 0;  // one line counts the others
     for (size_t i = kept; i < shown.size(); ++i) hidden.push_back(run.jobs[shown[i]]);
     shown.resize(kept);
     std::sort(shown.begin(), shown.end());
@@ -355,11 +361,14 @@ std::string LiveDisplay::Update(const RunProgress& run, int width, int height) {
   std::string out = first ? "\x1b[?25l" : Up(old_rows);
   // Text of any width goes where the display was: clear that first, then let it wrap as it likes.
   if (!above.empty()) out += ClearRows(old_rows) + above;
+  // Without wrapping: until jobc learns that the window has become narrower, a line is cut there and keeps its one row.
+  out += "\x1b[?7l";
   for (const std::string& line : lines) {
     out += line;
     out += "\x1b[K\n";
     drawn_widths_.push_back(DisplayWidth(WithoutColors(line)));
   }
+  out += "\x1b[?7h";
   if (above.empty()) out += ClearRows(old_rows - static_cast<int>(lines.size()));
   return out;
 }

@@ -115,6 +115,13 @@ constexpr OptionSpec kWatchOptions[] = {
 };
 constexpr OptionSpec kStatusOptions[] = {
     {"--instances", "", ValueKind::None, "", "show every instance, not only failed and running ones"},
+    {"--format", "", ValueKind::Choice, "text|json|prometheus|scale", "for people, for programs, for monitoring, or as NGA Scale does (default: text; json with --json)"},
+    {"--period", "", ValueKind::Duration, "TIME", "how far back numbers over time go (default: 3h)"},
+    {"--block", "", ValueKind::Duration, "TIME", "the blocks they are counted in (default: 5m)"},
+    JOBC_STATE_OPTION,
+};
+constexpr OptionSpec kReportOptions[] = {
+    {"--output", "-o", ValueKind::File, "FILE", "write the page there instead of printing it"},
     JOBC_STATE_OPTION,
 };
 constexpr OptionSpec kListOptions[] = {
@@ -140,7 +147,7 @@ constexpr OptionSpec kResultOptions[] = {
     JOBC_STATE_OPTION,
 };
 constexpr ArgumentSpec kSchemaArguments[] = {
-    {"params|result|job|plan|events", ValueKind::Choice, "a parameter file, what `jobc result` prints, a job's $JOB_RESULT, plans, `run --json`"},
+    {"params|result|job|plan|events|status", ValueKind::Choice, "a parameter file, what `jobc result` prints, a job's $JOB_RESULT, plans, `run --json`, `status --json`"},
     {"FILE", ValueKind::File, "the .job file", true},
     {"JOB", ValueKind::Text, "for `result` and `job`: a job of the file", true},
 };
@@ -209,7 +216,11 @@ constexpr CommandSpec kCommands[] = {
      "Shows what `jobc run` shows, from the start of the run; with --json, its events. Ctrl-C ends the watching, not the run.\n"
      "Exits as the run does; with 15 if its process was killed.", kRunArgument, kWatchOptions, RunWatch},
     {"attach", "the same as watch", "", kRunArgument, kWatchOptions, RunWatch},
-    {"status", "what a run did or does: states, attempts, failures", "", kRunArgument, kStatusOptions, RunStatusCommand},
+    {"status", "what a run did or does: states, attempts, failures",
+     "Works while the run goes on in another process, and after a crash of it. The JSON, Prometheus and Scale forms also\n"
+     "hold numbers of attempts by class, job, place and time, waits and durations; docs/status.md describes them.", kRunArgument, kStatusOptions, RunStatusCommand},
+    {"report", "a run as one page of HTML: summary, failures, graph, timeline, durations",
+     "The page needs no network and no other file. Also of a run that goes on or was killed. With --json, its data.", kRunArgument, kReportOptions, RunReport},
     {"list", "the runs of this directory, newest first", "", {}, kListOptions, RunList},
     {"logs", "what the jobs of a run wrote to stdout and stderr", "", kRunAndJobArguments, kLogsOptions, RunLogs},
     {"result", "the typed outputs of a run, a job or an instance, as JSON",
@@ -226,7 +237,7 @@ constexpr CommandSpec kCommands[] = {
      "Applies what `check` and `plan` show as help where there is only one and it is no guess; what makes a file worse is left\n"
      "out. Exits with 3 if errors are left.", kFilesArguments, kFixOptions, RunFix},
     {"init", "write a small file that works, and say what to type next; never overwrites", "", kInitArguments, {}, RunInit},
-    {"schema", "JSON Schema (2020-12) of a file's parameters and results, of plans and events",
+    {"schema", "JSON Schema (2020-12) of a file's parameters and results, of plans, events and status",
      "Refinements become minimum, pattern, minLength …; what JSON Schema cannot say is in `$comment`.", kSchemaArguments, kInputsOptions, RunSchema},
     {"doc", "the documentation of a file as Markdown, from its doc comments",
      "FILE may also name a module of the standard library: `jobc doc std/python`.", kFileArgument, kInputsOptions, RunDoc},

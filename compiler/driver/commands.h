@@ -74,6 +74,7 @@ int RunResume(const Invocation& invocation, Terminal& terminal);
 int RunRetry(const Invocation& invocation, Terminal& terminal);
 int RunCancel(const Invocation& invocation, Terminal& terminal);
 int RunWatch(const Invocation& invocation, Terminal& terminal);
+int RunReport(const Invocation& invocation, Terminal& terminal);
 int RunList(const Invocation& invocation, Terminal& terminal);
 int RunLogs(const Invocation& invocation, Terminal& terminal);
 int RunResult(const Invocation& invocation, Terminal& terminal);

@@ -12,6 +12,8 @@ extern const char kPlanSchema[];
 extern const unsigned long kPlanSchemaSize;
 extern const char kEventsSchema[];
 extern const unsigned long kEventsSchemaSize;
+extern const char kStatusSchema[];
+extern const unsigned long kStatusSchemaSize;
 
 namespace jobc {
 
@@ -45,9 +47,11 @@ std::optional<uint32_t> FindJob(const Model& model, const std::string& name, Ter
 int RunSchema(const Invocation& invocation, Terminal& terminal) {
   const std::vector<std::string>& arguments = invocation.arguments();
   const std::string& what = arguments[0];
-  if (what == "plan" || what == "events") {
+  if (what == "plan" || what == "events" || what == "status") {
     if (arguments.size() > 1) return Refuse(terminal, fmt::format("the schema of {} is the same for every file", what), {fmt::format("jobc schema {}", what)});
-    terminal.Out(what == "plan" ? std::string_view(kPlanSchema, kPlanSchemaSize) : std::string_view(kEventsSchema, kEventsSchemaSize));
+    terminal.Out(what == "plan"     ? std::string_view(kPlanSchema, kPlanSchemaSize)
+                 : what == "events" ? std::string_view(kEventsSchema, kEventsSchemaSize)
+                                    : std::string_view(kStatusSchema, kStatusSchemaSize));
     return kExitOk;
   }
   const bool of_job = what == "job";

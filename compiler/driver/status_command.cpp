@@ -4,8 +4,10 @@
 #include <algorithm>
 
 #include "compiler/driver/runs.h"
+#include "compiler/driver/status_formats.h"
 #include "ir/json.h"
 #include "runtime/events.h"
+#include "runtime/metrics.h"
 #include "runtime/status_printer.h"
 #include "support/exit_code.h"
 
@@ -40,6 +42,7 @@ std::string InstanceJson(const InstanceView& view) {
   for (size_t i = 0; i < view.attempts.size(); ++i) {
     const AttemptView& attempt = view.attempts[i];
     out += fmt::format("{}{{\"number\":{}", i == 0 ? "" : ",", attempt.number);
+    if (attempt.ready_ms != 0) out += fmt::format(",\"ready_ms\":{}", attempt.ready_ms);
     if (attempt.started_ms != 0) out += fmt::format(",\"started_ms\":{}", attempt.started_ms);
     if (attempt.exited_ms != 0) out += fmt::format(",\"ended_ms\":{}", attempt.exited_ms);
     if (attempt.pid != 0) out += fmt::format(",\"pid\":{}", attempt.pid);
@@ -63,7 +66,7 @@ std::vector<InstanceRef> Instances(const RunReader& run) {
   return out;
 }
 
-std::string StatusJson(const RunReader& run, bool all) {
+std::string StatusJson(const RunReader& run, const RunMetrics& metrics, bool all) {
   std::string out = "{\"schema\":\"jobc.status/1\"," + SummaryJson(run.summary()) + ",\"jobs\":[";
   bool first = true;
   for (uint32_t job = 0; job < run.plan().jobs.size(); ++job) {
@@ -84,18 +87,46 @@ std::string StatusJson(const RunReader& run, bool all) {
     out += (first ? "" : ",") + InstanceJson(run.View(instance));
     first = false;
   }
-  return out + "]}\n";
+  return out + "],\"metrics\":" + MetricsJson(run, metrics) + "}\n";
+}
+
+constexpr int64_t kMostBlocks = 10'000;
+
+/// Of `--period` and `--block`; nullopt after the reason was told.
+std::optional<MetricsOptions> TimeOptions(const Invocation& invocation, Terminal& terminal) {
+  MetricsOptions out;
+  out.period_ms = invocation.Milliseconds("--period").value_or(out.period_ms);
+  out.block_ms = invocation.Milliseconds("--block").value_or(std::min(out.block_ms, std::max<int64_t>(out.period_ms, 1)));
+  if (out.period_ms <= 0 || out.block_ms <= 0 || out.block_ms > out.period_ms) {
+    terminal.Err(RenderUsageError({"--period and --block must be above zero, and a block no longer than the period", {"the default is  --period 3h --block 5m"}}, terminal.err_color()));
+    return std::nullopt;
+  }
+  if (out.period_ms / out.block_ms > kMostBlocks) {
+    terminal.Err(RenderUsageError({fmt::format("--period holds {} blocks; at most {} are counted", out.period_ms / out.block_ms, kMostBlocks), {"make --block longer"}}, terminal.err_color()));
+    return std::nullopt;
+  }
+  return out;
 }
 
 }  // namespace
 
 int RunStatusCommand(const Invocation& invocation, Terminal& terminal) {
+  const std::optional<MetricsOptions> time = TimeOptions(invocation, terminal);
+  if (!time) return kExitUsage;
   OpenedRun opened = OpenRun(invocation, invocation.arguments().empty() ? "" : invocation.arguments()[0], terminal);
   if (opened.reader == nullptr) return opened.exit_code;
   const RunReader& run = *opened.reader;
   const bool all = invocation.Has("--instances");
-  if (invocation.json()) {
-    terminal.Out(StatusJson(run, all));
+  const std::string_view format = invocation.ValueOr("--format", invocation.json() ? "json" : "text");
+  if (format != "text") {
+    const RunMetrics metrics = CollectMetrics(run, *time);
+    if (format == "json") {
+      terminal.Out(StatusJson(run, metrics, all));
+    } else if (format == "prometheus") {
+      terminal.Out(PrometheusText(run, metrics));
+    } else {
+      WriteScaleStatus(run, metrics, all, [&](std::string_view piece) { terminal.Out(piece); });
+    }
     return kExitOk;
   }
   const RunSummary& summary = run.summary();

@@ -41,6 +41,7 @@ class ScreenModel {
         const int columns = DisplayWidth(c.value);
         ASSERT_GE(columns, 0) << "a control character reached the terminal";
         if (column_ + columns > width_) {
+          if (!wraps_) continue;
           column_ = 0;
           Down();
         }
@@ -54,7 +55,8 @@ class ScreenModel {
     for (size_t i = 0; i <= row_; ++i) all.push_back(Text(rows_[i]));
     return all;
   }
-  bool cursor_hidden() const { return hidden_; }
+  bool cursor_hidden() const { return !shown_; }
+  bool wraps() const { return wraps_; }
   size_t scrolled() const { return history_.size(); }
 
  private:
@@ -93,8 +95,8 @@ class ScreenModel {
     switch (text[end]) {
       case 'A': row_ -= std::min(row_, static_cast<size_t>(std::stoi(std::string(argument)))); break;
       case 'K': rows_[row_].resize(std::min(rows_[row_].size(), static_cast<size_t>(column_))); break;
-      case 'l': hidden_ = true; break;
-      case 'h': hidden_ = false; break;
+      case 'l': (argument == "?7" ? wraps_ : shown_) = false; break;
+      case 'h': (argument == "?7" ? wraps_ : shown_) = true; break;
       case 'm': break;
       default: ADD_FAILURE() << "unknown escape " << text[end];
     }
@@ -106,7 +108,8 @@ class ScreenModel {
   std::vector<std::string> history_;
   size_t row_ = 0;
   int column_ = 0;
-  bool hidden_ = false;
+  bool shown_ = true;
+  bool wraps_ = true;
 };
 
 JobProgress Single(std::string name) {
@@ -171,8 +174,9 @@ TEST(ProgressLines, FailuresStayVisibleWhereThereIsNotRoomForAll) {
   const std::vector<std::string> lines = ProgressLines(run, 80, 6, {});
   EXPECT_THAT(lines, SizeIs(6));
   EXPECT_THAT(lines[0], HasSubstr("job50"));
-  EXPECT_THAT(lines[3], HasSubstr("✗ job77"));
-  EXPECT_THAT(lines[4], HasSubstr("… 96 more jobs: 46 waiting, 50 succeeded"));
+  EXPECT_THAT(lines[2], HasSubstr("✗ job77"));
+  EXPECT_THAT(lines[3], HasSubstr("│ boom"));
+  EXPECT_THAT(lines[4], HasSubstr("… 97 more jobs: 47 waiting, 50 succeeded"));
   EXPECT_THAT(lines[5], HasSubstr("1 failed"));
 }
 
@@ -300,6 +304,16 @@ TEST(LiveDisplay, SurvivesAWindowThatBecomesNarrower) {
   (void)display.Update(run, 80, 24);
   // At 30 columns the seven lines take 1+2+1+1+1+1+3 rows.
   EXPECT_THAT(display.Update(run, 30, 24), HasSubstr("\x1b[10A\r"));
+}
+
+TEST(LiveDisplay, ALineDrawnForAWiderWindowKeepsItsOneRow) {
+  // The window has become narrower and jobc does not know it yet.
+  ScreenModel screen(30, 24);
+  LiveDisplay display({});
+  display.PrintAbove(std::string(70, 'x') + "\n");
+  screen.Write(display.Update(SomeRun(), 80, 24));
+  EXPECT_TRUE(screen.wraps()) << "what jobs print wraps";
+  EXPECT_EQ(screen.Rows().size(), 3 + ProgressLines(SomeRun(), 79, 23, {}).size() + 1);
 }
 
 TEST(EventLine, SaysWhatHappenedToWhom) {

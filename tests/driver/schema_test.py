@@ -165,7 +165,7 @@ class Schemas(unittest.TestCase):
         self.assertIn("bad-input", [event.get("name") for event in events])
 
     def test_published_schemas_are_the_files_of_the_documentation(self):
-        for name in ("plan", "events"):
+        for name in ("plan", "events", "status"):
             self.assertEqual(jobc("schema", name).stdout, (ROOT / f"docs/schemas/{name}-1.schema.json").read_text())
         validator = schema("plan")
         plan = json.loads(jobc("plan", "f.job", "-p", "name=x", "--json", cwd=self.path).stdout)
@@ -180,7 +180,7 @@ class Schemas(unittest.TestCase):
 
     def test_wrong_usage_says_what_to_type(self):
         for words, text in ((["params"], "usage:  jobc schema params FILE"), (["job", "f.job"], "usage:  jobc schema job FILE JOB"), (["plan", "f.job"], "jobc schema plan"),
-                            (["result", "f.job", "cuont"], "did you mean `count`?"), (["exports"], "params, result, job, plan, events")):
+                            (["result", "f.job", "cuont"], "did you mean `count`?"), (["exports"], "params, result, job, plan, events, status")):
             wrong = jobc("schema", *words, cwd=self.path)
             self.assertEqual((wrong.returncode, wrong.stdout), (2, ""))
             self.assertIn(text, wrong.stderr)
