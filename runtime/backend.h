@@ -58,6 +58,10 @@ struct AttemptExit {
 class BackendEvents {
  public:
   virtual ~BackendEvents() = default;
+  /// The place has taken the attempt, before OnStarted; `handle` as there. At most once.
+  virtual void OnSubmitted(AttemptId id, const std::string& handle) {}
+  /// The place is asked how the attempt is; only from backends that have to ask.
+  virtual void OnPolling(AttemptId id) {}
   /// `handle`: how the backend finds it again (container id, job number); may be empty. `pid` 0: not on this machine.
   virtual void OnStarted(AttemptId id, int64_t wall_ms, int64_t pid, const std::string& handle) = 0;
   /// The program has ended; its outputs are in place.

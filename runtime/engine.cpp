@@ -1496,6 +1496,21 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     return result;
   }
 
+  void OnSubmitted(AttemptId attempt, const std::string& handle) override { TellAttempt(RunEventKind::Submitted, attempt, masker.Mask(handle)); }
+  void OnPolling(AttemptId attempt) override { TellAttempt(RunEventKind::Polling, attempt, ""); }
+
+  void TellAttempt(RunEventKind kind, AttemptId attempt, std::string text) {
+    auto found = live.find(attempt);
+    if (found == live.end() || !Observed()) {
+      return;
+    }
+    RunEvent event = Event(kind, found->second.instance);
+    event.attempt = found->second.number;
+    event.attempt_id = attempt;
+    event.text = std::move(text);
+    pending_events.push_back(std::move(event));
+  }
+
   void OnStarted(AttemptId attempt, int64_t wall_ms, int64_t pid, const std::string& handle) override {
     auto found = live.find(attempt);
     if (found == live.end()) {

@@ -12,6 +12,8 @@ std::string_view EventName(RunEventKind kind) {
     case RunEventKind::RunStarted: return "run_started";
     case RunEventKind::Queued: return "queued";
     case RunEventKind::Submitting: return "submitting";
+    case RunEventKind::Submitted: return "submitted";
+    case RunEventKind::Polling: return "polling";
     case RunEventKind::Started: return "started";
     case RunEventKind::AttemptEnded: return "attempt_ended";
     case RunEventKind::KillSent: return "kill_sent";

@@ -17,7 +17,7 @@ namespace jobc {
 inline constexpr std::string_view kEventSchema = "jobc.events/1";
 
 enum class RunEventKind : uint8_t {
-  RunStarted, Queued, Submitting, Started, AttemptEnded, KillSent, Reaped, Retrying,
+  RunStarted, Queued, Submitting, Submitted, Polling, Started, AttemptEnded, KillSent, Reaped, Retrying,
   Succeeded, Failed, Skipped, Blocked, Cancelled, Expanded, ModeChanged, Phase, Warning, RunFinished,
 };
 std::string_view EventName(RunEventKind kind);
@@ -37,7 +37,7 @@ struct RunEvent {
   int64_t duration_ms = -1;    ///< of the program that ended; of the wait for Retrying
   std::shared_ptr<const Verdict> verdict;
   bool tolerated = false;      ///< Failed: `on_error = ignore`
-  std::string text;            ///< reason, phase, mode, message; masked
+  std::string text;            ///< reason, phase, mode, message; Submitted: the backend's handle; masked
   int exit_code = 0;           ///< RunFinished
   std::string status;          ///< RunFinished: succeeded, failed, interrupted, timed_out
 };

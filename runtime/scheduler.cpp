@@ -895,7 +895,8 @@ struct Scheduler::Core {
         Result<Timeouts> timeouts = EvaluateTimeouts(j.job->timeout, evaluator, context);
         context.SetResources(nullptr);
         if (!timeouts) return fail(timeouts.error().message);
-        if (j.job->kind == ir::JobKind::Finally && !timeouts->run) timeouts->run = kFinallyRunMs;
+        // Nobody waits for a program that hangs after all else has ended, or before anything began.
+        if ((j.job->kind == ir::JobKind::Finally || j.job->kind == ir::JobKind::Hook) && !timeouts->run) timeouts->run = kFinallyRunMs;
         attempt.timeouts = *timeouts;
         if (j.timeouts_shared) j.timeouts = *timeouts;
       }

@@ -96,6 +96,7 @@ class ProcessBackend : public Backend, private process::ProcessEvents {
     spec.limits.memory_bytes = static_cast<uint64_t>(std::max<int64_t>(launch.resources.memory.value_or(0), 0));
     spec.limits.cpu_milli = static_cast<uint32_t>(std::max<int64_t>(launch.resources.cpu_milli.value_or(0), 0));
     client_->Start(launch.id, spec);
+    host_.events->OnSubmitted(launch.id, "");
   }
 
   void Cancel(AttemptId id, int64_t grace_ms) override {

@@ -115,7 +115,7 @@ class Search {
   Chain Run() {
     Chain chain;
     Effective first = Declared(job_, evaluator_, context_);
-    if (job_.kind == ir::JobKind::Finally && first.state[static_cast<size_t>(Setting::Run)] == Effective::State::None) {
+    if ((job_.kind == ir::JobKind::Finally || job_.kind == ir::JobKind::Hook) && first.state[static_cast<size_t>(Setting::Run)] == Effective::State::None) {
       first.state[static_cast<size_t>(Setting::Run)] = Effective::State::Known;
       first.value[static_cast<size_t>(Setting::Run)] = ir::Value::Duration(kFinallyRunMs);
     }

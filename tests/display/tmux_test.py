@@ -49,7 +49,7 @@ class Terminal(unittest.TestCase):
         self.tmux("resize-window", "-x", str(width), "-y", str(height))
 
     def screen(self, history=False):
-        text = self.tmux("capture-pane", "-p", *(["-S", "-", "-J"] if history else []))
+        text = self.tmux("capture-pane", "-p", *(["-S", "-"] if history else []))
         return [line.rstrip() for line in text.rstrip("\n").split("\n")]
 
     def settle(self, condition, what):

@@ -1041,6 +1041,7 @@ TEST_F(EndOfRun, GoesThroughItsPhasesInOrder) {
   EXPECT_EQ(backend.Of("clean").start.timeouts.run, 600'000) << "the default of finally";
   EXPECT_EQ(backend.state().status(), RunStatus::Succeeded);
   backend.Finish("clean");
+  EXPECT_EQ(backend.Of("good").start.timeouts.run, 600'000) << "and of hooks";
   backend.Finish("good");
   backend.Finish("over");
   EXPECT_THAT(backend.started, ElementsAre("begin", "a", "clean", "good", "over"));
