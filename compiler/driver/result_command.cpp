@@ -1,4 +1,5 @@
 // `jobc result`: the typed outputs of a run, of a job, or of one instance, as JSON.
+#include <cerrno>
 #include <fmt/format.h>
 
 #include "compiler/driver/runs.h"
@@ -20,6 +21,9 @@ int CodeOf(const RunSummary& summary) {
   if (!summary.finished) return kExitOk;
   return summary.exit_code == kExitOk || summary.exit_code == kExitToleratedFailures ? kExitOk : kExitJobFailed;
 }
+
+/// No result to show, a journal that cannot be read, or a name that is none.
+int CodeOf(const Error& error) { return error.code == ENODATA ? kExitJobFailed : error.code == ENOENT ? kExitUsage : kExitEnvironment; }
 
 }  // namespace
 
@@ -48,7 +52,7 @@ int RunResult(const Invocation& invocation, Terminal& terminal) {
   const bool single = found->size() == 1 && (address.find('[') != std::string::npos || run.plan().jobs[found->front().job].domain.single());
   if (single) {
     Result<std::string> json = run.ResultJson(found->front(), field);
-    if (!json.ok()) return FailCommand(terminal, json.error().code == ENODATA ? kExitJobFailed : kExitUsage, json.error().message);
+    if (!json.ok()) return FailCommand(terminal, CodeOf(json.error()), json.error().message);
     return Print(terminal, invocation, *json);
   }
   // A scatter: one entry an instance, null where there is no result.
@@ -56,7 +60,7 @@ int RunResult(const Invocation& invocation, Terminal& terminal) {
   for (InstanceRef instance : *found) {
     if (instance.ordinal == kWholeJob) continue;
     Result<std::string> json = run.ResultJson(instance, field);
-    if (!json.ok() && json.error().code != ENODATA) return FailCommand(terminal, kExitUsage, json.error().message);
+    if (!json.ok() && json.error().code != ENODATA) return FailCommand(terminal, CodeOf(json.error()), json.error().message);
     out += (out.size() > 1 ? "," : "") + ir::JsonQuote(run.Address(instance)) + ":" + (json.ok() ? *json : "null");
   }
   return Print(terminal, invocation, out + "}");

@@ -51,6 +51,18 @@ std::vector<std::string> ChangedInputs(const ir::Plan& plan, const Roots& roots)
   return changed;
 }
 
+/// Sources that are not as they were when the plan was made, or are gone. Modules of the library belong to jobc.
+std::vector<std::string> ChangedSources(const ir::Plan& plan, const Roots& roots) {
+  std::vector<std::string> changed;
+  for (const ir::SourceRow& row : plan.sources) {
+    if (row.sha256.empty() || row.name.starts_with("std/")) continue;
+    const std::string path = row.name.starts_with('/') ? row.name : roots.root + "/" + row.name;
+    Result<FileDigest> now = Sha256OfFile(path);
+    if (!now.ok() || now->sha256 != row.sha256) changed.push_back(path + (now.ok() ? "" : " (it cannot be read)"));
+  }
+  return changed;
+}
+
 /// Each on a line of its own below a message; the first ten.
 std::string Lines(const std::vector<std::string>& texts) {
   std::string out;
@@ -196,6 +208,10 @@ int GoOn(const Invocation& invocation, Terminal& terminal, ResumeOptions resume)
                 {"put them back as they were, and type this again", "or start a new run:  jobc run " + ShellQuote(setup.options.source)});
   }
   resume.accept_loss = invocation.Has("--accept-loss");
+  if (const std::vector<std::string> sources = ChangedSources(plan, setup.roots); !sources.empty() && !invocation.json()) {
+    terminal.Err(fmt::format("note: this goes on with the plan that the run was started with; since then {}{}\n  to run what is there now:  jobc run {}\n",
+                             sources.size() == 1 ? "this source has changed:" : "these sources have changed:", Lines(sources), ShellQuote(setup.options.source)));
+  }
   return Execute(std::move(setup), id, resume, invocation, terminal, detach ? &*detach : nullptr);
 }
 
