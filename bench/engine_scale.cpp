@@ -41,12 +41,13 @@ class VirtualBackend : public Backend {
     uv_run(host_.loop, UV_RUN_NOWAIT);
   }
 
-  Result<AttemptPlaces> Prepare(AttemptId id) override { return AttemptPlaces{"/nowhere/output", "/nowhere/tmp", "/nowhere/stage"}; }
+  Result<AttemptPlaces> Prepare(AttemptId, bool) override { return AttemptPlaces{"/nowhere/output", "/nowhere/tmp", "/nowhere/stage"}; }
   void Submit(const AttemptLaunch& launch) override {
     submitted_.push_back({launch.id, launch.instance.job == failing_});
     // An idle handle keeps the loop from waiting for descriptors.
     if (submitted_.size() == 1) uv_idle_start(&idle_, [](uv_idle_t*) {});
   }
+  bool Withdraw(AttemptId) override { return false; }
   void Cancel(AttemptId, int64_t) override {}
   bool Attach(AttemptId, const std::string&) override { return false; }
   void Release(AttemptId, bool) override {}
