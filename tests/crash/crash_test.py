@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Kills jobc at random moments and looks whether anything was lost. usage: crash_test.py JOBC [--seed N] [--kills N] [--keep]
+"""Kills jobc at random moments and looks whether anything was lost. usage: crash_test.py JOBC [--seed N] [--kills N] [--workers N] [--keep]
 
 Each case is a generated file: scatters, chains, a scatter over the output of a job, retries, tolerated failures, daemons,
 outputs, publish and `finally`. It runs once undisturbed; then again and again with jobc killed (SIGKILL) at a random moment, in a
@@ -13,7 +13,8 @@ After the last resume, exit code, states, exports, published files and logs are 
 finished at a kill has been started after it, and no attempt that the journal had at a kill has got its number or its execution id
 a second time.
 
-JOBC_KILLS: how many kills (50). JOBC_SEED: where the cases begin (1); a failure names the seed of its case.
+JOBC_KILLS: how many kills (50). JOBC_SEED: where the cases begin (1); a failure names the seed of its case. Cases wait more than
+they compute, so several go on at once: as many as there are processors, and one.
 """
 import argparse
 import collections
@@ -27,6 +28,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 PATIENCE_S = 2.0
@@ -55,7 +57,7 @@ BODY = """\
 
 def work(rng, marker):
     """Shell lines: processes to be found by their argv, some of which leave their session, their group and their environment."""
-    sleep = rng.choice([0.0, 0.01, 0.02, 0.05, 0.1])
+    sleep = rng.choice([0.0, 0.005, 0.01, 0.02, 0.05])
     lines = [f"sh -c 'sleep {sleep}; :' {marker}"] if rng.random() < 0.5 else [f"sleep {sleep}"]
     if rng.random() < 0.3:
         lines.insert(0, f"setsid sh -c 'sleep 60; :' {marker} > /dev/null 2>&1 &")
@@ -393,28 +395,50 @@ def main():
     parser.add_argument("jobc")
     parser.add_argument("--seed", type=int, default=int(os.environ.get("JOBC_SEED", "1")))
     parser.add_argument("--kills", type=int, default=int(os.environ.get("JOBC_KILLS", "50")))
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)) + 1, help="cases at once")
     parser.add_argument("--keep", action="store_true", help="leave the directory of a failed case")
     arguments = parser.parse_args()
     jobc = os.path.abspath(arguments.jobc)
     begin = time.monotonic()
     totals = collections.Counter()
-    seed = arguments.seed
-    while totals["kills"] < arguments.kills:
-        case = Case(jobc, seed, min(8, arguments.kills - totals["kills"]))
-        try:
-            case.play()
-        except Fault as fault:
-            print(f"seed {seed}: {fault}\n  story: {'; '.join(case.story)}\n  after {totals['kills'] + case.kills} kills; again: JOBC_SEED={seed}", file=sys.stderr)
-            for pid in processes([case.marker.encode()]):
-                kill(pid)
-            if arguments.keep:
-                print(f"  {case.base}", file=sys.stderr)
-            else:
-                shutil.rmtree(case.base, ignore_errors=True)
-            return 1
-        shutil.rmtree(case.base, ignore_errors=True)
-        totals.update(kills=case.kills, guardians=case.guardian_kills, again=case.again, lives=case.lives, cases=1)
-        seed += 1
+    lock = threading.Lock()
+    planned = collections.Counter(seed=arguments.seed)
+    failed = threading.Event()
+
+    def work_on_cases():
+        while not failed.is_set():
+            with lock:
+                budget = min(8, arguments.kills - planned["kills"])
+                if budget <= 0:
+                    return
+                seed = planned["seed"]
+                planned.update(seed=1, kills=budget)
+            case = Case(jobc, seed, budget)
+            try:
+                case.play()
+            except Exception as fault:  # also what a test does wrong must end all of them
+                failed.set()
+                with lock:
+                    what = fault if isinstance(fault, Fault) else f"{type(fault).__name__}: {fault}"
+                    print(f"seed {seed}: {what}\n  story: {'; '.join(case.story)}\n  after {totals['kills'] + case.kills} kills; again: JOBC_SEED={seed}", file=sys.stderr)
+                    for pid in processes([case.marker.encode()]):
+                        kill(pid)
+                    if arguments.keep:
+                        print(f"  {case.base}", file=sys.stderr)
+                    else:
+                        shutil.rmtree(case.base, ignore_errors=True)
+                return
+            shutil.rmtree(case.base, ignore_errors=True)
+            with lock:
+                totals.update(kills=case.kills, guardians=case.guardian_kills, again=case.again, lives=case.lives, cases=1)
+
+    workers = [threading.Thread(target=work_on_cases) for _ in range(max(1, arguments.workers))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if failed.is_set():
+        return 1
     print(f"{totals['kills']} kills ({totals['guardians']} with the guardian) of {totals['lives']} runs of {totals['cases']} files in "
           f"{time.monotonic() - begin:.0f} s: nothing lost, nothing left; {totals['again']} attempts were cut off or retried")
     return 0
