@@ -117,7 +117,8 @@ class ValueShower {
 
 class Dumper {
  public:
-  explicit Dumper(const Program& program) : program_(program), exprs_(program.exprs), types_(program.types) {}
+  explicit Dumper(const Program& program, const Plan* plan = nullptr, uint32_t job = UINT32_MAX)
+      : program_(program), exprs_(program.exprs), types_(program.types), plan_(plan), own_(plan != nullptr && job < plan->jobs.size() ? &plan->jobs[job] : nullptr) {}
 
   void Dump(ExprId id, int depth) {
     if (id.index >= exprs_.size()) {
@@ -167,17 +168,17 @@ class Dumper {
       case Op::Let: out += e.a < program_.lets.size() ? program_.lets[e.a].name : fmt::format("let#{}", e.a); return;
       case Op::Secret: out += e.a < program_.secrets.size() ? program_.secrets[e.a].name : fmt::format("secret#{}", e.a); return;
       case Op::Local: out += fmt::format("${}", e.a); return;
-      case Op::Var: out += e.a < 2 ? fmt::format("for{}", e.a) : fmt::format("matrix{}", e.a - 2); return;
-      case Op::Input: out += fmt::format("input{}", e.a); return;
+      case Op::Var: out += VarName(e.a); return;
+      case Op::Input: out += own_ != nullptr && e.a < own_->inputs.size() ? "input." + own_->inputs[e.a].name : fmt::format("input{}", e.a); return;
       case Op::Resource: out += "resources." + std::string(ResourceName(static_cast<ResourceKind>(e.a))); return;
-      case Op::OutputPath: case Op::OutputValue: out += fmt::format("output{}", e.a); return;
-      case Op::JobOutput: indexed(fmt::format("job{}", e.a)); out += fmt::format(".out{}", e.b); return;
-      case Op::JobStatus: indexed(fmt::format("job{}", e.a)); out += "." + std::string(StatusFieldName(static_cast<StatusField>(e.b))); return;
-      case Op::ScatterStatus: out += fmt::format("job{}.{}", e.a, StatusFieldName(static_cast<StatusField>(e.b))); return;
-      case Op::GatherOutput: indexed(fmt::format("job{}", e.a)); out += fmt::format("[*].out{}", e.b); return;
-      case Op::GatherStatus: indexed(fmt::format("job{}", e.a)); out += "[*]." + std::string(StatusFieldName(static_cast<StatusField>(e.b))); return;
-      case Op::Instances: indexed(fmt::format("job{}", e.a)); out += "[*]"; return;
-      case Op::InstanceOutput: arg(0); out += fmt::format(".out{}", e.b); return;
+      case Op::OutputPath: case Op::OutputValue: out += own_ != nullptr && e.a < own_->outputs.size() ? "output." + own_->outputs[e.a].name : fmt::format("output{}", e.a); return;
+      case Op::JobOutput: indexed(JobName(e.a)); out += "." + OutputName(e.a, e.b); return;
+      case Op::JobStatus: indexed(JobName(e.a)); out += "." + std::string(StatusFieldName(static_cast<StatusField>(e.b))); return;
+      case Op::ScatterStatus: out += JobName(e.a) + "." + std::string(StatusFieldName(static_cast<StatusField>(e.b))); return;
+      case Op::GatherOutput: indexed(JobName(e.a)); out += "[*]." + OutputName(e.a, e.b); return;
+      case Op::GatherStatus: indexed(JobName(e.a)); out += "[*]." + std::string(StatusFieldName(static_cast<StatusField>(e.b))); return;
+      case Op::Instances: indexed(JobName(e.a)); out += "[*]"; return;
+      case Op::InstanceOutput: arg(0); out += "." + OutputName(types_[exprs_[exprs_.arg(e, 0)].type].def, e.b); return;
       case Op::InstanceStatus: arg(0); out += "." + std::string(StatusFieldName(static_cast<StatusField>(e.b))); return;
       case Op::InstanceKey: arg(0); out += ".key"; return;
       case Op::RunField: out += "run." + std::string(RunFieldName(static_cast<RunFieldKind>(e.a))); return;
@@ -308,12 +309,35 @@ class Dumper {
 #include "ir/builtins.def"
 #undef BUILTIN
       ;
+  std::string VarName(uint32_t slot) const {
+    if (own_ != nullptr) {
+      const Domain& domain = own_->domain;
+      if (slot == 0 && !domain.name.empty()) return domain.name;
+      if (slot == 1 && !domain.name2.empty()) return domain.name2;
+      if (slot >= 2 && slot - 2 < domain.axes.size()) return "matrix." + domain.axes[slot - 2].name;
+    }
+    return slot < 2 ? fmt::format("for{}", slot) : fmt::format("matrix{}", slot - 2);
+  }
+  std::string JobName(uint32_t job) const { return plan_ != nullptr && job < plan_->jobs.size() ? plan_->jobs[job].address : fmt::format("job{}", job); }
+  std::string OutputName(uint32_t job, uint32_t output) const {
+    if (plan_ != nullptr && job < plan_->jobs.size() && output < plan_->jobs[job].outputs.size()) return plan_->jobs[job].outputs[output].name;
+    return fmt::format("out{}", output);
+  }
+
   const Program& program_;
   const ExprPool& exprs_;
   const TypeTable& types_;
+  const Plan* plan_;
+  const Job* own_;
 };
 
 }  // namespace
+
+std::string DumpExpr(const Plan& plan, uint32_t job, ExprId id) {
+  Dumper dumper(plan.program, &plan, job);
+  dumper.Dump(id, 0);
+  return std::move(dumper.out);
+}
 
 std::string DumpExpr(const Program& program, ExprId id) {
   Dumper dumper(program);

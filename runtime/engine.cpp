@@ -14,6 +14,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <iterator>
 #include <map>
 #include <unordered_map>
@@ -21,6 +22,7 @@
 
 #include "ir/expand.h"
 #include "ir/json.h"
+#include "runtime/cache_key.h"
 #include "runtime/control.h"
 #include "runtime/environment.h"
 #include "runtime/process/os.h"
@@ -29,6 +31,7 @@
 #include "runtime/publish.h"
 #include "runtime/results.h"
 #include "runtime/retry.h"
+#include "runtime/reuse.h"
 #include "runtime/run_reader.h"
 #include "runtime/state_dir.h"
 #include "support/sha256.h"
@@ -39,6 +42,9 @@ namespace {
 
 constexpr int64_t kCommitIntervalMs = 20;
 constexpr size_t kStderrLines = 20;
+constexpr int64_t kLookUpSliceMs = 10;
+/// Files up to this size in all are hashed in the loop, larger ones by a thread.
+constexpr uint64_t kHashInLoop = 1 << 20;
 
 int64_t Number(std::string_view text) { return std::strtoll(std::string(text).c_str(), nullptr, 10); }
 
@@ -194,7 +200,16 @@ std::vector<std::string> ChangedPlanFiles(const ir::Plan& plan, const Roots& roo
       problems.push_back(fmt::format("`{}` was a {} when the plan was made and is none now", path, row.is_dir ? "directory" : "file"));
       continue;
     }
-    if (row.is_dir || row.sha256.empty()) {
+    if (row.sha256.empty()) {
+      continue;
+    }
+    if (row.is_dir) {
+      auto tree = Sha256OfTree(path);
+      if (!tree) {
+        problems.push_back(tree.error().message);
+      } else if (tree->sha256 != row.sha256) {
+        problems.push_back(fmt::format("the directory `{}` has another content than when the plan was made", path));
+      }
       continue;
     }
     if (static_cast<uint64_t>(info.st_size) != row.size) {
@@ -274,6 +289,10 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     std::unique_ptr<AttemptContext> context;
     std::optional<AttemptExit> exit;
     std::optional<Verdict> failed;    ///< by the backend
+    std::string cache_key;            ///< where the result is kept for other runs
+    std::vector<ResultFile> captured; ///< published, not hashed yet
+    StoredOutputs stored;             ///< of a success, to be journaled once `captured` is hashed
+    bool has_outputs = false;
     bool judged = false;              ///< the scheduler has its verdict, or was told to cancel it
     bool holds_secret = false;        ///< what it left must not be kept
     int64_t started_ms = 0;
@@ -284,6 +303,22 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   struct ReapedAttempt {
     Record record;
     std::optional<RunEvent> event;
+  };
+
+  /// Files that a thread hashes or brings into the run.
+  struct FileWork {
+    uv_work_t work{};
+    Impl* engine = nullptr;
+    AttemptId attempt = 0;                    ///< outputs of this attempt, or
+    InstanceRef instance;                     ///< a result for this instance
+    AttemptResult result;
+    std::vector<ResultFile> files;
+    std::string target;
+    std::string problem;
+    std::optional<TakenResult> taken;
+    StoredResult origin;
+    CacheKey key;
+    bool from_cache = false;
   };
 
   /// What a failure report needs after its attempt is gone.
@@ -346,6 +381,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
     masker = Masker(*secrets);
     world = std::make_unique<World>(plan, setup.roots, *std::move(secrets));
+    if (!OpenEarlier(failure)) {
+      return false;
+    }
     created_ms = process::WallMillis();
     id = NewRunId(created_ms);
     auto dir = CreateRunDir(setup.state_dir, id);
@@ -386,6 +424,20 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     state = std::make_unique<RunState>(plan, id);
     builder = std::make_unique<LaunchBuilder>(plan, id, run_dir);
     return Finish(failure) && WriteOpened(failure);
+  }
+
+  /// `run --resume`: before anything of the new run is made.
+  bool OpenEarlier(StartFailure& failure) {
+    if (setup.options.reuse_from.empty()) {
+      return true;
+    }
+    auto opened = EarlierRun::Open(setup.state_dir, setup.options.reuse_from);
+    if (!opened) {
+      failure = {15, opened.error().message + (opened.error().code == EBUSY ? "; wait for its end, or end it with `jobc cancel " + setup.options.reuse_from + "`" : "")};
+      return false;
+    }
+    earlier = *std::move(opened);
+    return true;
   }
 
   bool OpenAgain(const std::string& run, const ResumeOptions& resume, StartFailure& failure) {
@@ -519,6 +571,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
           const AttemptView& last = view.attempts.back();
           one.attempts = last.number;
           one.times = {last.started_ms, last.exited_ms != 0 ? last.exited_ms : last.judged_ms};
+        } else if (view.reused) {
+          one.attempts = view.reused->attempts;
+          one.times = {view.reused->started_ms, view.reused->ended_ms};
         } else if (!IsFinal(view.state)) {
           continue;
         }
@@ -542,6 +597,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
               return outputs.error();
             }
             one.outputs = *std::move(outputs);
+            RememberHashes((*stored)->files);
             if (!(*stored)->result.empty()) {
               if (auto json = ir::ParseJson((*stored)->result)) {
                 one.result = *std::move(json);
@@ -553,6 +609,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
             one.state = InstanceState::Waiting;
             one.outputs.clear();
             one.result = ir::Value();
+            if (view.reused) {
+              one.attempts = 0;
+            }
           }
         }
         if (one.state != InstanceState::Failed && one.state != InstanceState::Succeeded && one.attempts > 0) {
@@ -631,6 +690,15 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
         }
       }
     }
+    options.look_up.resize(plan.jobs.size());
+    for (size_t i = 0; i < plan.jobs.size(); ++i) {
+      const ir::Job& job = plan.jobs[i];
+      const bool cached = job.cache.valid() && !setup.options.cache_dir.empty() &&
+                          !(plan.program.exprs.IsConst(job.cache) && !plan.program.exprs.ConstValue(job.cache).as_bool());
+      options.look_up[i] = job.kind == ir::JobKind::Job && (earlier != nullptr || cached);
+    }
+    keys = std::make_unique<KeyMaker>(plan, *world, hashes);
+    shared_parts_written.resize(plan.jobs.size());
     const process::ProcessClient::Files files = process::ProcessClient::CountFiles();
     if (!files.suffice) {
       failure = {15, fmt::format("jobc may have {} files open and has {} already, which is too few for a run: raise the limit (`ulimit -Hn`)", files.limit, files.open)};
@@ -659,6 +727,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
     if (setup.options.durability == Durability::Normal) {
       out += "\"durability\":\"normal\",";
+    }
+    if (!setup.options.reuse_from.empty()) {
+      out += "\"resume\":" + ir::JsonQuote(setup.options.reuse_from) + ",";
     }
     if (!setup.options.publish_to.empty()) {
       out += "\"publish_to\":" + ir::JsonQuote(setup.options.publish_to) + ",";
@@ -701,8 +772,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     uv_timer_init(&loop, &deadline);
     uv_timer_init(&loop, &commit_timer);
     uv_timer_init(&loop, &tick_timer);
+    uv_timer_init(&loop, &look_timer);
     uv_check_init(&loop, &check);
-    deadline.data = commit_timer.data = tick_timer.data = check.data = this;
+    deadline.data = commit_timer.data = tick_timer.data = look_timer.data = check.data = this;
     handles_open = true;
     uv_check_start(&check, [](uv_check_t* handle) { static_cast<Impl*>(handle->data)->Pump(); });
     if (setup.options.handle_signals) {
@@ -824,6 +896,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       close(reinterpret_cast<uv_handle_t*>(&deadline));
       close(reinterpret_cast<uv_handle_t*>(&commit_timer));
       close(reinterpret_cast<uv_handle_t*>(&tick_timer));
+      close(reinterpret_cast<uv_handle_t*>(&look_timer));
       close(reinterpret_cast<uv_handle_t*>(&check));
     }
     for (uv_signal_t& handle : signals) {
@@ -1065,8 +1138,8 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     for (const Action& action : actions) {
       if (const auto* start = std::get_if<StartAttempt>(&action)) {
         needed = ahead.erase(Pack(start->instance)) == 0 || needed;
-      } else if (std::holds_alternative<EvaluateExports>(action)) {
-        // Seen by nobody before the commit of the run's end.
+      } else if (std::holds_alternative<EvaluateExports>(action) || std::holds_alternative<LookUp>(action)) {
+        // Seen by nobody before the commit of the run's end; a result that is used again changes nothing outside the run.
       } else {
         needed = needed || HasEffect(action);
       }
@@ -1077,7 +1150,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   static bool HasEffect(const Action& action) {
     return std::holds_alternative<StartAttempt>(action) || std::holds_alternative<CancelAttempt>(action) ||
            std::holds_alternative<WithdrawAttempt>(action) || std::holds_alternative<EvaluateExports>(action) || std::holds_alternative<jobc::PublishOutputs>(action) ||
-           std::holds_alternative<RunFinished>(action);
+           std::holds_alternative<LookUp>(action) || std::holds_alternative<RunFinished>(action);
   }
 
   void ArmTimers() {
@@ -1142,8 +1215,44 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   // First pass: what becomes a record.
 
   void Journalize(StartAttempt& start) {
+    std::string text;
+    if (plan.jobs[start.instance.job].kind == ir::JobKind::Job) {
+      KeyMaker::Made made = keys->Make(*state, start.instance);
+      if (made.key) {
+        WriteSharedParts(start.instance.job);
+        text = KeyJson(*made.key);
+        if (IsCached(start.instance)) {
+          cache_keys[start.id] = made.key->sha256;
+        }
+      } else if (!made.changed_input.empty()) {
+        changed_inputs[start.id] = std::move(made.changed_input);
+      }
+      // Any other problem is found again when the attempt is prepared, with a message of its own.
+    }
     intent_records[start.id] = Write({.type = RecordType::Intent, .job = static_cast<int32_t>(start.instance.job), .ordinal = start.instance.ordinal,
-           .attempt = static_cast<int32_t>(start.number), .a = static_cast<int64_t>(start.id), .b = TakeReady(start.instance)});
+           .attempt = static_cast<int32_t>(start.number), .a = static_cast<int64_t>(start.id), .b = TakeReady(start.instance), .text = std::move(text)});
+  }
+  void Journalize(LookUp&) {}
+
+  /// Once for each job, before the first key that leaves them out.
+  void WriteSharedParts(uint32_t job) {
+    if (!shared_parts_written[job]) {
+      shared_parts_written[job] = true;
+      CacheKey shared;
+      shared.own = keys->Shared(job);
+      Write({.type = RecordType::Key, .job = static_cast<int32_t>(job), .text = KeyJson(shared)});
+    }
+  }
+
+  /// Whether the result of this instance may be used by other runs, and those of others by this one.
+  bool IsCached(InstanceRef instance) {
+    const ir::Job& job = plan.jobs[instance.job];
+    if (!job.cache.valid() || setup.options.cache_dir.empty()) {
+      return false;
+    }
+    InstanceContext context(*state, world.get(), input_evaluator, instance);
+    ir::Value value;
+    return evaluator.Evaluate(job.cache, context, value) && value.kind() == ir::ValueKind::Bool && value.as_bool();
   }
   void Journalize(CancelAttempt&) {}
   void Journalize(WithdrawAttempt&) {}
@@ -1331,6 +1440,19 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       return;
     }
     const ir::Job& job = plan.jobs[start.instance.job];
+    std::string cache_key;
+    if (auto found = cache_keys.find(start.id); found != cache_keys.end()) {
+      cache_key = std::move(found->second);
+      cache_keys.erase(found);
+    }
+    if (auto found = changed_inputs.find(start.id); found != changed_inputs.end()) {
+      Verdict verdict = Failed(ir::ErrorKind::Staging, std::move(found->second));
+      verdict.no_retry = true;
+      changed_inputs.erase(found);
+      scheduler->AttemptEnded(start.id, Answer(std::move(verdict)), Now());
+      scheduler->AttemptReaped(start.id, Now());
+      return;
+    }
     std::string problem;
     Backend* backend = BackendOf(job.kind == ir::JobKind::Hook ? ir::BackendKind::Process : job.backend.kind, problem);
     auto fail = [&](Verdict verdict) {
@@ -1350,6 +1472,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     one.instance = start.instance;
     one.number = start.number;
     one.backend = backend;
+    one.cache_key = std::move(cache_key);
     one.launch.places = *places;
     one.launch.timeouts = start.timeouts;
     one.launch.resources = start.resources;
@@ -1411,6 +1534,165 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     scheduler->AttemptWithdrawn(withdraw.id, Now());
     CleanUp(withdraw.id, found->second, false);
     live.erase(found);
+  }
+
+  // -- Results that can be used again -------------------------------------------------
+
+  void CarryOut(LookUp& look) {
+    if (look_ups.empty()) {
+      uv_timer_start(&look_timer, [](uv_timer_t* handle) { static_cast<Impl*>(handle->data)->LookUpSome(); }, 0, 0);
+    }
+    look_ups.push_back(look.instance);
+  }
+
+  /// A slice of what waits, so that a hundred thousand results do not keep the loop from everything else.
+  void LookUpSome() {
+    const int64_t until = process::MonotonicMillis() + kLookUpSliceMs;
+    while (!look_ups.empty() && !finished && !killed) {
+      const InstanceRef next = look_ups.front();
+      look_ups.pop_front();
+      LookUpOne(next);
+      if (process::MonotonicMillis() >= until) {
+        break;
+      }
+    }
+    Pump();
+    if (!look_ups.empty() && !finished && !killed) {
+      uv_timer_start(&look_timer, [](uv_timer_t* handle) { static_cast<Impl*>(handle->data)->LookUpSome(); }, 0, 0);
+    }
+  }
+
+  void LookUpOne(InstanceRef ref) {
+    auto no = [&] { scheduler->NotReused(ref, Now()); };
+    if (environment_failed || state->state(ref) != InstanceState::Waiting) {
+      return no();
+    }
+    const bool cached = IsCached(ref);
+    if (earlier == nullptr && !cached) {
+      return no();
+    }
+    KeyMaker::Made made = keys->Make(*state, ref);
+    if (!made.key) {
+      return no();
+    }
+    const std::string address = state->Address(ref);
+    std::optional<StoredResult> stored;
+    if (earlier != nullptr) {
+      stored = earlier->Find(made.key->sha256, address);
+    }
+    bool from_cache = false;
+    if (!stored && cached) {
+      stored = ResultCache(setup.options.cache_dir).Find(made.key->sha256);
+      from_cache = stored.has_value();
+    }
+    if (!stored) {
+      return no();
+    }
+    auto work = std::make_unique<FileWork>();
+    work->engine = this;
+    work->instance = ref;
+    work->from_cache = from_cache;
+    work->key = *std::move(made.key);
+    RunContext context(*state, world.get());
+    auto taken = ReadResult(plan, ref.job, *stored, run_dir, "outputs/" + ir::SafeName(address), evaluator, context);
+    work->origin = *std::move(stored);
+    if (!taken) {
+      work->problem = taken.error().message;
+      return EndTake(std::move(work));
+    }
+    work->taken = *std::move(taken);
+    if (work->taken->size <= kHashInLoop && !work->taken->has_dirs) {
+      work->problem = TakeFiles(work->taken->files, work->taken->target);
+      return EndTake(std::move(work));
+    }
+    FileWork* raw = work.release();
+    raw->work.data = raw;
+    JOBC_CHECK(uv_queue_work(&loop, &raw->work, [](uv_work_t* request) {
+      auto* self = static_cast<FileWork*>(request->data);
+      self->problem = TakeFiles(self->taken->files, self->taken->target);
+    }, [](uv_work_t* request, int) {
+      std::unique_ptr<FileWork> self(static_cast<FileWork*>(request->data));
+      Impl* engine = self->engine;
+      engine->EndTake(std::move(self));
+      engine->Pump();
+    }) == 0);
+  }
+
+  void EndTake(std::unique_ptr<FileWork> work) {
+    if (!journal || finished || killed) {
+      return;
+    }
+    uv_update_time(&loop);
+    const InstanceRef ref = work->instance;
+    if (!work->problem.empty()) {
+      // Of the result cache: nobody asked for this very result. Of a run that was named: why this one runs again is worth a word.
+      if (work->from_cache) {
+        ResultCache(setup.options.cache_dir).Remove(work->key.sha256);
+      } else {
+        const std::string text = masker.Mask(fmt::format("{} runs again: {}", state->Address(ref), work->problem));
+        const int64_t record = Write({.type = RecordType::Note, .job = static_cast<int32_t>(ref.job), .ordinal = Ordinal(ref), .text = text});
+        Warn(text, record);
+      }
+      scheduler->NotReused(ref, Now());
+      return;
+    }
+    if (state->state(ref) != InstanceState::Waiting) {
+      (void)process::RemoveTree(work->taken->target).ok();  // cancelled meanwhile
+      scheduler->NotReused(ref, Now());
+      return;
+    }
+    const StoredResult& origin = work->origin;
+    WriteSharedParts(ref.job);
+    std::string text = KeyJson(work->key);
+    text.pop_back();
+    text += fmt::format(",\"run\":{},\"address\":{},\"by\":\"{}\"}}", ir::JsonQuote(origin.run), ir::JsonQuote(origin.address), work->from_cache ? "cache" : "resume");
+    Write({.type = RecordType::Reused, .job = static_cast<int32_t>(ref.job), .ordinal = Ordinal(ref), .attempt = static_cast<int32_t>(origin.attempts),
+           .a = origin.started_ms, .b = origin.ended_ms, .text = std::move(text)});
+    TakenResult& taken = *work->taken;
+    if (!taken.outputs.empty() || !taken.result.is_null()) {
+      StoredOutputs stored{static_cast<int32_t>(ref.job), ref.ordinal, static_cast<int32_t>(origin.attempts), taken.outputs_json.empty() ? "{}" : taken.outputs_json, origin.result, taken.files_json};
+      Put(stored);
+    }
+    for (const ResultFile& file : taken.files) {
+      hashes.Put(taken.target + "/" + file.path, file.sha256);
+    }
+    AttemptResult result;
+    result.verdict = Succeeded();
+    result.outputs = std::move(taken.outputs);
+    result.result = std::move(taken.result);
+    result.started_ms = origin.started_ms;
+    result.ended_ms = origin.ended_ms;
+    ++reused_of[ref.job];
+    if (Observed()) {
+      origins[Pack(ref)] = origin.run;
+    }
+    scheduler->Reused(ref, std::move(result), origin.attempts, Now());
+  }
+
+  void Put(const StoredOutputs& stored) {
+    if (!environment_failed) {
+      if (auto put = journal->PutOutputs(stored); !put) {
+        JournalFailed(put.error());
+      }
+    }
+  }
+
+  /// Digests of published files, from the journal.
+  void RememberHashes(const std::string& files) {
+    if (files.empty()) {
+      return;
+    }
+    if (auto json = ir::ParseJson(files); json && json->kind() == ir::ValueKind::Map) {
+      for (const auto& [name, sha256] : json->as_map()) {
+        std::string path = name.as_string();
+        while (path.ends_with('/')) {
+          path.pop_back();
+        }
+        if (sha256.kind() == ir::ValueKind::String) {
+          hashes.Put(run_dir + "/" + path, sha256.as_string());
+        }
+      }
+    }
   }
 
   void CarryOut(EvaluateExports&) {
@@ -1557,15 +1839,98 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       return;
     }
     Live& one = found->second;
-    bool success = false;
-    if (!one.judged) {
-      AttemptResult result = Judge(attempt, one);
-      success = result.verdict.success;
-      if (!success) {
-        Trace(attempt, one);
-      }
-      scheduler->AttemptEnded(attempt, std::move(result), Now());
+    if (one.judged) {
+      return EndReaped(attempt, one, false);
     }
+    AttemptResult result = Judge(attempt, one);
+    if (!result.verdict.success) {
+      Trace(attempt, one);
+    }
+    uint64_t size = 0;
+    bool has_dirs = false;
+    for (const ResultFile& file : one.captured) {
+      size += file.size;
+      has_dirs = has_dirs || file.is_dir;
+    }
+    if (!result.verdict.success || (size <= kHashInLoop && !has_dirs)) {
+      HashFiles(one.captured);
+      return EndJudged(attempt, one, std::move(result));
+    }
+    // Large outputs: the loop goes on meanwhile; whatever needs this instance waits.
+    auto work = std::make_unique<FileWork>();
+    work->engine = this;
+    work->attempt = attempt;
+    work->files = std::move(one.captured);
+    work->result = std::move(result);
+    FileWork* raw = work.release();
+    raw->work.data = raw;
+    JOBC_CHECK(uv_queue_work(&loop, &raw->work, [](uv_work_t* request) { HashFiles(static_cast<FileWork*>(request->data)->files); },
+                             [](uv_work_t* request, int) {
+      std::unique_ptr<FileWork> self(static_cast<FileWork*>(request->data));
+      Impl* engine = self->engine;
+      auto live_attempt = engine->live.find(self->attempt);
+      if (!engine->journal || engine->finished || engine->killed || live_attempt == engine->live.end()) {
+        return;
+      }
+      uv_update_time(&engine->loop);
+      Live& hashed = live_attempt->second;
+      if (hashed.judged) {
+        engine->EndReaped(self->attempt, hashed, false);  // cancelled meanwhile
+      } else {
+        hashed.captured = std::move(self->files);
+        engine->EndJudged(self->attempt, hashed, std::move(self->result));
+      }
+      engine->Pump();
+    }) == 0);
+  }
+
+  static void HashFiles(std::vector<ResultFile>& files) {
+    for (ResultFile& file : files) {
+      auto digest = file.is_dir ? Sha256OfTree(file.source) : Sha256OfFile(file.source);
+      if (digest) {
+        file.sha256 = digest->sha256;
+      }
+    }
+  }
+
+  /// The verdict is known, and so is what was captured: journaled, and kept for other runs.
+  void EndJudged(AttemptId attempt, Live& one, AttemptResult result) {
+    const bool success = result.verdict.success;
+    if (success && one.has_outputs) {
+      // What could not be read has no digest and is never used again.
+      std::erase_if(one.captured, [](const ResultFile& file) { return file.sha256.empty(); });
+      for (const ResultFile& file : one.captured) {
+        hashes.Put(file.source, file.sha256);
+      }
+      one.stored.files = FilesJson(one.captured, "outputs/" + ir::SafeName(one.launch.address));
+      Put(one.stored);
+      outputs_sums[attempt] = ChecksumOf(one.stored);
+    }
+    if (success && !one.cache_key.empty()) {
+      StoredResult kept;
+      kept.base_dir = run_dir;
+      kept.outputs = one.stored.outputs;
+      kept.result = one.stored.result;
+      kept.files = one.stored.files;
+      kept.run = id;
+      kept.address = one.launch.address;
+      kept.attempts = one.number;
+      kept.started_ms = result.started_ms;
+      kept.ended_ms = result.ended_ms;
+      if (auto put = ResultCache(setup.options.cache_dir).Put(one.cache_key, kept); !put && !cache_failed) {
+        cache_failed = true;
+        Warn("results of `cache = true` cannot be kept for other runs: " + put.error().message);
+      }
+      // Linking changed the times of the files.
+      for (const ResultFile& file : one.captured) {
+        hashes.Put(file.source, file.sha256);
+      }
+    }
+    scheduler->AttemptEnded(attempt, std::move(result), Now());
+    EndReaped(attempt, one, success);
+  }
+
+  void EndReaped(AttemptId attempt, Live& one, bool success) {
     ReapedAttempt gone;
     Record& record = gone.record;
     record = {.type = RecordType::Reaped, .job = static_cast<int32_t>(one.instance.job), .ordinal = Ordinal(one.instance), .attempt = static_cast<int32_t>(one.number)};
@@ -1689,7 +2054,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       return;
     }
     if (!collected.outputs.empty() || !collected.result.is_null()) {
-      StoredOutputs stored;
+      StoredOutputs& stored = one.stored;
       stored.job = static_cast<int32_t>(one.instance.job);
       stored.ordinal = one.instance.ordinal;
       stored.attempt = static_cast<int32_t>(one.number);
@@ -1702,12 +2067,8 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       if (!collected.result.is_null()) {
         stored.result = ir::JsonText(collected.result);
       }
-      if (!environment_failed) {
-        if (auto put = journal->PutOutputs(stored); !put) {
-          JournalFailed(put.error());
-        }
-        outputs_sums[attempt] = ChecksumOf(stored);
-      }
+      one.has_outputs = true;
+      one.captured = FilesOf(collected.outputs);
     }
     result.verdict = Succeeded();
     result.verdict.exit_code = one.exit->exit_code;
@@ -1796,6 +2157,12 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     if (change.verdict != nullptr && change.to != InstanceState::Failed) {
       event.text = masker.Mask(change.verdict->message);
     }
+    if (auto origin = origins.find(Pack(change.first)); origin != origins.end() && change.first.ordinal != kWholeJob) {
+      event.reused_from = std::move(origin->second);
+      for (uint32_t i = 0; i < change.count; ++i) {
+        origins.erase(Pack({change.first.job, change.first.ordinal + i}));
+      }
+    }
     const ir::Job& job = plan.jobs[change.first.job];
     event.tolerated = change.to == InstanceState::Failed && (job.kind == ir::JobKind::Hook || (job.on_error == ir::Strategy::Ignore && job.kind == ir::JobKind::Job));
     if (change.to == InstanceState::Failed && change.verdict != nullptr) {
@@ -1866,6 +2233,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       row.running = state->count(i, InstanceState::Running);
       row.retrying = state->count(i, InstanceState::Backoff);
       row.succeeded = state->count(i, InstanceState::Succeeded);
+      if (auto reused = reused_of.find(i); reused != reused_of.end()) {
+        row.cached = reused->second;
+      }
       row.failed = state->count(i, InstanceState::Failed);
       row.tolerated = job.on_error == ir::Strategy::Ignore ? row.failed : 0;
       row.skipped = state->count(i, InstanceState::Skipped);
@@ -1974,6 +2344,15 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   ir::Evaluator input_evaluator;
   ir::Evaluator path_evaluator;
   std::unique_ptr<LaunchBuilder> builder;
+  FileHashes hashes;
+  std::unique_ptr<KeyMaker> keys;
+  std::vector<bool> shared_parts_written;                     ///< by job: its Key record
+  std::unordered_map<AttemptId, std::string> cache_keys;      ///< of attempts about to start whose results are kept
+  std::unordered_map<AttemptId, std::string> changed_inputs;  ///< why they cannot start
+  std::unique_ptr<EarlierRun> earlier;                        ///< null without `--resume`
+  std::unordered_map<uint32_t, uint64_t> reused_of;           ///< by job: instances that did not run
+  std::unordered_map<uint64_t, std::string> origins;          ///< packed instances to the run of their result, until it is told
+  bool cache_failed = false;
   std::unique_ptr<Scheduler> scheduler;
   std::unique_ptr<ControlServer> control;  ///< null before Run() and where there can be none
 
@@ -1990,6 +2369,8 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   size_t sync_events = 0;              ///< of the pending ones, those that it makes durable
   size_t sync_reports = 0;
   uv_timer_t tick_timer{};
+  uv_timer_t look_timer{};
+  std::deque<InstanceRef> look_ups;    ///< whether there is a result already
   uv_check_t check{};
   std::array<uv_signal_t, 3> signals{};
 

@@ -30,6 +30,8 @@ struct RunOptions {
   std::string publish_to;                  ///< absolute; replaces the destinations of the plan
   std::string version;                     ///< of jobc, for the journal
   std::string source;                      ///< as named on the command line, for people
+  std::string reuse_from;                  ///< `run --resume`: id of the run whose results are used again; of state_dir
+  std::string cache_dir;                   ///< results of `cache = true`; empty: none are looked for and none are kept
   bool handle_signals = true;
 };
 

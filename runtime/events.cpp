@@ -112,6 +112,7 @@ std::string EventJson(const RunEvent& event) {
       field("signal", std::to_string(*verdict.signal));
     }
   }
+  text("reused_from", event.reused_from);
   text("text", event.text);
   if (event.kind == RunEventKind::RunFinished) {
     field("exit_code", std::to_string(event.exit_code));
@@ -133,7 +134,14 @@ std::optional<ProgressEvent> ToProgressEvent(const RunEvent& event) {
   }
   switch (event.kind) {
     case RunEventKind::Started: out.kind = ProgressEvent::Kind::Started; break;
-    case RunEventKind::Succeeded: out.kind = ProgressEvent::Kind::Succeeded; break;
+    case RunEventKind::Succeeded:
+      out.kind = event.reused_from.empty() ? ProgressEvent::Kind::Succeeded : ProgressEvent::Kind::Reused;
+      if (!event.reused_from.empty()) {
+        out.reason = "of run " + event.reused_from;
+        out.duration_ms = -1;
+        out.attempt = 0;
+      }
+      break;
     case RunEventKind::Failed: out.kind = event.tolerated ? ProgressEvent::Kind::Tolerated : ProgressEvent::Kind::Failed; break;
     case RunEventKind::Retrying: out.kind = ProgressEvent::Kind::Retrying; break;
     case RunEventKind::Skipped: out.kind = ProgressEvent::Kind::Skipped; break;

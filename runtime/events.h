@@ -38,6 +38,7 @@ struct RunEvent {
   std::shared_ptr<const Verdict> verdict;
   bool tolerated = false;      ///< Failed: `on_error = ignore`
   std::string text;            ///< reason, phase, mode, message; Submitted: the backend's handle; masked
+  std::string reused_from;     ///< Succeeded: the run that made its result; nothing was started
   int exit_code = 0;           ///< RunFinished
   std::string status;          ///< RunFinished: succeeded, failed, interrupted, timed_out
 };

@@ -27,7 +27,7 @@ CREATE TABLE run(id TEXT NOT NULL, name TEXT NOT NULL, created_ms INTEGER NOT NU
 CREATE TABLE record(seq INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL, type INTEGER NOT NULL, job INTEGER NOT NULL,
   ordinal INTEGER NOT NULL, attempt INTEGER NOT NULL, a INTEGER NOT NULL, b INTEGER NOT NULL, text TEXT, sum INTEGER NOT NULL);
 CREATE TABLE output(job INTEGER NOT NULL, ordinal INTEGER NOT NULL, attempt INTEGER NOT NULL, outputs TEXT NOT NULL,
-  result TEXT, sum INTEGER NOT NULL, PRIMARY KEY(job, ordinal)) WITHOUT ROWID;
+  result TEXT, sum INTEGER NOT NULL, files TEXT, PRIMARY KEY(job, ordinal)) WITHOUT ROWID;
 CREATE TABLE export(id INTEGER PRIMARY KEY CHECK(id = 1), json TEXT NOT NULL, sum INTEGER NOT NULL);
 )sql";
 
@@ -283,7 +283,7 @@ Result<void> WriteNewFile(const std::string& path, std::string_view bytes) {
 }
 
 /// Checks that an open database is a journal this program understands.
-Result<void> CheckFormat(const std::string& path, sqlite3* db) {
+Result<int64_t> CheckFormat(const std::string& path, sqlite3* db) {
   auto number = [&](const char* sql, int64_t& out) {
     Statement statement;
     int rc = statement.Prepare(db, sql, false);
@@ -314,10 +314,23 @@ Result<void> CheckFormat(const std::string& path, sqlite3* db) {
   if (version < 1) {
     return Damaged(path, "it has no format number");
   }
-  if (version < kJournalVersion) {
-    return Error{fmt::format("the journal `{}` was written by an older jobc (format {}, this one reads {}); use that version, or start the run anew", path, version, kJournalVersion), EILSEQ};
+  if (version < kOldestJournalVersion) {
+    return Error{fmt::format("the journal `{}` was written by an older jobc (format {}, this one reads {} to {}); use that version, or start the run anew", path, version, kOldestJournalVersion, kJournalVersion), EILSEQ};
   }
-  return {};
+  return version;
+}
+
+/// A journal of an older format becomes one of this format, in one transaction.
+int Migrate(sqlite3* db, int64_t from) {
+  if (from >= kJournalVersion) {
+    return SQLITE_OK;
+  }
+  const std::string sql = fmt::format("BEGIN IMMEDIATE; ALTER TABLE output ADD COLUMN files TEXT; PRAGMA user_version = {}; COMMIT", kJournalVersion);
+  int rc = Execute(db, sql.c_str());
+  if (rc != SQLITE_OK && sqlite3_get_autocommit(db) == 0) {
+    (void)Execute(db, "ROLLBACK");
+  }
+  return rc;
 }
 
 Result<RunHeader> ReadHeader(const std::string& path, sqlite3* db) {
@@ -352,7 +365,12 @@ Result<RunHeader> ReadHeader(const std::string& path, sqlite3* db) {
 }  // namespace
 
 int64_t ChecksumOf(const StoredOutputs& outputs) {
-  return RowSum().Int(outputs.job).Int(outputs.ordinal).Int(outputs.attempt).Text(outputs.outputs).Text(outputs.result).Take();
+  RowSum sum;
+  sum.Int(outputs.job).Int(outputs.ordinal).Int(outputs.attempt).Text(outputs.outputs).Text(outputs.result);
+  if (!outputs.files.empty()) {
+    sum.Text(outputs.files);  // rows of format 2 have none, and keep their sums
+  }
+  return sum.Take();
 }
 int64_t ChecksumOfExports(std::string_view json) { return RowSum().Text(json).Take(); }
 
@@ -371,6 +389,8 @@ std::string_view RecordName(RecordType type) {
     case RecordType::Finished: return "finished";
     case RecordType::Note: return "note";
     case RecordType::Ahead: return "ahead";
+    case RecordType::Key: return "key";
+    case RecordType::Reused: return "reused";
   }
   return "unknown";
 }
@@ -495,11 +515,15 @@ struct Journal::State {
     }
     sqlite3_extended_result_codes(db.get(), 1);
     sqlite3_busy_timeout(db.get(), 5000);
-    if (auto format = CheckFormat(path, db.get()); !format) {
+    auto format = CheckFormat(path, db.get());
+    if (!format) {
       return format.error();
     }
     if (sqlite3_db_readonly(db.get(), "main") == 1) {
       return SqlError(path, "write", SQLITE_READONLY, nullptr);
+    }
+    if (int code = Migrate(db.get(), *format); code != SQLITE_OK) {
+      return SqlError(path, "write", code, db.get());
     }
     // Checkpoints at 4,000 pages (16 MiB): large enough to stay rare, small enough to keep recovery fast.
     rc = Execute(db.get(), "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -4000");
@@ -632,7 +656,7 @@ Result<void> Journal::PutOutputs(const StoredOutputs& outputs) {
   }
   if (!s.output) {
     // Prepared with the first use: a run without outputs does not pay for it.
-    if (int rc = s.output.Prepare(s.db.get(), "INSERT OR REPLACE INTO output VALUES(?1, ?2, ?3, ?4, ?5, ?6)"); rc != SQLITE_OK) {
+    if (int rc = s.output.Prepare(s.db.get(), "INSERT OR REPLACE INTO output(job, ordinal, attempt, outputs, result, sum, files) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)"); rc != SQLITE_OK) {
       return s.Fail("write", rc);
     }
   }
@@ -646,6 +670,11 @@ Result<void> Journal::PutOutputs(const StoredOutputs& outputs) {
     s.output.Text(5, outputs.result);
   }
   s.output.Int(6, ChecksumOf(outputs));
+  if (outputs.files.empty()) {
+    s.output.Null(7);
+  } else {
+    s.output.Text(7, outputs.files);
+  }
   if (int rc = s.output.Run(); rc != SQLITE_OK) {
     return s.Fail("write", rc);
   }
@@ -725,6 +754,9 @@ struct JournalReader::State {
   std::string path;
   Database db;
   RunHeader header;
+  int64_t version = kJournalVersion;
+  /// What `output.files` is called in a query; format 2 had none.
+  const char* files() const { return version >= 3 ? "files" : "NULL"; }
 };
 
 JournalReader::JournalReader(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -747,9 +779,11 @@ Result<JournalReader> JournalReader::Open(const std::string& path) {
     }
     sqlite3_extended_result_codes(state->db.get(), 1);
     sqlite3_busy_timeout(state->db.get(), 5000);
-    if (auto format = CheckFormat(path, state->db.get()); !format) {
+    auto format = CheckFormat(path, state->db.get());
+    if (!format) {
       return format.error();
     }
+    state->version = *format;
     auto header = ReadHeader(path, state->db.get());
     if (!header) {
       return header.error();
@@ -872,7 +906,7 @@ Result<std::optional<Record>> JournalReader::Last(RecordType type) {
 
 namespace {
 Result<StoredOutputs> OutputRow(const std::string& path, const Statement& statement) {
-  StoredOutputs row{static_cast<int32_t>(statement.GetInt(0)), statement.GetInt(1), static_cast<int32_t>(statement.GetInt(2)), statement.GetText(3), statement.GetText(4)};
+  StoredOutputs row{static_cast<int32_t>(statement.GetInt(0)), statement.GetInt(1), static_cast<int32_t>(statement.GetInt(2)), statement.GetText(3), statement.GetText(4), statement.GetText(6)};
   if (statement.GetInt(5) != ChecksumOf(row)) {
     return Damaged(path, fmt::format("the outputs of instance {} of job {} are not as they were written", row.ordinal, row.job));
   }
@@ -882,7 +916,8 @@ Result<StoredOutputs> OutputRow(const std::string& path, const Statement& statem
 
 Result<std::optional<StoredOutputs>> JournalReader::Outputs(int32_t job, int64_t ordinal) {
   Statement statement;
-  int rc = statement.Prepare(state_->db.get(), "SELECT job, ordinal, attempt, outputs, result, sum FROM output WHERE job = ?1 AND ordinal = ?2", false);
+  const std::string sql = fmt::format("SELECT job, ordinal, attempt, outputs, result, sum, {} FROM output WHERE job = ?1 AND ordinal = ?2", state_->files());
+  int rc = statement.Prepare(state_->db.get(), sql.c_str(), false);
   if (rc != SQLITE_OK) {
     return SqlError(state_->path, "read", rc, state_->db.get());
   }
@@ -901,7 +936,8 @@ Result<std::optional<StoredOutputs>> JournalReader::Outputs(int32_t job, int64_t
 
 Result<void> JournalReader::ScanOutputs(int32_t job, const std::function<bool(const StoredOutputs&)>& visit) {
   Statement statement;
-  int rc = statement.Prepare(state_->db.get(), "SELECT job, ordinal, attempt, outputs, result, sum FROM output WHERE ?1 < 0 OR job = ?1 ORDER BY job, ordinal", false);
+  const std::string sql = fmt::format("SELECT job, ordinal, attempt, outputs, result, sum, {} FROM output WHERE ?1 < 0 OR job = ?1 ORDER BY job, ordinal", state_->files());
+  int rc = statement.Prepare(state_->db.get(), sql.c_str(), false);
   if (rc != SQLITE_OK) {
     return SqlError(state_->path, "read", rc, state_->db.get());
   }

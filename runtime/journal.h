@@ -22,12 +22,14 @@
 namespace jobc {
 
 /// Raised when a reader of the old number could misunderstand the file. Stored as PRAGMA user_version.
-inline constexpr int kJournalVersion = 2;
+/// 3: `output.files`, key parts in Intent, Key and Reused. Readers take 2, too; a writer makes 3 of it.
+inline constexpr int kJournalVersion = 3;
+inline constexpr int kOldestJournalVersion = 2;
 
 /// Numbers are part of the file format.
 enum class RecordType : uint8_t {
   Opened = 1,     ///< a process took the run over. a: pid, b: its start time in ticks; text: JSON {boot, host, version}
-  Intent = 2,     ///< the attempt is about to be handed to its backend. text: JSON of what differs from the plan
+  Intent = 2,     ///< the attempt is about to be handed to its backend. text: its cache key and the parts of its own
   Started = 3,    ///< a: pid, b: start time in ticks; text: the backend's handle (may be empty)
   Verdict = 4,    ///< a: error kind, or -1 for success; b: wait status or -1; text: JSON with facts and message
   Reaped = 5,     ///< nothing of the attempt is alive any more. text: JSON with resource usage
@@ -39,6 +41,8 @@ enum class RecordType : uint8_t {
   Finished = 11,  ///< a: exit code; text: JSON {status, error}
   Note = 12,      ///< something a person should know. text: the message
   Ahead = 13,     ///< `a` consecutive ready instances may be started from now on, their Intent records may follow later
+  Key = 14,       ///< parts of the cache key that all instances of the job share, before the first use. text: JSON
+  Reused = 15,    ///< a result of an earlier run stands for the instance. text: JSON of key and origin; its Final follows
 };
 std::string_view RecordName(RecordType type);
 
@@ -75,6 +79,7 @@ struct StoredOutputs {
   int32_t attempt = 0;
   std::string outputs;        ///< JSON object: declared outputs; files as paths below the run's directory
   std::string result;         ///< the JSON result as the job wrote it, canonical; empty: none
+  std::string files;          ///< JSON object: SHA-256 of each file and tree of `outputs` by path; empty: none, or not known
 };
 /// Of an `output` row, as its journal has it.
 int64_t ChecksumOf(const StoredOutputs& outputs);

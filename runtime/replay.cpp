@@ -91,6 +91,12 @@ std::optional<RunEvent> EventOf(const RunReader& run, const Record& record) {
       event.count = static_cast<uint64_t>(std::max<int64_t>(record.b, 1));
       event.tolerated = *kind == RunEventKind::Failed && Tolerated(run.plan().jobs[static_cast<size_t>(record.job)]);
       event.verdict = view->verdict ? std::make_shared<const Verdict>(*view->verdict) : nullptr;
+      if (*kind == RunEventKind::Succeeded && view->reused) {
+        event.reused_from = view->reused->run;
+        if (event.count == 1) {
+          event.attempt = view->reused->attempts;
+        }
+      }
       if (event.count == 1 && !view->attempts.empty()) {
         event.attempt = view->attempts.back().number;
         event.attempt_id = view->attempts.back().id;
@@ -141,7 +147,9 @@ std::optional<RunEvent> EventOf(const RunReader& run, const Record& record) {
       event.text = record.text;
       event.address.clear();
       return event;
-    case RecordType::Ahead: return std::nullopt;
+    case RecordType::Ahead:
+    case RecordType::Key:
+    case RecordType::Reused: return std::nullopt;
   }
   return std::nullopt;
 }

@@ -853,6 +853,15 @@ Result<ir::ListValue> DecodeOutputs(const ir::Plan& plan, uint32_t job, std::str
   return outputs;
 }
 
+ir::Value MapOutputFiles(const ir::Plan& plan, const ir::Value& value, ir::TypeId type, const std::function<void(ir::FileValue&)>& change) {
+  ir::Value out;
+  MapFiles(plan.program.types, value, type, "", [&](ir::FileValue& file, const std::string&) {
+    change(file);
+    return true;
+  }, out);
+  return out;
+}
+
 std::string VerifyOutputs(const ir::ListValue& outputs) {
   std::string missing;
   for (const Value& output : outputs) {

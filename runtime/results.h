@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -54,6 +55,8 @@ Result<ir::ListValue> DecodeOutputs(const ir::Plan& plan, uint32_t job, std::str
                                     ir::Evaluator& evaluator, ir::EvalContext& context);
 /// Gives the files of jobs in `value` (a decoded FileBase::Job path below `run_dir`) their absolute places.
 ir::Value PlaceFiles(const ir::Plan& plan, const ir::Value& value, ir::TypeId type, const std::string& run_dir);
+/// `value` with every File in it changed.
+ir::Value MapOutputFiles(const ir::Plan& plan, const ir::Value& value, ir::TypeId type, const std::function<void(ir::FileValue&)>& change);
 /// The first published file of `outputs` that is no longer there; empty if all are.
 std::string VerifyOutputs(const ir::ListValue& outputs);
 

@@ -25,6 +25,23 @@ std::string TextOf(const ir::Value& json, const char* key) {
   return found != nullptr && found->kind() == ir::ValueKind::String ? found->as_string() : std::string();
 }
 
+std::string PackHex(std::string_view hex) {
+  auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : 0; };
+  std::string out;
+  for (size_t i = 0; i + 1 < hex.size(); i += 2) out += static_cast<char>(digit(hex[i]) * 16 + digit(hex[i + 1]));
+  return out;
+}
+
+std::string HexOf(std::string_view bytes) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string out;
+  for (unsigned char c : bytes) {
+    out += kDigits[c >> 4];
+    out += kDigits[c & 15];
+  }
+  return out;
+}
+
 Result<RunSummary> Summarize(JournalReader& journal, const std::string& run_dir) {
   RunSummary out;
   const RunHeader& header = journal.header();
@@ -206,6 +223,15 @@ void RunReader::Fold(const Record& record) {
     folded.attempts.back().number = static_cast<uint32_t>(record.attempt);
     return folded.attempts.back();
   };
+  // `{"key":"…64 digits…","parts":…`: the parts are read again when somebody asks for them.
+  auto take_key = [&] {
+    constexpr std::string_view kHead = "{\"key\":\"";
+    if (record.text.size() > kHead.size() + 64 && record.text.compare(0, kHead.size(), kHead) == 0) {
+      Folded& folded = Of(record);
+      folded.key = PackHex(std::string_view(record.text).substr(kHead.size(), 64));
+      folded.key_record = record.seq;
+    }
+  };
   switch (record.type) {
     case RecordType::Opened:
       // Attempts of an earlier process that have no verdict were lost with it.
@@ -232,6 +258,11 @@ void RunReader::Fold(const Record& record) {
       view.ready_ms = record.b;
       last_attempt_ = std::max(last_attempt_, view.id);
       set_state(InstanceState::Running);
+      if (Folded& folded = Of(record); folded.reused) {
+        folded.reused.reset();
+        --jobs_[static_cast<size_t>(record.job)].reused;
+      }
+      take_key();
       break;
     }
     case RecordType::Started: {
@@ -315,6 +346,18 @@ void RunReader::Fold(const Record& record) {
     case RecordType::Stop:
     case RecordType::Finished:
     case RecordType::Note: break;
+    case RecordType::Key: jobs_[static_cast<size_t>(record.job)].key_record = record.seq; break;
+    case RecordType::Reused: {
+      take_key();
+      Folded& folded = Of(record);
+      if (!folded.reused) ++jobs_[static_cast<size_t>(record.job)].reused;
+      folded.reused = ReusedView{"", "", static_cast<uint32_t>(record.attempt), record.a, record.b};
+      if (auto json = ir::ParseJson(record.text)) {
+        folded.reused->run = TextOf(*json, "run");
+        folded.reused->address = TextOf(*json, "address");
+      }
+      break;
+    }
     case RecordType::Ahead: ahead_ += static_cast<uint64_t>(std::max<int64_t>(record.a, 0)); break;
   }
 }
@@ -359,9 +402,39 @@ InstanceView RunReader::View(InstanceRef instance) const {
         view.verdict->exit_code = last.exit_code;  // a final record holds the reason only
       }
     }
+    if (view.state == InstanceState::Succeeded && view.attempts.empty()) view.reused = found->second.reused;
     view.next_attempt_ms = view.state == InstanceState::Backoff ? found->second.next_attempt_ms : 0;
   }
   return view;
+}
+
+std::string RunReader::KeyOf(InstanceRef instance) const {
+  auto found = folded_.find(Key(instance.job, static_cast<int64_t>(instance.ordinal)));
+  return found == folded_.end() ? std::string() : HexOf(found->second.key);
+}
+
+bool RunReader::reused(InstanceRef instance) const {
+  auto found = folded_.find(Key(instance.job, static_cast<int64_t>(instance.ordinal)));
+  return found != folded_.end() && found->second.reused && found->second.attempts.empty();
+}
+
+Result<std::optional<KeyParts>> RunReader::KeyPartsOf(InstanceRef instance) {
+  auto found = folded_.find(Key(instance.job, static_cast<int64_t>(instance.ordinal)));
+  if (found == folded_.end() || found->second.key_record == 0) return std::optional<KeyParts>();
+  KeyParts parts;
+  for (int64_t seq : {jobs_[instance.job].key_record, found->second.key_record}) {
+    if (seq == 0) continue;
+    std::string text;
+    auto scanned = journal_->Scan(seq - 1, [&](const Record& record) {
+      text = record.text;
+      return false;
+    });
+    if (!scanned) return scanned.error();
+    if (auto key = KeyFromJson(text)) {
+      for (auto& [name, json] : key->own) parts[name] = std::move(json);
+    }
+  }
+  return std::optional<KeyParts>(std::move(parts));
 }
 
 std::string RunReader::RetryHistoryJson(InstanceRef instance) const {
@@ -457,6 +530,7 @@ RunProgress RunReader::Progress() const {
     row.running = counts[static_cast<size_t>(InstanceState::Running)];
     row.retrying = counts[static_cast<size_t>(InstanceState::Backoff)];
     row.succeeded = counts[static_cast<size_t>(InstanceState::Succeeded)];
+    row.cached = std::min(jobs_[job].reused, row.succeeded);
     row.failed = counts[static_cast<size_t>(InstanceState::Failed)];
     row.tolerated = declared.on_error == ir::Strategy::Ignore ? row.failed : 0;
     row.skipped = counts[static_cast<size_t>(InstanceState::Skipped)];

@@ -15,6 +15,7 @@
 #include "ir/expand.h"
 #include "ir/plan.h"
 #include "runtime/attempt.h"
+#include "runtime/cache_key.h"
 #include "runtime/journal.h"
 #include "runtime/process/log_store.h"
 #include "runtime/progress.h"
@@ -41,6 +42,13 @@ struct AttemptView {
   std::optional<Verdict> verdict;
 };
 
+/// Where the result of an instance came from that did not run.
+struct ReusedView {
+  std::string run, address;
+  uint32_t attempts = 1;
+  int64_t started_ms = 0, ended_ms = 0;
+};
+
 struct InstanceView {
   InstanceRef instance;
   std::string address;
@@ -48,6 +56,7 @@ struct InstanceView {
   std::optional<Verdict> verdict;           ///< of its last attempt, or why it ended without one
   std::vector<AttemptView> attempts;
   int64_t next_attempt_ms = 0;              ///< in Backoff: when
+  std::optional<ReusedView> reused;         ///< succeeded without an attempt
 };
 
 /// One line of `jobc list`.
@@ -104,6 +113,14 @@ class RunReader {
   Result<std::string> ResultJson(InstanceRef instance, const std::string& field);
   Result<std::optional<StoredOutputs>> Outputs(InstanceRef instance);
 
+  // -- Cache keys --------------------------------------------------------------------------------------------------
+  /// 64 hex digits; empty where the instance never came to its start, or the journal is of format 1.
+  std::string KeyOf(InstanceRef instance) const;
+  /// All parts of the key, those that the instances of the job share included.
+  Result<std::optional<KeyParts>> KeyPartsOf(InstanceRef instance);
+  bool reused(InstanceRef instance) const;
+  uint64_t ReusedCount(uint32_t job) const { return jobs_[job].reused; }
+
   // -- For resume --------------------------------------------------------------------------------------------------
   /// The value of a dynamic `for`, once the job was expanded.
   const std::optional<ir::Value>& domain(uint32_t job) const { return jobs_[job].list; }
@@ -124,12 +141,17 @@ class RunReader {
     std::vector<InstanceState> states;
     InstanceState whole = InstanceState::Waiting;
     std::optional<ir::Value> list;
+    int64_t key_record = 0;                 ///< of the shared parts of its keys
+    uint64_t reused = 0;
   };
   struct Folded {
     std::vector<AttemptView> attempts;
     std::optional<Verdict> verdict;
     int64_t next_attempt_ms = 0;
     std::string history;                    ///< of the last Retry record
+    std::string key;                        ///< of the last Intent or Reused record, 32 bytes; its parts stand in the journal
+    int64_t key_record = 0;
+    std::optional<ReusedView> reused;
   };
 
   RunReader() = default;

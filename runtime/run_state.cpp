@@ -175,6 +175,11 @@ void RunState::ApplyResult(InstanceRef instance, AttemptResult&& result) {
   }
 }
 
+void RunState::ApplyReused(InstanceRef instance, AttemptResult&& result, uint32_t attempts) {
+  jobs_[instance.job].rows[instance.ordinal].attempts = attempts;
+  ApplyResult(instance, std::move(result));
+}
+
 RetryHistory& RunState::MutableHistory(InstanceRef instance) { return jobs_[instance.job].histories[instance.ordinal]; }
 
 void RunState::ApplyWhole(uint32_t job, InstanceState final_state, std::shared_ptr<const Verdict> verdict) {

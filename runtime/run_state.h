@@ -104,6 +104,8 @@ class RunState {
   AttemptId ApplyAttempt(InstanceRef instance);  ///< a new attempt: counts it and gives its id
   void RetractAttempt(InstanceRef instance);     ///< it never began (an expression failed): not counted
   void ApplyResult(InstanceRef instance, AttemptResult&& result);  ///< times, and on success outputs and result
+  /// The result of an earlier instance, made by `attempts`.
+  void ApplyReused(InstanceRef instance, AttemptResult&& result, uint32_t attempts);
   RetryHistory& MutableHistory(InstanceRef instance);
   void ApplyWhole(uint32_t job, InstanceState final_state, std::shared_ptr<const Verdict> verdict);
   void ApplyStatus(RunStatus status) { status_ = status; }

@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <unordered_map>
+#include <unordered_set>
 
 #include <fmt/format.h>
 
@@ -204,6 +205,7 @@ struct Scheduler::Core {
   std::unordered_map<AttemptId, Live> live;
   std::unordered_map<uint64_t, AttemptId> current;  ///< instance to its attempt without verdict
   std::unordered_map<uint64_t, Backoff> backoffs;
+  std::unordered_set<uint64_t> looking;  ///< waiting ones whose LookUp has no answer yet
   std::vector<Deadline> deadlines;  ///< min-heap; some are stale
   uint64_t deadline_order = 0;
 
@@ -733,6 +735,10 @@ struct Scheduler::Core {
       }
     }
     if (job.kind == ir::JobKind::Check) return EvaluateCheck(ref, job);
+    if (ref.job < options.look_up.size() && options.look_up[ref.job] && job.kind == ir::JobKind::Job && state.attempts(ref) == 0) {
+      if (looking.insert(Pack(ref)).second) actions.push_back(LookUp{ref});
+      return;
+    }
     MakeReady(ref);
   }
 
@@ -1675,6 +1681,31 @@ void Scheduler::EnvironmentFailed(std::string message, int64_t now) {
   c.Pump();
 }
 
+void Scheduler::Reused(InstanceRef instance, AttemptResult result, uint32_t attempts, int64_t now) {
+  Core& c = *core_;
+  c.SetNow(now);
+  JOBC_CHECK(result.verdict.success);
+  if (c.looking.erase(Pack(instance)) == 0 || c.state.state(instance) != State::Waiting) {
+    ++c.counters.late;
+    return;
+  }
+  c.state.ApplyReused(instance, std::move(result), attempts);
+  c.Finish(instance, State::Succeeded);
+  c.Pump();
+}
+
+void Scheduler::NotReused(InstanceRef instance, int64_t now) {
+  Core& c = *core_;
+  c.SetNow(now);
+  if (c.looking.erase(Pack(instance)) == 0 || c.state.state(instance) != State::Waiting) {
+    ++c.counters.late;
+    return;
+  }
+  c.context.SetInstance(instance);
+  c.MakeReady(instance);
+  c.Pump();
+}
+
 void Scheduler::ExportsDone(std::optional<Verdict> failure, int64_t now) {
   Core& c = *core_;
   c.SetNow(now);
@@ -1819,7 +1850,7 @@ std::string Scheduler::Core::CheckInvariants() const {
       if (s == State::Ready && !waiting.count(Pack(ref)))
         return fmt::format("`{}` is ready but does not wait for admission", Address(ref));
       if (s == State::Waiting && j.active && j.linked && !Stopped(j) && !j.broken && j.whole_pending == 0 &&
-          (j.pending.empty() || j.pending[i] == 0)) {
+          (j.pending.empty() || j.pending[i] == 0) && !looking.count(Pack(ref))) {
         return fmt::format("`{}` was forgotten", Address(ref));
       }
       if ((s == State::Waiting || s == State::Ready || s == State::Backoff) && j.phase == RunPhase::Jobs &&
@@ -1845,7 +1876,7 @@ std::string Scheduler::Core::CheckInvariants() const {
     if (!live.empty()) return "the run has ended but attempts are alive";
   }
   // Nothing can ever happen again, and the run has not ended.
-  if (phase != RunPhase::New && phase != RunPhase::Ended && live.empty() && backoffs.empty() && !awaiting) {
+  if (phase != RunPhase::New && phase != RunPhase::Ended && live.empty() && backoffs.empty() && looking.empty() && !awaiting) {
     for (uint32_t index = 0; index < jobs.size(); ++index) {
       const JobRun& j = jobs[index];
       if (state.all_final(index)) continue;

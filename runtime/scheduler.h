@@ -35,6 +35,8 @@ struct SchedulerOptions {
   int64_t gpu = -1;                      ///< -1: unlimited
   bool oversubscribe = false;            ///< claims above capacity are clipped instead of refused
   std::optional<ir::Strategy> on_error;  ///< of the command line; never changes a job with `ignore`
+  /// By job: before an instance waits for its turn the engine is asked for a result that can be used again (LookUp).
+  std::vector<bool> look_up;
 };
 
 /// Phases in order; those with nothing to do are passed at once.
@@ -133,6 +135,11 @@ struct PhaseChanged {
   RunPhase phase = RunPhase::Jobs;
 };
 
+/// Is there a result of this instance already? Answered by Reused() or NotReused(), in any order and at any time.
+struct LookUp {
+  InstanceRef instance;
+};
+
 /// A hook failed: a warning only.
 struct HookFailed {
   InstanceRef hook;
@@ -148,7 +155,7 @@ struct RunFinished {
 };
 
 using Action = std::variant<StartAttempt, CancelAttempt, WithdrawAttempt, InstanceChanged, AttemptJudged, RetryScheduled, JobExpanded,
-                            ModeChanged, EvaluateExports, PublishOutputs, PhaseChanged, HookFailed, RunFinished>;
+                            ModeChanged, EvaluateExports, PublishOutputs, PhaseChanged, HookFailed, LookUp, RunFinished>;
 
 class Scheduler {
  public:
@@ -193,6 +200,9 @@ class Scheduler {
   void BackendUnavailable(std::string message, int64_t now);
   /// The engine cannot write its state: everything is cancelled, nothing else runs, exit 15.
   void EnvironmentFailed(std::string message, int64_t now);
+  /// Answers to a LookUp. The result must be a success; `attempts` are those of the original.
+  void Reused(InstanceRef instance, AttemptResult result, uint32_t attempts, int64_t now);
+  void NotReused(InstanceRef instance, int64_t now);
   void ExportsDone(std::optional<Verdict> failure, int64_t now);
   void PublishDone(std::optional<Verdict> failure, int64_t now);
   void Tick(int64_t now);

@@ -1,13 +1,16 @@
 #include "support/sha256.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
+#include <filesystem>
 #include <llvm/ADT/ArrayRef.h>
 #include <llvm/ADT/StringRef.h>
 #include <llvm/Support/SHA256.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <system_error>
 #include <vector>
 
 namespace jobc {
@@ -52,7 +55,8 @@ Result<FileDigest> Sha256OfFile(const std::string& path) {
   }
   Sha256 hash;
   FileDigest digest;
-  std::vector<char> block(1 << 18);
+  // Small files are many: no large block for each of them.
+  std::vector<char> block(static_cast<size_t>(std::clamp<int64_t>(info.st_size + 1, 1 << 12, 1 << 18)));
   for (;;) {
     ssize_t count = read(fd, block.data(), block.size());
     if (count == 0) break;
@@ -66,6 +70,46 @@ Result<FileDigest> Sha256OfFile(const std::string& path) {
     digest.size += static_cast<uint64_t>(count);
   }
   close(fd);
+  digest.sha256 = hash.HexDigest();
+  return digest;
+}
+
+Result<FileDigest> Sha256OfTree(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (!fs::is_directory(path, error)) {
+    if (!fs::exists(path, error)) return Error{std::string("cannot open `") + path + "`: " + std::strerror(ENOENT), ENOENT};
+    return Error{std::string("`") + path + "` is not a directory", ENOTDIR};
+  }
+  std::vector<std::string> entries;
+  fs::recursive_directory_iterator it(path, fs::directory_options::none, error), end;
+  for (; !error && it != end; it.increment(error)) entries.push_back(it->path().lexically_relative(path).generic_string());
+  if (error) return Error{std::string("cannot read the directory `") + path + "`: " + error.message(), error.value()};
+  std::sort(entries.begin(), entries.end());
+  Sha256 hash;
+  FileDigest digest;
+  for (const std::string& entry : entries) {
+    const std::string full = path + "/" + entry;
+    struct stat info;
+    if (lstat(full.c_str(), &info) != 0) return Error{std::string("cannot read `") + full + "`: " + std::strerror(errno), errno};
+    std::string line = entry;
+    line += '\0';
+    if (S_ISREG(info.st_mode)) {
+      Result<FileDigest> file = Sha256OfFile(full);
+      if (!file.ok()) return file.error();
+      line += (info.st_mode & 0111) != 0 ? "x" : "f";
+      line += file->sha256;
+      digest.size += file->size;
+    } else if (S_ISDIR(info.st_mode)) {
+      line += "d";
+    } else if (S_ISLNK(info.st_mode)) {
+      line += "l" + fs::read_symlink(full, error).string();
+    } else {
+      return Error{std::string("`") + full + "` is neither a file nor a directory nor a link", EINVAL};
+    }
+    line += '\n';
+    hash.Update(line);
+  }
   digest.sha256 = hash.HexDigest();
   return digest;
 }

@@ -36,4 +36,8 @@ struct FileDigest {
 /// Reads the regular file at `path` in blocks. Fails on anything that is not a regular file or cannot be read.
 Result<FileDigest> Sha256OfFile(const std::string& path);
 
+/// Of a directory: of the list of (relative path, kind, executable bit, content hash or target of the link) of everything
+/// below it, in byte order. `size` is the sum of its regular files. Fails on special files and on what cannot be read.
+Result<FileDigest> Sha256OfTree(const std::string& path);
+
 }  // namespace jobc

@@ -69,7 +69,9 @@ std::string OptionTitle(const OptionSpec& option) {
   std::string title = option.short_name.empty() ? "    " : std::string(option.short_name) + ", ";
   title += option.name;
   if (option.value != ValueKind::None) {
-    title += option.value_optional ? fmt::format("[={}]", option.placeholder) : fmt::format(" {}", option.placeholder);
+    title += option.value_optional && option.value == ValueKind::Run ? fmt::format(" [{}]", option.placeholder)
+             : option.value_optional                                ? fmt::format("[={}]", option.placeholder)
+                                                                    : fmt::format(" {}", option.placeholder);
   }
   return title;
 }
@@ -281,7 +283,13 @@ class CommandLineParser {
       if (!is_long && word.size() > 2) value = word.substr(2);
       if (option->value == ValueKind::None) {
         if (value) return UsageError{fmt::format("`{}` takes no value", option->name), {}};
-      } else if (!value && !option->value_optional) {
+      } else if (!value && option->value_optional) {
+        // A run may follow as a word of its own; a file, which is what else stands there, has a dot or a slash in its name.
+        if (option->value == ValueKind::Run && i + 1 < words_.size() && i + 1 != command_at && !words_[i + 1].starts_with('-') && !words_[i + 1].empty() &&
+            words_[i + 1].find_first_of("./") == std::string::npos) {
+          value = words_[++i];
+        }
+      } else if (!value) {
         if (i + 1 == words_.size() || i + 1 == command_at) {
           return UsageError{fmt::format("`{}` needs a value", name),
                             {fmt::format("for example:  {} {}", name, Split(option->placeholder, '|').front())}};

@@ -34,6 +34,20 @@ constexpr OptionSpec kPlanOptions[] = {
     {"--bounds", "", ValueKind::None, "", "the worst case: attempts, time and slots; with --expand, of every instance"},
     {"--stop-after", "", ValueKind::Choice, "parse|ast|check|plan", "print what that stage makes of the file"},
     {"--dump", "", ValueKind::None, "", "print the plan (or the stage) indented, for people"},
+    {"--since", "", ValueKind::Run, "RUN", "what `run --resume RUN` would run again, and why"},
+    {"--against", "", ValueKind::File, "PLAN", "compare with a plan that is kept, such as one in git"},
+    {"--exit-code", "", ValueKind::None, "", "exit with 5 if there is something to run since RUN (default: the last one), or if the plan kept in PLAN differs"},
+    {"--state", "", ValueKind::Directory, "DIR", "for --since: where runs keep their state (default: $JOBC_HOME, else `.jobc` beside the source)"},
+    JOBC_FORMAT_OPTION,
+};
+constexpr ArgumentSpec kDiffArguments[] = {
+    {"A", ValueKind::File, "a run, a plan, or a .job file"},
+    {"B", ValueKind::File, "the other one; what is in it is called `now`"},
+};
+constexpr OptionSpec kDiffOptions[] = {
+    JOBC_PLAN_OPTIONS,
+    {"--exit-code", "", ValueKind::None, "", "exit with 5 if they differ"},
+    {"--state", "", ValueKind::Directory, "DIR", "where runs keep their state (default: $JOBC_HOME, else the nearest `.jobc`)"},
     JOBC_FORMAT_OPTION,
 };
 constexpr OptionSpec kGraphOptions[] = {
@@ -71,6 +85,7 @@ constexpr OptionSpec kRunOptions[] = {
     {"--max-parallel", "", ValueKind::Int, "N", "at most N jobs at a time (default: the profile's, else the usable cpus)"},
     {"--on-error", "", ValueKind::Choice, "drain|halt|continue", "what a failure means for the rest; jobs with `ignore` are not changed"},
     {"--name", "", ValueKind::Text, "NAME", "a name for the run, to be used in place of its id"},
+    {"--resume", "", ValueKind::Run, "RUN", "use the results of that run again where nothing they depend on has changed (default: the last one)", false, true},
     {"--strict", "", ValueKind::None, "", "exit with 11 if the run succeeded but ignored failures"},
     {"--dry-run", "", ValueKind::None, "", "list what would run, and run nothing"},
     {"--detach", "", ValueKind::None, "", "go on without the terminal: print the run's id and exit once it is under way"},
@@ -183,7 +198,13 @@ constexpr ArgumentSpec kCompleteArguments[] = {
 #endif
 
 constexpr ArgumentSpec kExplainArguments[] = {
-    {"CODE", ValueKind::Code, "the code of a diagnostic, such as E202; without one, all codes are listed", true},
+    {"CODE|run|skip|value", ValueKind::Code, "the code of a diagnostic, such as E202, or what to explain of a run; without one, all codes are listed", true},
+    {"WHAT", ValueKind::Job, "an instance (`run`, `skip`), or a name: `params.day`, `align.timeout.run`, `align[\"s1\"].bam` (`value`)", true},
+    {"RUN", ValueKind::Run, "the run (default: the last one)", true},
+};
+constexpr OptionSpec kExplainOptions[] = {
+    {"--since", "", ValueKind::Run, "RUN", "`run`: compare with that run (default: that of its `--resume`, else the one before)"},
+    {"--state", "", ValueKind::Directory, "DIR", "where runs keep their state (default: $JOBC_HOME, else the nearest `.jobc`)"},
 };
 
 constexpr ArgumentSpec kHelpArguments[] = {
@@ -197,7 +218,8 @@ constexpr CommandSpec kCommands[] = {
      "looked at. Exits with 3 if there is an error; warnings alone give 0.",
      kCheckArguments, kCheckOptions, RunCheck},
     {"plan", "resolve parameters and files, and show or write the execution plan",
-     "On a terminal, an overview; otherwise, and with --json, the plan as canonical JSON (jobc.plan/1).",
+     "On a terminal, an overview; otherwise, and with --json, the plan as canonical JSON (jobc.plan/1). With --since, what a\n"
+     "run would do instead; with --against, how the plan differs from one that is kept.",
      kPlanArguments, kPlanOptions, RunPlan},
     {"run", "plan and execute a file on this machine",
      "Shows progress on stderr and prints the run's exports as JSON on stdout. With --json, one event a line on stdout.\n"
@@ -225,6 +247,10 @@ constexpr CommandSpec kCommands[] = {
     {"logs", "what the jobs of a run wrote to stdout and stderr", "", kRunAndJobArguments, kLogsOptions, RunLogs},
     {"result", "the typed outputs of a run, a job or an instance, as JSON",
      "Without a job: the run's exports. Exits with 10 if the run failed.", kResultArguments, kResultOptions, RunResult},
+    {"diff", "two plans or runs compared, grouped by cause",
+     "A word with a dot or a slash in it is a file, everything else a run. Two runs are compared by their plans and instance by\n"
+     "instance: what each depended on, how it ended, what it gave. Positions in the source and the order of jobs do not count.",
+     kDiffArguments, kDiffOptions, RunDiff},
     {"graph", "the declared jobs and what they wait for, as dot, mermaid or JSON", "", kPlanArguments, kGraphOptions, RunGraph},
     {"inputs", "the parameters of a file: types, defaults, documentation", "", kFileArgument, kInputsOptions, RunInputs},
     {"lint", "the warnings of `check`, and findings about style; a baseline holds what is known",
@@ -253,7 +279,11 @@ constexpr CommandSpec kCommands[] = {
      "bash:  eval \"$(jobc completion bash)\"\nzsh:   source <(jobc completion zsh)\nfish:  jobc completion fish | source",
      kCompletionArguments, {}, RunCompletion},
 #endif
-    {"explain", "the long text on a diagnostic, with an example of wrong and right", "", kExplainArguments, {}, RunExplain},
+    {"explain", "the long text on a diagnostic; why an instance ran or did not; where a value comes from",
+     "`explain E202`: the text on a code, with an example of wrong and right. `explain run 'align[\"s1\"]'`: what differs from an\n"
+     "earlier run, so that it ran again: the first part of its cache key, both values, and the line of the source. `explain skip\n"
+     "JOB`: the guard with its values, or what upstream is to blame. `explain value NAME`: the value in a run, and who set it.",
+     kExplainArguments, kExplainOptions, RunExplain},
     {"version", "print the version of jobc", "", {}, {}, RunVersion},
     {"help", "show how a command is used", "", kHelpArguments, {}, RunHelp},
 };

@@ -35,7 +35,7 @@ struct OptionSpec {
   std::string_view placeholder;  ///< of the value: `NAME`, or `auto|always|never`
   std::string_view help;         ///< lower case, no final period
   bool repeated = false;         ///< may be given several times; else the last one counts
-  bool value_optional = false;   ///< the value is only taken as `--name=value`
+  bool value_optional = false;   ///< the value is only taken as `--name=value`; a Run also as the next word
 };
 
 struct ArgumentSpec {
@@ -78,6 +78,7 @@ int RunReport(const Invocation& invocation, Terminal& terminal);
 int RunList(const Invocation& invocation, Terminal& terminal);
 int RunLogs(const Invocation& invocation, Terminal& terminal);
 int RunResult(const Invocation& invocation, Terminal& terminal);
+int RunDiff(const Invocation& invocation, Terminal& terminal);
 int RunDoctor(const Invocation& invocation, Terminal& terminal);
 int RunTest(const Invocation& invocation, Terminal& terminal);
 int RunDoc(const Invocation& invocation, Terminal& terminal);

@@ -80,6 +80,7 @@ Compiled CompileFile(const std::string& path, const Invocation& invocation, Term
       return result;
     }
     result.plan = std::move(*plan);
+    result.from_plan = true;
     return result;
   }
   Diagnostics diags;

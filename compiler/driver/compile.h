@@ -18,6 +18,7 @@ struct Compiled {
   int exit_code = 0;            ///< where there is no plan: why
   std::string root_directory;   ///< relative paths of base `source` start here; "" is the working directory
   std::string root_path;        ///< the file as it was given
+  bool from_plan = false;       ///< it is a plan: paths of base `cwd` start at its directory, too
 };
 
 /// Reads `path` (a `.job` file, or a plan written by `jobc plan -o`), takes `-p`, `--profile` and JOB_PARAM_* from the

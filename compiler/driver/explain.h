@@ -2,6 +2,7 @@
 // `## CODE: title` and reaches to the next one.
 #pragma once
 
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -15,5 +16,10 @@ struct ExplainText {
 
 /// In the order of the document.
 std::vector<ExplainText> ExplainTexts();
+
+class Invocation;
+class Terminal;
+/// `explain run|skip|value`; nothing if the first argument is none of these words.
+std::optional<int> ExplainOfRun(const Invocation& invocation, Terminal& terminal);
 
 }  // namespace jobc

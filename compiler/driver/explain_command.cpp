@@ -53,6 +53,13 @@ int RunExplain(const Invocation& invocation, Terminal& terminal) {
     }
     return kExitOk;
   }
+#ifdef JOBC_WITH_COMPILER
+  if (std::optional<int> done = ExplainOfRun(invocation, terminal)) return *done;
+#endif
+  if (invocation.arguments().size() > 1) {
+    terminal.Err(RenderUsageError({fmt::format("`{}` is one argument too many", invocation.arguments()[1]), {"`jobc explain CODE` takes one code", "`jobc explain run|skip|value` say more about a run"}}, terminal.err_color()));
+    return kExitUsage;
+  }
   std::string code = invocation.arguments().front();
   for (char& c : code) {
     if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 'a' + 'A');

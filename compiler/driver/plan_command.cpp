@@ -10,12 +10,16 @@
 #include "compiler/check/check.h"
 #include "compiler/driver/compile.h"
 #include "compiler/driver/load.h"
+#include "compiler/driver/plan_diff.h"
 #include "compiler/driver/plan_text.h"
 #include "compiler/driver/report.h"
+#include "compiler/driver/since.h"
 #include "compiler/ast/dump.h"
 #include "compiler/parse/parse.h"
+#include "ir/json.h"
 #include "ir/plan_json.h"
 #include "runtime/process/cgroup.h"
+#include "runtime/state_dir.h"
 #include "support/exit_code.h"
 
 namespace jobc {
@@ -80,6 +84,42 @@ void NoteEnforcement(const ir::Plan& plan, Terminal& terminal) {
   terminal.Err(fmt::format("note: on this machine {} claims decide only what starts together; a job may use more ({})\n", what, enforcement.why_not));
 }
 
+/// `--against PLAN`: a plan that somebody signed off, checked again.
+int Against(const Compiled& compiled, const std::string& path, const Invocation& invocation, Terminal& terminal) {
+  SourceManager sources;
+  LoadedRoot root = LoadRoot(path, sources);
+  if (root.error) {
+    root.error->helps.push_back(fmt::format("make it:  jobc plan {} -o {}", ShellQuote(compiled.root_path), ShellQuote(path)));
+    terminal.Err(RenderUsageError(*root.error, terminal.err_color()));
+    return kExitUsage;
+  }
+  Result<ir::Plan> kept = ir::ReadPlan(sources[*root.source].text);
+  if (!kept.ok()) {
+    terminal.Err(RenderUsageError({fmt::format("`{}` is no plan: {}", path, kept.error().message), {fmt::format("make it again:  jobc plan {} -o {}", ShellQuote(compiled.root_path), ShellQuote(path))}}, terminal.err_color()));
+    return kExitDiagnostics;
+  }
+  const bool same = ir::WritePlan(*compiled.plan) == ir::WritePlan(*kept);
+  const std::vector<PlanChange> changes = ComparePlans(*kept, *compiled.plan);
+  const int code = invocation.Has("--exit-code") && !same ? kExitPending : kExitOk;
+  if (invocation.json()) {
+    std::string out = fmt::format("{{\"schema\":\"jobc.diff/1\",\"a\":{},\"b\":{},\"different\":{},\"changes\":[", ir::JsonQuote(path), ir::JsonQuote(compiled.root_path), !same);
+    for (size_t i = 0; i < changes.size(); ++i) out += (i == 0 ? "" : ",") + PlanChangeJson(changes[i]);
+    terminal.Out(out + "]}\n");
+    return code;
+  }
+  if (same) {
+    terminal.Out(fmt::format("{} is up to date\n", path));
+    return code;
+  }
+  terminal.Out(fmt::format("{} is out of date\n{}", path, PlanChangesText(changes)));
+  if (changes.empty()) terminal.Out("  nothing that means anything: positions in the source, or another version of jobc\n");
+  std::string command = "jobc plan " + ShellQuote(compiled.root_path);
+  if (std::string_view profile = invocation.ValueOr("--profile", ""); !profile.empty()) command += " --profile " + ShellQuote(profile);
+  for (std::string_view param : invocation.Values("--param")) command += " -p " + ShellQuote(param);
+  terminal.Err(fmt::format("accept the new plan:  {} -o {}\n", command, ShellQuote(path)));
+  return code;
+}
+
 }  // namespace
 
 int RunPlan(const Invocation& invocation, Terminal& terminal) {
@@ -89,6 +129,8 @@ int RunPlan(const Invocation& invocation, Terminal& terminal) {
   Compiled compiled = CompileFile(path, invocation, terminal);
   if (!compiled.plan) return compiled.exit_code;
   const ir::Plan& plan = *compiled.plan;
+  if (std::optional<std::string_view> kept = invocation.Value("--against")) return Against(compiled, std::string(*kept), invocation, terminal);
+  if (invocation.Has("--since") || invocation.Has("--exit-code")) return ShowForecast(compiled, std::string(invocation.ValueOr("--since", "")), invocation, terminal);
   if (!invocation.json()) NoteEnforcement(plan, terminal);
   if (std::optional<std::string_view> file = invocation.Value("--output")) {
     std::string error = WriteWhole(std::string(*file), ir::WritePlan(plan));

@@ -18,6 +18,7 @@
 #include "ir/plan_json.h"
 #include "runtime/engine.h"
 #include "runtime/process/guardian.h"
+#include "runtime/reuse.h"
 #include "runtime/state_dir.h"
 #include "support/exit_code.h"
 #include "support/sha256.h"
@@ -37,18 +38,6 @@ std::string Absolute(const std::string& path) {
 int Fail(Terminal& terminal, int code, std::string message, std::vector<std::string> helps = {}) {
   terminal.Err(RenderUsageError({std::move(message), std::move(helps)}, terminal.err_color()));
   return code;
-}
-
-/// What is no longer as the plan has it: files by ChangedPlanFiles(), directories by their listing.
-std::vector<std::string> ChangedInputs(const ir::Plan& plan, const Roots& roots) {
-  std::vector<std::string> changed = ChangedPlanFiles(plan, roots);
-  for (const ir::FileRow& row : plan.files) {
-    if (!row.is_dir || row.sha256.empty() || row.base == ir::FileBase::Uri) continue;
-    const std::string path = row.base == ir::FileBase::Absolute ? row.path : (row.base == ir::FileBase::Cwd ? roots.cwd : roots.root) + "/" + row.path;
-    Result<ir::FileRow> now = DescribeFile(path, true);
-    if (now.ok() && now->sha256 != row.sha256) changed.push_back(fmt::format("the directory `{}` has another content than when the plan was made", path));
-  }
-  return changed;
 }
 
 /// Sources that are not as they were when the plan was made, or are gone. Modules of the library belong to jobc.
@@ -122,7 +111,7 @@ int RunRun(const Invocation& invocation, Terminal& terminal) {
   if (!is_source) {
     // A plan: what it was made from must still be as it was.
     roots.cwd = roots.root;
-    std::vector<std::string> changed = ChangedInputs(plan, roots);
+    std::vector<std::string> changed = ChangedPlanFiles(plan, roots);
     if (!changed.empty()) {
       return Fail(terminal, kExitDiagnostics, "the plan no longer fits its files" + Lines(changed), {"make it again:  jobc plan FILE -o plan.json", "or name the directory of the source:  --root DIR"});
     }
@@ -149,6 +138,12 @@ int RunRun(const Invocation& invocation, Terminal& terminal) {
   if (std::string_view to = invocation.ValueOr("--publish-to", ""); !to.empty()) options.publish_to = Absolute(std::string(to));
   options.version = std::string(Version());
   options.source = path;
+  options.cache_dir = ResultCache::DefaultDir();
+  if (invocation.Has("--resume")) {
+    Result<std::string> earlier = ResolveRun(setup.state_dir, std::string(invocation.ValueOr("--resume", "")));
+    if (!earlier.ok()) return Fail(terminal, kExitUsage, earlier.error().message);
+    options.reuse_from = *earlier;
+  }
   // What earlier runs left behind when both they and their guardian were killed.
   for (const process::StaleRun& stale : process::CleanUpStale(setup.state_dir)) {
     if (!invocation.json()) {
@@ -187,6 +182,7 @@ int GoOn(const Invocation& invocation, Terminal& terminal, ResumeOptions resume)
   setup.backends = MakeBackend;
   setup.guardian = &*guardian;
   setup.options.version = std::string(Version());
+  setup.options.cache_dir = ResultCache::DefaultDir();
   setup.options.source = opened.reader->header().source;
   if (Result<ir::Value> stored = ir::ParseJson(opened.reader->header().options); stored.ok() && stored->kind() == ir::ValueKind::Map) {
     auto find = [&](const char* key, ir::ValueKind kind) {
@@ -202,10 +198,10 @@ int GoOn(const Invocation& invocation, Terminal& terminal, ResumeOptions resume)
     }
   }
   if (std::optional<int64_t> parallel = invocation.Int("--max-parallel")) setup.options.max_parallel = static_cast<uint32_t>(std::min<int64_t>(*parallel, 100'000));
-  std::vector<std::string> changed = ChangedInputs(plan, setup.roots);
+  std::vector<std::string> changed = ChangedPlanFiles(plan, setup.roots);
   if (!changed.empty()) {
     return Fail(terminal, kExitDiagnostics, "inputs of the run have changed since it was started" + Lines(changed),
-                {"put them back as they were, and type this again", "or start a new run:  jobc run " + ShellQuote(setup.options.source)});
+                {"put them back as they were, and type this again", fmt::format("or start a new run, and use again what is still right:  jobc run {} --resume {}{}", ShellQuote(setup.options.source), id, StateOption(opened.state_dir, WorkingDirectory()))});
   }
   resume.accept_loss = invocation.Has("--accept-loss");
   if (const std::vector<std::string> sources = ChangedSources(plan, setup.roots); !sources.empty() && !invocation.json()) {

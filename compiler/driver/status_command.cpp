@@ -38,6 +38,9 @@ std::string InstanceJson(const InstanceView& view) {
     // What never had a chance to run has a reason, but no kind of error.
     out += view.state == InstanceState::Blocked || view.state == InstanceState::Skipped ? ",\"message\":" + ir::JsonQuote(view.verdict->message) : "," + VerdictFields(*view.verdict);
   }
+  if (view.reused) {
+    out += fmt::format(",\"reused\":{{\"address\":{},\"attempts\":{},\"run\":{}}}", ir::JsonQuote(view.reused->address), view.reused->attempts, ir::JsonQuote(view.reused->run));
+  }
   out += ",\"attempts\":[";
   for (size_t i = 0; i < view.attempts.size(); ++i) {
     const AttemptView& attempt = view.attempts[i];
@@ -77,6 +80,7 @@ std::string StatusJson(const RunReader& run, const RunMetrics& metrics, bool all
     for (int state = 0; state < kInstanceStates; ++state) {
       if (counts[static_cast<size_t>(state)] != 0) out += fmt::format(",\"{}\":{}", StateName(static_cast<InstanceState>(state)), counts[static_cast<size_t>(state)]);
     }
+    if (const uint64_t reused = run.ReusedCount(job); reused != 0) out += fmt::format(",\"reused\":{}", reused);
     out += "}";
   }
   out += "],\"instances\":[";
@@ -141,6 +145,7 @@ int RunStatusCommand(const Invocation& invocation, Terminal& terminal) {
     if (!all && state != InstanceState::Failed) continue;
     InstanceView view = run.View(instance);
     std::string line = fmt::format("{}: {}", view.address, StateName(view.state));
+    if (view.reused) line += ", result of run " + view.reused->run + (view.reused->address != view.address ? " " + view.reused->address : "");
     if (!view.attempts.empty()) line += fmt::format(", {} attempt{}", view.attempts.size(), view.attempts.size() == 1 ? "" : "s");
     if (view.verdict && !view.verdict->success) {
       if (state != InstanceState::Blocked && state != InstanceState::Skipped && state != InstanceState::Cancelled) line += ", " + ReasonText(*view.verdict);

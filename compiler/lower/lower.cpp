@@ -35,41 +35,10 @@ Result<ir::FileRow> DescribeFile(const std::string& path, bool is_dir) {
     row.sha256 = digest->sha256;
     return row;
   }
-  std::error_code error;
-  if (!fs::is_directory(path, error)) {
-    if (!fs::exists(path, error)) return Error{fmt::format("cannot open `{}`: {}", path, std::strerror(ENOENT)), ENOENT};
-    return Error{fmt::format("`{}` is not a directory", path), ENOTDIR};
-  }
-  // Relative path, kind, executable bit and content of everything below, in byte order.
-  std::vector<std::string> entries;
-  fs::recursive_directory_iterator it(path, fs::directory_options::none, error), end;
-  for (; !error && it != end; it.increment(error)) entries.push_back(it->path().lexically_relative(path).generic_string());
-  if (error) return Error{fmt::format("cannot read the directory `{}`: {}", path, error.message()), error.value()};
-  std::sort(entries.begin(), entries.end());
-  Sha256 hash;
-  for (const std::string& entry : entries) {
-    std::string full = path + "/" + entry;
-    struct stat info;
-    if (lstat(full.c_str(), &info) != 0) return Error{fmt::format("cannot read `{}`: {}", full, std::strerror(errno)), errno};
-    std::string line = entry;
-    line += '\0';
-    if (S_ISREG(info.st_mode)) {
-      Result<FileDigest> digest = Sha256OfFile(full);
-      if (!digest.ok()) return digest.error();
-      line += (info.st_mode & 0111) != 0 ? "x" : "f";
-      line += digest->sha256;
-      row.size += digest->size;
-    } else if (S_ISDIR(info.st_mode)) {
-      line += "d";
-    } else if (S_ISLNK(info.st_mode)) {
-      line += "l" + fs::read_symlink(full, error).string();
-    } else {
-      return Error{fmt::format("`{}` is neither a file nor a directory nor a link", full), EINVAL};
-    }
-    line += '\n';
-    hash.Update(line);
-  }
-  row.sha256 = hash.HexDigest();
+  Result<FileDigest> digest = Sha256OfTree(path);
+  if (!digest.ok()) return digest.error();
+  row.size = digest->size;
+  row.sha256 = digest->sha256;
   return row;
 }
 
@@ -725,8 +694,51 @@ class Lowerer {
     });
   }
 
+  /// Inputs whose path depends on the variables of a static scatter: as much a part of the plan as any other file.
+  void CheckInputFiles(uint32_t j) {
+    const ir::Job& job = plan_.jobs[j];
+    if (!instances_[j] || job.domain.single()) return;
+    const ir::Instances& instances = *instances_[j];
+    for (const ir::Input& input : job.inputs) {
+      ir::Value value;
+      context_.instances = nullptr;
+      // The same for all instances: looked at already, as a literal or as the value of a parameter.
+      if (!HoldsFile(input.type) || evaluator_.Evaluate(input.value, context_, value)) continue;
+      context_.instances = &instances;
+      const Span span = PlaceSpan(input.value).valid() ? PlaceSpan(input.value) : model_.job_spans[j];
+      const size_t before = diags_.error_count();
+      for (uint64_t i = 0; i < std::min(instances.size(), kMostPathsLookedAt) && diags_.error_count() < before + 3; ++i) {
+        context_.ordinal = i;
+        ir::Value guard;
+        const bool guarded = job.when.valid();
+        const bool decided = guarded && evaluator_.Evaluate(job.when, context_, guard);
+        if (decided && !guard.as_bool()) continue;  // never reads it
+        if (!evaluator_.Evaluate(input.value, context_, value)) break;  // of another job, or told when it starts
+        if (!guarded || decided) {
+          FilesIn(value, input.type, span, "");
+        } else {
+          // Whether it is needed is known only in the run; what is there belongs to the plan all the same.
+          DescribeIn(value);
+        }
+      }
+      context_.instances = nullptr;
+    }
+  }
+
+  void DescribeIn(const ir::Value& value) {
+    ir::Fault ignored;
+    if (value.kind() == ir::ValueKind::File) {
+      (void)context_.Describe(value.as_file(), ignored);
+    } else if (value.kind() == ir::ValueKind::List) {
+      for (const ir::Value& element : value.as_list()) DescribeIn(element);
+    } else if (value.kind() == ir::ValueKind::Map) {
+      for (const auto& [key, element] : value.as_map()) DescribeIn(element);
+    }
+  }
+
   void CheckSettings() {
     for (uint32_t j = 0; j < plan_.jobs.size(); ++j) {
+      CheckInputFiles(j);
       CheckPoolClaims(j);
       CheckLimits(j);
       CheckCacheKey(j);

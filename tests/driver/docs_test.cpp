@@ -49,7 +49,9 @@ std::string CommandsText() {
       std::string title = option.short_name.empty() ? "" : fmt::format("{}, ", option.short_name);
       title += option.name;
       if (option.value != ValueKind::None) {
-        title += option.value_optional ? fmt::format("[={}]", option.placeholder) : fmt::format(" {}", option.placeholder);
+        title += option.value_optional && option.value == ValueKind::Run ? fmt::format(" [{}]", option.placeholder)
+                 : option.value_optional                                ? fmt::format("[={}]", option.placeholder)
+                                                                        : fmt::format(" {}", option.placeholder);
       }
       out += fmt::format("| `{}` | {}{} |\n", Cell(title), Cell(option.help), option.repeated ? "; may be repeated" : "");
     }

@@ -401,7 +401,7 @@ TEST_F(EngineRun, KeepsEveryStepInTheJournal) {
     names.emplace_back(RecordName(record.type));
     return true;
   }).ok());
-  EXPECT_THAT(names, ElementsAre("opened", "intent", "started", "verdict", "final", "reaped", "finished"));
+  EXPECT_THAT(names, ElementsAre("opened", "key", "intent", "started", "verdict", "final", "reaped", "finished"));
 }
 
 TEST_F(EngineRun, LeavesNothingOfItsAttemptsBehind) {

@@ -147,6 +147,10 @@ class Play {
   /// `crashes`: how often the process dies on the way, on average, and the run is resumed from what was recorded.
   Play(const RandomPlan& random_plan, Random& r, double crashes)
       : plan_(random_plan.b.plan), options_(random_plan.options), r_(r), crashes_(crashes), evaluator_(plan_.program) {
+    // In half of the plays some jobs have results of earlier runs.
+    if (r_.OneIn(2)) {
+      for (size_t i = 0; i < plan_.jobs.size(); ++i) options_.look_up.push_back(r_.OneIn(2));
+    }
     state_ = std::make_unique<RunState>(plan_, "run");
     scheduler_ = std::make_unique<Scheduler>(plan_, *state_, options_, nullptr);
   }
@@ -236,6 +240,7 @@ class Play {
       it = plan_.jobs[it->first.job].kind == ir::JobKind::Job ? std::next(it) : attempts_.erase(it);
     }
     mode_ = Strategy::Ignore;
+    looking_.clear();
     awaiting_exports_ = awaiting_publish_ = false;
     scheduler_ = std::move(scheduler);
     state_ = std::move(state);
@@ -258,6 +263,22 @@ class Play {
         scheduler.CancelInstance({job, static_cast<uint32_t>(r_.Below(state.size(job)))}, "cancelled", now_);
       } else {
         scheduler.CancelJob(job, "cancelled", now_);
+      }
+      return;
+    }
+    if (!looking_.empty() && r_.OneIn(3)) {
+      const size_t at = r_.Below(looking_.size());
+      const InstanceRef ref = looking_[at];
+      if (!r_.OneIn(20)) looking_.erase(looking_.begin() + static_cast<ptrdiff_t>(at));  // else it is answered twice
+      AttemptResult result = RandomResult(ref);
+      const bool waits = state.state(ref) == S::Waiting;
+      if (result.verdict.success) {
+        if (waits) outputs_[ref] = result.outputs;
+        scheduler.Reused(ref, std::move(result), 1 + static_cast<uint32_t>(r_.Below(3)), now_);
+        if (waits && state.state(ref) != S::Succeeded) Wrong("a result was not used");
+      } else {
+        scheduler.NotReused(ref, now_);
+        if (state.state(ref) == S::Waiting) Wrong("an instance without a result still waits");
       }
       return;
     }
@@ -364,6 +385,8 @@ class Play {
         OnJudged(*judged);
       else if (auto* expanded = std::get_if<JobExpanded>(&action))
         expansions_[expanded->job] = expanded->list;
+      else if (auto* look = std::get_if<LookUp>(&action))
+        OnLookUp(look->instance);
       else if (std::get_if<EvaluateExports>(&action))
         awaiting_exports_ = true;
       else if (std::get_if<PublishOutputs>(&action))
@@ -375,6 +398,15 @@ class Play {
       }
     }
     Wrong(scheduler_->CheckInvariants());
+  }
+
+  void OnLookUp(InstanceRef ref) {
+    if (plan_.jobs[ref.job].kind != ir::JobKind::Job) Wrong("a result of what is no job was asked for");
+    if (mode_ >= Strategy::Drain) Wrong("a result was asked for after drain or halt");
+    if (attempts_.count(ref) != 0) Wrong("a result was asked for after an attempt");
+    if (std::find(looking_.begin(), looking_.end(), ref) != looking_.end()) Wrong("a result was asked for twice");
+    for (const ir::Dependency& d : plan_.jobs[ref.job].dependencies) CheckDependency(ref, d);
+    looking_.push_back(ref);
   }
 
   void OnJudged(const AttemptJudged& judged) {
@@ -479,6 +511,7 @@ class Play {
 
   const ir::Plan& plan_;
   SchedulerOptions options_;
+  std::vector<InstanceRef> looking_;  ///< whose result was asked for
   Random& r_;
   double crashes_;
   int resumes_ = 0;

@@ -41,6 +41,56 @@ TEST(Scheduler, RunsAJobAndEndsTheRunOnlyWhenItIsReaped) {
   EXPECT_EQ(backend.finished[0].status, RunStatus::Succeeded);
 }
 
+TEST(Scheduler, UsesAResultThatIsThereWithoutAnAttempt) {
+  PlanBuilder b;
+  uint32_t fetch = b.Job("fetch"), align = b.Job("align");
+  b.Needs(align, fetch);
+  SchedulerOptions options;
+  options.max_parallel = 1;
+  options.look_up = {true, true};
+  FakeBackend backend(b.plan, options);
+  backend.Begin();
+  EXPECT_THAT(backend.started, IsEmpty());
+  ASSERT_TRUE(std::holds_alternative<LookUp>(backend.log.back()));
+  AttemptResult result;
+  result.verdict = Succeeded();
+  result.started_ms = 5;
+  result.ended_ms = 9;
+  backend.scheduler.Reused({fetch, 0}, std::move(result), 3, backend.now);
+  backend.Take();
+  EXPECT_EQ(backend.StateOf("fetch"), S::Succeeded);
+  EXPECT_EQ(backend.state().attempts({fetch, 0}), 3u);
+  // What needs it is asked about, too; without a result it waits for its turn.
+  EXPECT_EQ(std::get<LookUp>(backend.log.back()).instance, (InstanceRef{align, 0}));
+  backend.scheduler.NotReused({align, 0}, backend.now);
+  backend.Take();
+  EXPECT_THAT(backend.started, ElementsAre("align"));
+  backend.Finish("align");
+  ASSERT_EQ(backend.finished.size(), 1u);
+  EXPECT_EQ(backend.finished[0].exit_code, 0);
+  EXPECT_EQ(backend.scheduler.counters().attempts, 1u);
+}
+
+TEST(Scheduler, AnAnswerAboutAResultThatComesTooLateChangesNothing) {
+  PlanBuilder b;
+  uint32_t fetch = b.Job("fetch");
+  SchedulerOptions options;
+  options.look_up = {true};
+  FakeBackend backend(b.plan, options);
+  backend.Begin();
+  backend.scheduler.CancelRun(false, "interrupted", backend.now);
+  backend.Take();
+  EXPECT_EQ(backend.StateOf("fetch"), S::Cancelled);
+  backend.scheduler.NotReused({fetch, 0}, backend.now);
+  AttemptResult result;
+  result.verdict = Succeeded();
+  backend.scheduler.Reused({fetch, 0}, std::move(result), 1, backend.now);
+  backend.Take();
+  EXPECT_EQ(backend.StateOf("fetch"), S::Cancelled);
+  EXPECT_EQ(backend.scheduler.counters().late, 2u);
+  EXPECT_THAT(backend.started, IsEmpty());
+}
+
 TEST(Scheduler, AnEmptyPlanSucceedsAtOnce) {
   PlanBuilder b;
   FakeBackend backend(b.plan);
