@@ -303,7 +303,7 @@ Result<void> PublishFiles(const std::string& destination, const std::string& run
     std::vector<ManifestFile> files;
     for (size_t i = 0; i < items.size(); ++i) {
       std::string copy = fmt::format("{}/{}", staging, i);
-      if (auto copied = CopyTree(items[i].source, copy, true); !copied) {
+      if (auto copied = CopyTree(items[i].source, copy, true, true); !copied) {
         return copied;
       }
       if (auto added = AddFiles(copy, items[i].path, items[i].producer, files); !added) {

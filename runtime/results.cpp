@@ -647,7 +647,7 @@ Collected CollectOutputs(const ir::Plan& plan, uint32_t job, const CollectReques
   return Collector(plan, job, request, evaluator, context, masker).Run();
 }
 
-Result<void> CopyTree(const std::string& source, const std::string& target, bool sync) {
+Result<void> CopyTree(const std::string& source, const std::string& target, bool sync, bool writable) {
   auto fail = [&](std::string_view doing, const std::string& path, int code) {
     return Error{fmt::format("cannot {} `{}`: {}", doing, path, std::strerror(code)), code};
   };
@@ -672,7 +672,7 @@ Result<void> CopyTree(const std::string& source, const std::string& target, bool
     }
     closedir(dir);
     for (const std::string& name : names) {
-      if (auto copied = CopyTree(source + "/" + name, target + "/" + name, sync); !copied) {
+      if (auto copied = CopyTree(source + "/" + name, target + "/" + name, sync, writable); !copied) {
         return copied;
       }
     }
@@ -722,7 +722,7 @@ Result<void> CopyTree(const std::string& source, const std::string& target, bool
       break;
     }
   }
-  if (fchmod(out.get(), info.st_mode & 07777) != 0 || (sync && fsync(out.get()) != 0)) {
+  if (fchmod(out.get(), (info.st_mode & 07777) | (writable ? S_IWUSR : 0)) != 0 || (sync && fsync(out.get()) != 0)) {
     return fail("write", target, errno);
   }
   return {};

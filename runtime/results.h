@@ -60,7 +60,8 @@ ir::Value MapOutputFiles(const ir::Plan& plan, const ir::Value& value, ir::TypeI
 /// The first published file of `outputs` that is no longer there; empty if all are.
 std::string VerifyOutputs(const ir::ListValue& outputs);
 
-/// Copies a file, or a tree without links and special files in it; keeps modes. `target` must not exist.
-Result<void> CopyTree(const std::string& source, const std::string& target, bool sync);
+/// Copies a file, or a tree without links and special files in it; keeps modes, and lets the owner write if `writable` (a
+/// result that runs share is read-only, a copy of it need not be). `target` must not exist.
+Result<void> CopyTree(const std::string& source, const std::string& target, bool sync, bool writable = false);
 
 }  // namespace jobc

@@ -174,7 +174,9 @@ std::optional<StoredResult> ResultCache::Find(const std::string& key) const {
 
 Result<void> ResultCache::Put(const std::string& key, const StoredResult& stored) const {
   const std::string place = Place(key);
-  if (access((place + "/entry.json").c_str(), F_OK) == 0) return {};
+  if (Find(key)) return {};
+  // What is there and cannot be read, or was written by another version, would be in the way for ever.
+  Remove(key);
   const std::string unfinished = fmt::format("{}/results-1/.new-{}-{}", dir_, getpid(), key.substr(0, 20));
   if (auto removed = process::RemoveTree(unfinished); !removed) return removed;
   for (const std::string& dir : {place.substr(0, place.rfind('/')), unfinished}) {

@@ -146,7 +146,7 @@ std::vector<Counted> CountsOf(const JobProgress& job, bool with_succeeded) {
       {job.queued, "queued", {}},
       {job.waiting, "waiting", kDim},
       {with_succeeded ? job.succeeded : 0, "succeeded", kGreen},
-      {with_succeeded ? job.cached : 0, "reused", kDim},
+      {job.cached, "reused", kDim},
       {job.skipped, "skipped", kDim},
       {job.blocked, "blocked", kYellow},
       {job.cancelled, "cancelled", kYellow},

@@ -263,8 +263,9 @@ std::vector<PartDifference> CompareParts(const KeyParts& before, const KeyParts&
   return out;
 }
 
-void FindCauses(std::vector<PartDifference>& differences, const ir::Plan& before, uint32_t job_before, const ir::Plan& now, uint32_t job_now) {
-  ir::Structure old_structure(before), structure(now);
+void FindCauses(std::vector<PartDifference>& differences, PlanPair& plans, uint32_t job_before, uint32_t job_now) {
+  const ir::Plan& before = plans.before;
+  const ir::Plan& now = plans.now;
   const ir::Job& old_job = before.jobs[job_before];
   const ir::Job& job = now.jobs[job_now];
   for (PartDifference& one : differences) {
@@ -273,7 +274,7 @@ void FindCauses(std::vector<PartDifference>& differences, const ir::Plan& before
     const ir::ExprId is = ExprOf(job, one.part);
     const bool text = ScriptOf(job, head) != nullptr && tail.empty();
     if (text || head == "inherit_env" || head == "secret_files" || head == "output" || one.before.empty() || one.now.empty() ||
-        was.valid() != is.valid() || old_structure.Of(was, job_before) != structure.Of(is, job_now)) {
+        was.valid() != is.valid() || plans.before_structure.Of(was, job_before) != plans.now_structure.Of(is, job_now)) {
       one.cause = Cause::Source;
       continue;
     }
@@ -491,6 +492,8 @@ Forecast MakeForecast(const ir::Plan& plan, const Roots& roots, EarlierRun* earl
   options.look_up.assign(plan.jobs.size(), true);
   Scheduler scheduler(plan, state, options, &world);
 
+  std::optional<PlanPair> plans;
+  if (earlier != nullptr) plans.emplace(earlier->reader().plan(), plan);
   std::map<InstanceRef, ForecastRow> rows;
   std::map<InstanceRef, std::shared_ptr<const Verdict>> reasons;
   std::map<uint32_t, uint32_t> job_before;  // job of `plan` to that of the earlier plan, by address
@@ -581,7 +584,7 @@ Forecast MakeForecast(const ir::Plan& plan, const Roots& roots, EarlierRun* earl
         row.reason = "nothing was recorded of what it depends on";
       } else {
         row.differences = CompareParts(**parts, now);
-        FindCauses(row.differences, earlier->reader().plan(), before->job, plan, ref.job);
+        FindCauses(row.differences, *plans, before->job, ref.job);
         row.reason = row.differences.empty() ? "its key was made by another version of jobc" : Describe(row.differences.front(), earlier->reader().plan(), before->job, plan, ref.job).title;
       }
     }

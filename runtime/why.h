@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "ir/plan.h"
+#include "ir/structure.h"
 #include "runtime/cache_key.h"
 #include "runtime/reuse.h"
 #include "runtime/run_reader.h"
@@ -32,8 +33,17 @@ struct PartDifference {
 /// Those parts that differ: what is a cause of others first (inputs before the command that names them).
 std::vector<PartDifference> CompareParts(const KeyParts& before, const KeyParts& now);
 
+/// Two plans of which many instances are compared.
+struct PlanPair {
+  /// Both must outlive it.
+  PlanPair(const ir::Plan& b, const ir::Plan& n) : before(b), now(n), before_structure(b), now_structure(n) {}
+  const ir::Plan& before;
+  const ir::Plan& now;
+  ir::Structure before_structure, now_structure;
+};
+
 /// Finds the cause of each from what the two plans say about the part. `job_*`: index in the plan.
-void FindCauses(std::vector<PartDifference>& differences, const ir::Plan& before, uint32_t job_before, const ir::Plan& now, uint32_t job_now);
+void FindCauses(std::vector<PartDifference>& differences, PlanPair& plans, uint32_t job_before, uint32_t job_now);
 
 /// For people: what differs in one line, and both values. Never a secret.
 struct DifferenceText {

@@ -243,6 +243,10 @@ class Completion {
           if (each->code != last) Add(prefix + std::string(each->code));
           last = each->code;
         }
+        // Words that may stand in place of a code: `CODE|run|skip|value`.
+        for (const std::string_view word : ChoicesOf(placeholder)) {
+          if (word != ChoicesOf(placeholder).front()) Add(prefix + std::string(word));
+        }
         break;
       }
       case ValueKind::File:
@@ -251,7 +255,7 @@ class Completion {
       case ValueKind::Directory: out_ += ":directories\n"; break;
       case ValueKind::Parameter: Parameters(prefix, typed); break;
       case ValueKind::Run: Runs(prefix); break;
-      case ValueKind::Job: Jobs(arguments_.empty() ? "" : arguments_.front()); break;
+      case ValueKind::Job: Jobs(arguments_.empty() || command_->name == "explain" ? "" : arguments_.front()); break;
       case ValueKind::None:
       case ValueKind::Text:
       case ValueKind::Int:

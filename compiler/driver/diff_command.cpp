@@ -55,6 +55,7 @@ struct InstanceChange {
 
 std::vector<InstanceChange> CompareRuns(RunReader& a, RunReader& b) {
   std::vector<InstanceChange> out;
+  PlanPair plans(a.plan(), b.plan());
   std::map<std::string, InstanceRef> before;
   for (uint32_t job = 0; job < a.plan().jobs.size(); ++job) {
     if (a.plan().jobs[job].kind != ir::JobKind::Job) continue;
@@ -81,7 +82,7 @@ std::vector<InstanceChange> CompareRuns(RunReader& a, RunReader& b) {
         auto parts_b = b.KeyPartsOf(ref);
         if (parts_a.ok() && parts_b.ok() && *parts_a && *parts_b) {
           std::vector<PartDifference> differences = CompareParts(**parts_a, **parts_b);
-          FindCauses(differences, a.plan(), old.job, b.plan(), job);
+          FindCauses(differences, plans, old.job, job);
           if (!differences.empty()) {
             const PartDifference& first = differences.front();
             const DifferenceText text = Describe(first, a.plan(), old.job, b.plan(), job);

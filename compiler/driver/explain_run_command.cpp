@@ -118,7 +118,8 @@ RunExplanation ExplainInstance(RunReader& run, InstanceRef ref, RunReader* base)
     return out;
   }
   out.differences = CompareParts(**parts_before, **parts);
-  FindCauses(out.differences, base->plan(), old.job, run.plan(), ref.job);
+  PlanPair plans(base->plan(), run.plan());
+  FindCauses(out.differences, plans, old.job, ref.job);
   if (!out.differences.empty()) {
     out.reason = Describe(out.differences.front(), base->plan(), old.job, run.plan(), ref.job).title;
   } else if (base->state(old) != InstanceState::Succeeded) {
@@ -146,6 +147,7 @@ int ExplainRun(const Invocation& invocation, Terminal& terminal) {
   const std::string& root = run.header().root;
   std::string json = fmt::format("{{\"schema\":\"jobc.explain_run/1\",\"run\":\"{}\"{},\"instances\":[", run.header().id, base != nullptr ? fmt::format(",\"since\":\"{}\"", base->header().id) : "");
   constexpr size_t kMostShown = 20;
+  PartPlaces places;
   for (size_t i = 0; i < instances.size(); ++i) {
     const RunExplanation one = ExplainInstance(run, instances[i], base.get());
     if (invocation.json()) {
@@ -153,7 +155,7 @@ int ExplainRun(const Invocation& invocation, Terminal& terminal) {
       if (!one.reused_from.empty()) json += fmt::format(",\"reused\":{{\"address\":{},\"run\":{}}}", ir::JsonQuote(one.reused_address), ir::JsonQuote(one.reused_from));
       if (!one.base_state.empty()) json += fmt::format(",\"state_before\":\"{}\"", one.base_state);
       json += ",\"differences\":[";
-      for (size_t k = 0; k < one.differences.size(); ++k) json += (k == 0 ? "" : ",") + DifferenceJson(one.differences[k], run.plan(), one.job, root);
+      for (size_t k = 0; k < one.differences.size(); ++k) json += (k == 0 ? "" : ",") + DifferenceJson(one.differences[k], run.plan(), one.job, root, places);
       json += "]}";
       continue;
     }

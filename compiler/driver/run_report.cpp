@@ -170,7 +170,7 @@ std::string_view OutcomeWord(const Report& report, const AttemptView& attempt) {
 
 std::string RowJson(const Report& report, InstanceRef instance) {
   const InstanceView view = report.run.View(instance);
-  const std::string message = view.verdict && !view.verdict->success ? view.verdict->message : std::string();
+  const std::string message = view.verdict && !view.verdict->success ? view.verdict->message : view.reused ? "result of run " + view.reused->run : std::string();
   std::string out = fmt::format("[{},{},\"{}\",{},[", instance.job, ir::JsonQuote(VisibleText(view.address)), StateWord(report.run.plan().jobs[instance.job], view.state),
                                 ir::JsonQuote(VisibleText(message.substr(0, 300))));
   for (size_t i = 0; i < view.attempts.size(); ++i) {

@@ -21,12 +21,13 @@ std::string ForecastJson(const Forecast& forecast, const ir::Plan& plan, const R
   if (earlier != nullptr) out += ",\"since\":" + ir::JsonQuote(earlier->header().id);
   out += fmt::format(",\"work\":{},\"instances\":[", forecast.HasWork());
   bool first = true;
+  PartPlaces places;
   for (const ForecastRow& row : forecast.rows) {
     out += fmt::format("{}{{\"address\":{},\"prospect\":\"{}\",\"reason\":{}", first ? "" : ",", ir::JsonQuote(row.address), ProspectName(row.prospect), ir::JsonQuote(row.reason));
     first = false;
     if (!row.differences.empty()) {
       out += ",\"differences\":[";
-      for (size_t i = 0; i < row.differences.size(); ++i) out += (i == 0 ? "" : ",") + DifferenceJson(row.differences[i], plan, row.instance.job, root);
+      for (size_t i = 0; i < row.differences.size(); ++i) out += (i == 0 ? "" : ",") + DifferenceJson(row.differences[i], plan, row.instance.job, root, places);
       out += "]";
     }
     if (!row.needs.empty()) {
@@ -56,12 +57,14 @@ std::string DifferenceLines(const PartDifference& difference, const ir::Plan& be
   return out;
 }
 
-std::string DifferenceJson(const PartDifference& difference, const ir::Plan& now, uint32_t job_now, const std::string& root) {
+std::string DifferenceJson(const PartDifference& difference, const ir::Plan& now, uint32_t job_now, const std::string& root, PartPlaces& places) {
   std::string out = fmt::format("{{\"part\":{},\"cause\":\"{}\"", ir::JsonQuote(difference.part), CauseName(difference.cause));
   if (!difference.cause_name.empty()) out += ",\"cause_name\":" + ir::JsonQuote(difference.cause_name);
   if (!difference.before.empty()) out += ",\"before\":" + difference.before;
   if (!difference.now.empty()) out += ",\"now\":" + difference.now;
-  const PartPlace place = FindPart(now, job_now, difference.part, root);
+  auto [known, added] = places.try_emplace({job_now, difference.part});
+  if (added) known->second = FindPart(now, job_now, difference.part, root);
+  const PartPlace& place = known->second;
   if (!place.file.empty()) out += fmt::format(",\"at\":{{\"file\":{},\"line\":{},\"text\":{}}}", ir::JsonQuote(place.file), place.line, ir::JsonQuote(place.text));
   return out + "}";
 }

@@ -2,6 +2,7 @@
 import os
 import sqlite3
 import struct
+import subprocess
 import unittest
 
 from pipeline import ALL, ReuseStory, UPPER, wait_until, xxh64
@@ -147,6 +148,23 @@ class Resume(ReuseStory):
         self.assertTrue(os.path.samefile(path, self.outputs(self.first, "join")["all"]))
         self.assertEqual(os.stat(path).st_mode & 0o222, 0)
 
+    def test_publishing_happens_in_every_run(self):
+        self.pipeline(("export {", 'publish "results" { "all.txt" = join.all }\nexport {'))
+        self.assertRanAgain([])
+        path = self.at / "results/all.txt"
+        self.assertEqual(path.read_text(), "HELLO A\nHELLO B\nHELLO C\n")
+        self.assertNotEqual(path.stat().st_mode & 0o200, 0)  # the run's own file is read-only, this one is the user's
+        path.unlink()
+        self.assertRanAgain([])
+        self.assertTrue(path.exists())
+
+    def test_checks_and_finally_happen_in_every_run(self):
+        self.pipeline(("export {", f'check fine {{ require join.said == params.word else "said ~{{join.said}}" }}\nfinally last {{ run = ["sh", "-c", "echo x >> {self.flag("last")}"] }}\nexport {{'))
+        run = self.go("--resume")
+        self.assertEqual(self.ran(run), {"last"})
+        self.go("--resume")
+        self.assertEqual(self.flag("last").read_text(), "x\nx\n")
+
     def test_no_such_run(self):
         done = self.jobc("run", "a.job", "--resume", "zzzz", code=2)
         self.assertSays(done.err, "zzzz")
@@ -191,6 +209,42 @@ class Failures(ReuseStory):
         self.assertNotEqual(second, first)
         run = self.assertRanAgain(UPPER, base=second)
         self.assertEqual(self.reused(run), {"join": first, "long": first})
+
+    def test_killed_over_and_over(self):
+        """Whatever the moment: what a killed run had recorded as succeeded never runs again, and the result is right."""
+        log = self.flag("log")
+        log.touch()
+        self.write(f"""edition = 1
+job part {{ for n in range(60) key to_string(n)
+  run = ["sh", "-c", "echo $0 >> {log}; echo $0 > $1", to_string(n), output.f]
+  output {{ f: File = "f", v: Int = to_int(trim(read_text("f"))) }} }}
+job half {{ for n in range(60) key to_string(n)
+  input {{ f: File = part[to_string(n)].f }}
+  run = ["sh", "-c", "echo half-$0 >> {log}; cat $1", to_string(n), input.f]
+  output {{ v: Int = to_int(trim(stdout())) }} }}
+export {{ sum: Int = sum([for p in half[*] : p.v]) }}
+""")
+        done = set()
+        for kill in range(8):
+            lines = len(log.read_text().splitlines())
+            process = self.start("run", "a.job", "--max-parallel", "2", *(["--resume"] if kill else []), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            wait_until(lambda: len(log.read_text().splitlines()) >= lines + 11, what="another eleven attempts")
+            process.kill()
+            process.wait()
+            instances = self.instances()
+            self.assertEqual({a for a, one in instances.items() if one["attempts"]} & done, set())
+            done |= {a for a, one in instances.items() if one["state"] == "succeeded"}
+        self.assertGreater(len(done), 20)
+        run = self.go("--resume")
+        self.assertEqual(self.ran(run) & done, set())
+        self.assertEqual(self.result(run), {"sum": sum(range(60))})
+
+    def test_detached(self):
+        first = self.go()
+        run = self.jobc("run", "a.job", "--resume", first, "--detach").out.strip()
+        self.jobc("watch", run)
+        self.assertEqual(self.ran(run), set())
+        self.assertEqual(set(self.reused(run)), ALL)
 
     def test_run_that_still_goes_on(self):
         self.write(f'edition = 1\njob a {{ run = ["sh", "-c", "touch {self.flag("here")}; sleep 1000"] }}\n', "slow.job")
@@ -338,6 +392,24 @@ class Cache(ReuseStory):
         self.assertEqual(self.ran(), {'upper["b"]', "join", "long"})
         self.go()
         self.assertEqual(self.ran(), {"join", "long"})
+
+    def test_entry_that_is_nonsense(self):
+        self.go()
+        for entry, text in zip((self.base / "cache").rglob("entry.json"), ("", "{", '{"schema":"jobc.cache/9"}')):
+            os.chmod(entry, 0o644)
+            entry.write_text(text)
+        self.go()
+        self.assertEqual(self.ran(), ALL)
+        self.go()
+        self.assertEqual(self.ran(), {"join", "long"})
+
+    def test_at_the_same_time(self):
+        processes = [self.start("run", "a.job", "--state", str(self.base / f"state{i}")) for i in range(4)]
+        for process in processes:
+            self.finish(process)
+        self.go()
+        self.assertEqual(self.ran(), {"join", "long"})
+        self.assertEqual([p for p in (self.base / "cache").rglob(".new-*")], [])
 
     def test_failures_are_not_kept(self):
         self.pipeline(*self.cached, ("tr a-z A-Z <", f'[ -e {self.flag("go")} ]; tr a-z A-Z <'))
