@@ -60,7 +60,16 @@ struct require
 struct for_word_ahead : p::seq<blanks_ahead, p::not_at<p::one<':', '{'>>, p::not_at<assign_sign>> {};
 struct for_key : p::if_must<p::seq<p::at<TAO_PEGTL_KEYWORD("key"), for_word_ahead>, token<TAO_PEGTL_KEYWORD("key")>>, expr> {};
 struct for_max : p::if_must<p::seq<p::at<TAO_PEGTL_KEYWORD("max"), for_word_ahead>, token<TAO_PEGTL_KEYWORD("max")>>, expr> {};
-struct for_item : p::if_must<kw_for, loop_head, p::opt<for_key>, p::opt<for_max>> {};
+/// for x in xs ky x.id: another word in the place of `key` or `max` is reported, and what follows is taken as theirs.
+template <char First>
+struct misspelt_word_ahead {
+  using rule_t = misspelt_word_ahead;
+  using subs_t = p::empty_list;
+  JOBC_STATEFUL_MATCH(in, st) { return st.MisspeltForWord(in.current(), First); }
+};
+struct misspelt_key : p::if_must<p::seq<misspelt_word_ahead<'k'>, token<p::identifier>>, expr> {};
+struct misspelt_max : p::if_must<p::seq<misspelt_word_ahead<'m'>, token<p::identifier>>, expr> {};
+struct for_item : p::if_must<kw_for, loop_head, p::opt<p::sor<for_key, misspelt_key>>, p::opt<p::sor<for_max, misspelt_max>>> {};
 
 /// { item… }: the end of the file is taken as the end of the block, so that what was read is not lost.
 struct block_open : open_brace {};

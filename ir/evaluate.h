@@ -105,6 +105,8 @@ class Evaluator {
 
 /// Largest unit that divides: `90s`, `2h`, `0s`.
 std::string DurationText(int64_t milliseconds);
+/// As in a source, by the largest binary unit that divides: `16GiB`, `1500B`.
+std::string BytesText(int64_t bytes);
 /// For people: `16 GiB`, `1.5 MB`.
 std::string BytesForPeople(int64_t bytes);
 /// Shortest text that reads back as the same double, in ECMAScript form: `1`, `0.05`, `1e+21`.

@@ -81,6 +81,17 @@ bool MakeFile(std::string_view text, FileBase base, std::string_view directory, 
   return true;
 }
 
+std::string NormalPath(std::string_view path) {
+  FileValue file;
+  std::string why;
+  return MakeFile(path, FileBase::Output, "", true, file, why) ? file.path : std::string(path);
+}
+
+bool IsInside(std::string_view path, std::string_view directory) {
+  if (directory == ".") return path != ".";
+  return path.size() > directory.size() + 1 && path.substr(0, directory.size()) == directory && path[directory.size()] == '/';
+}
+
 bool LeavesBase(std::string_view path) { return path == ".." || path.substr(0, 3) == "../"; }
 
 std::string_view PathBasename(std::string_view path) {

@@ -15,6 +15,10 @@ bool MakeFile(std::string_view text, FileBase base, std::string_view directory, 
 /// Whether a normalised path leads out of its base.
 bool LeavesBase(std::string_view path);
 bool IsUri(std::string_view text);
+/// A relative path without `.`, doubled and trailing slashes; `..` resolved, leading ones stay.
+std::string NormalPath(std::string_view path);
+/// Whether the normalised `path` lies below the normalised `directory`.
+bool IsInside(std::string_view path, std::string_view directory);
 
 // Parts of a path; for a URI the part before the first name ("gs://bucket") is never cut.
 std::string_view PathBasename(std::string_view path);

@@ -84,6 +84,13 @@ std::string DurationText(int64_t milliseconds) {
   JOBC_UNREACHABLE();
 }
 
+std::string BytesText(int64_t bytes) {
+  for (auto [unit, size] : {std::pair<const char*, int64_t>{"TiB", int64_t{1} << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}}) {
+    if (bytes != 0 && bytes % size == 0) return std::to_string(bytes / size) + unit;
+  }
+  return std::to_string(bytes) + "B";
+}
+
 std::string BytesForPeople(int64_t bytes) {
   uint64_t size = Magnitude(bytes);
   std::string sign = bytes < 0 ? "-" : "";

@@ -192,6 +192,28 @@ Val ExpressionChecker::CheckApply(const ast::Expr& e, uint32_t fn, std::string_v
   llvm::SmallVector<Val, 8> args;
   std::vector<std::string> missing;
   std::string_view outer = refine_place_;
+  // Where some are missing, it is not certain which parameters the others are for: their types say nothing then.
+  if (too_many == 0 && !spliced && !misnamed && std::count(given.begin(), given.end(), nullptr) > 0 && positional == e.entries.size) {
+    std::vector<std::pair<ir::TypeId, std::string>> have;
+    for (uint32_t i = 0; i < e.entries.size; ++i) {
+      const ast::ExprId value = file_.entries[e.entries.begin + i].value;
+      const Val v = Check(value, {}, true);
+      have.emplace_back(v.type, std::string(c_.sources.Text(SpanOf(value))));
+    }
+    std::string call, shape;
+    size_t used = 0;
+    for (size_t i = 0; i < count; ++i) {
+      const bool takes = used < have.size() && (count - i == have.size() - used || Convertible(have[used].first, types_.Bare(info.param_types[i])));
+      call += fmt::format("{}{}", i == 0 ? "" : ", ", takes ? have[used++].second : Example(info.param_types[i]));
+      shape += fmt::format("{}{}: {}", i == 0 ? "" : ", ", info.param_names[i], Show(info.param_types[i]));
+      if (!takes) missing.push_back(std::string(info.param_names[i]));
+    }
+    if (missing.empty()) missing.push_back(std::string(info.param_names.back()));
+    c_.diags.Emit(e.span, diag::MissingArguments, name, List(missing))
+        .Label(fmt::format("declared as {}({})", name, shape))
+        .AddHelp(fmt::format("give all of them:  {}({})", name, call));
+    return Error(info.result.valid() ? types_.Bare(info.result) : Basic(TK::Error));
+  }
   for (size_t i = 0; i < count; ++i) {
     if (given[i] == nullptr) {
       missing.push_back(std::string(info.param_names[i]));
@@ -670,7 +692,13 @@ Val ExpressionChecker::CheckStruct(const ast::Expr& e, ir::TypeId expected) {
   }
   if (!missing.empty()) {
     std::string fields;
-    for (const std::string& m : missing) fields += fmt::format("{}{} = …", fields.empty() ? "" : ", ", m);
+    for (const std::string& m : missing) {
+      std::string example = "…";
+      for (const ir::Field& field : types_[id].fields) {
+        if (field.name == m && field.type.valid()) example = Example(field.type);
+      }
+      fields += fmt::format("{}{} = {}", fields.empty() ? "" : ", ", m, example);
+    }
     c_.diags.Emit(path.span, diag::MissingFields, title, List(missing))
         .Label(missing.size() == 1 ? "a field is missing" : fmt::format("{} fields are missing", missing.size()))
         .Secondary(it->second.span, "declared here")

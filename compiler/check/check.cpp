@@ -400,6 +400,7 @@ Model Check(SourceId root, SourceManager& sources, Diagnostics& diags) {
     check::CheckTests(checker);
     check::CheckRetryRules(checker);
     check::CheckReachability(checker);
+    check::CheckCapabilities(checker);
     check::CheckUnused(checker);
     check::NameSources(checker);
   }

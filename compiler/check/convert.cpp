@@ -50,6 +50,22 @@ bool HasError(const ir::ExprPool& exprs, ir::ExprId id) {
 /// What cannot be evaluated now is no fault.
 bool IsFault(const ir::Fault& fault) { return fault.kind != ir::FaultKind::Unavailable && fault.kind != ir::FaultKind::TooLarge; }
 
+/// The end of a range that lies next to a value outside of it, as it would be written; empty for other refinements.
+std::string Nearest(const ir::Refinement& r, const ir::Value& value) {
+  const auto show = [&](int64_t n) {
+    return value.kind() == ir::ValueKind::Duration ? ir::DurationText(n) : value.kind() == ir::ValueKind::Bytes ? ir::BytesText(n) : std::to_string(n);
+  };
+  if (r.kind == ir::RefinementKind::IntRange && (value.kind() == ir::ValueKind::Int || value.kind() == ir::ValueKind::Duration || value.kind() == ir::ValueKind::Bytes)) {
+    if (r.int_low && value.as_int() < *r.int_low) return show(*r.int_low);
+    if (r.int_high && value.as_int() > *r.int_high) return show(*r.int_high);
+  }
+  if (r.kind == ir::RefinementKind::FloatRange && value.kind() == ir::ValueKind::Float) {
+    if (r.float_low && value.as_float() < *r.float_low) return ir::FloatText(*r.float_low);
+    if (r.float_high && value.as_float() > *r.float_high) return ir::FloatText(*r.float_high);
+  }
+  return "";
+}
+
 void ReportFault(Checker& c, const ir::Fault& fault, Span span) {
   Span where = span, inner;
   if (fault.at.valid()) {
@@ -64,6 +80,7 @@ void ReportFault(Checker& c, const ir::Fault& fault, Span span) {
   auto& d = c.diags.Emit(where, diag::ConstantFault, fault.message).Label("this can never have a value");
   d.Secondary(inner, "it fails here");
   if (fault.kind == ir::FaultKind::Overflow) d.Note("an Int has 64 bits; Float has a larger range");
+  if (fault.kind == ir::FaultKind::DivisionByZero) d.AddHelp("divide by something else, or ask first:  if d != 0 then n / d else 0");
 }
 
 /// Gives empty literals, whose type was not known when they were met, the type they are used as.
@@ -219,8 +236,11 @@ Val ExpressionChecker::Refine(Val v, ir::TypeId expected, Span span) {
           bool scalar = Foldable(types_.kind(inner)) && types_.kind(inner) != TK::Bytes;
           if (!scalar || !c_.evaluator.ToText(value, types_.Bare(inner), context, text)) text = TextOf(span);
           else if (types_.kind(inner) == TK::String) text = fmt::format("\"{}\"", text);
-          c_.diags.Emit(span, diag::RefinementFails, text, Show(inner))
-              .Label(fmt::format("{} must satisfy `{}`", place, types_[types_[inner].refinement].text));
+          const ir::Refinement& refinement = types_[types_[inner].refinement];
+          auto& d = c_.diags.Emit(span, diag::RefinementFails, text, Show(inner)).Label(fmt::format("{} must satisfy `{}`", place, refinement.text));
+          const std::string nearest = Nearest(refinement, value);
+          if (!nearest.empty()) d.AddHelp(fmt::format("the nearest that does is {}", nearest));
+          else if (refinement.kind == ir::RefinementKind::Pattern) d.AddHelp("the whole text must match the pattern, from its first to its last character");
         } else {
           c_.diags.Emit(span, diag::RefinementFailsInside, fault.message).Label(fmt::format("{} must be a `{}`", place, Show(expected)));
         }
@@ -348,6 +368,30 @@ Val ExpressionChecker::NotNull(Val v, ast::ExprId at, ir::TypeId wanted) {
   return Error(types_.NonNull(v.type));
 }
 
+std::string ExpressionChecker::Example(ir::TypeId type) const {
+  const ir::TypeNode& node = types_[type];
+  const ir::Refinement* range = node.refinement.valid() ? &types_[node.refinement] : nullptr;
+  switch (node.kind) {
+    case TK::Bool: return "false";
+    case TK::Int: return range != nullptr && range->int_low && *range->int_low > 1 ? std::to_string(*range->int_low) : range != nullptr && range->int_high && *range->int_high < 1 ? std::to_string(*range->int_high) : "1";
+    case TK::Float: return range != nullptr && range->float_low && *range->float_low > 1.0 ? ir::FloatText(*range->float_low) : "1.0";
+    case TK::String: return "\"…\"";
+    case TK::Duration: return "1m";
+    case TK::Bytes: return "1GiB";
+    case TK::File: return "\"./FILE\"";
+    case TK::Dir: return "\"./DIRECTORY\"";
+    case TK::Json: return "json(null)";
+    case TK::List: return "[]";
+    case TK::Map: return "{}";
+    case TK::Enum: {
+      const ir::EnumDef& def = types_[ir::EnumId{node.def}];
+      return def.cases.empty() ? "…" : def.name + "." + def.cases.front();
+    }
+    case TK::Optional: return "null";
+    default: return "…";
+  }
+}
+
 void ExpressionChecker::ExplainNull(Diagnostic& d, const Val& v, ast::ExprId at, ir::TypeId wanted) {
   Span span = SpanOf(at);
   std::string text = TextOf(span);
@@ -430,12 +474,12 @@ void ExpressionChecker::ExplainNull(Diagnostic& d, const Val& v, ast::ExprId at,
   }
   if (field != nullptr && wanted.valid()) {
     Span type = file_[field->type].span;
-    d.AddHelp(fmt::format("{}accept that it is missing:  {}: {}? = …", helped ? "or " : "", field->name.text, c_.sources.Text(type)), {{{type.source, type.end, type.end}, "?"}});
+    d.AddHelp(fmt::format("{}accept that it is missing:  {}: {}? = {}", helped ? "or " : "", field->name.text, c_.sources.Text(type), TextOf(file_[field->value].span)), {{{type.source, type.end, type.end}, "?"}});
     helped = true;
   }
   if (KindOf(v) == TK::Null) return;
   TK kind = types_.kind(types_.NonNull(v.type));
-  std::string_view instead = kind == TK::String ? "\"\"" : kind == TK::Int ? "0" : kind == TK::Bool ? "false" : kind == TK::List ? "[]" : "…";
+  const std::string instead = kind == TK::String ? "\"\"" : kind == TK::Int ? "0" : Example(types_.NonNull(v.type));
   d.AddHelp(fmt::format("{}say what to use instead of null:  {} ?? {}", helped ? "or " : "", text, instead));
   if (job == nullptr) d.AddHelp(fmt::format("or ask first:  if {} != null then … else …", text));
 }

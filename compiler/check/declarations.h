@@ -10,6 +10,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -140,6 +141,7 @@ struct Declarations {
   std::deque<UnitBlocks> unit_blocks;                        ///< same order as Checker::units
   std::vector<ProfileInfo> profiles;
   Unit* test_unit = nullptr;                                 ///< of a test file without jobs: sees the names of the file it is about
+  std::set<std::pair<uint32_t, uint32_t>> shell_scripts;     ///< heredocs that Model::shell_scripts holds: source, offset
   /// What a job is under a profile: (Model::profiles, job). Only those that the profile touches.
   std::map<std::pair<size_t, uint32_t>, Merged> merged_of_profile;
 };
@@ -164,6 +166,9 @@ ir::ExprId HoistFiles(Checker& checker, ir::Job& job, ir::ExprId expr);
 PoolInfo* FindPool(Checker& checker, Unit& unit, std::string_view name, Span span);
 /// Gives a pool its place in the plan and checks its slots. `name`: as its file calls it.
 void DeclarePool(Checker& checker, PoolInfo& pool, std::string_view name);
+/// Whether the template, or one that it uses itself, declares `name` in its `input`, `output`, `resources`, `matrix` or `for`.
+bool TemplateDeclares(Checker& checker, const JobInfo& job, const TemplateUse& use, std::string_view block, std::string_view name);
+std::string_view TemplateName(Checker& checker, const TemplateUse& use);
 /// What the templates of a job may call `template.x`. `early`: those arguments that use nothing of the job itself, before
 /// its domain is resolved; else the rest, when its inputs are known.
 void ResolveTemplateArguments(Checker& checker, JobInfo& job, JobDecl& decl, bool early);
@@ -174,6 +179,8 @@ void CheckRetryRules(Checker& checker);
 /// reachability.cpp: jobs that can never run, `after` that changes nothing, keys that may collide, images by tag, budgets
 /// that are exceeded whatever the parameters are (E302 W303 E304 W304 W902 W505 E605).
 void CheckReachability(Checker& checker);
+/// capabilities.cpp: what the backends of all profiles cannot do or see, or not so much of (E601 E602 E603).
+void CheckCapabilities(Checker& checker);
 /// unused.cpp: W704, in files without errors.
 void CheckUnused(Checker& checker);
 /// profiles.cpp

@@ -753,7 +753,7 @@ Val ExpressionChecker::CheckMatch(const ast::Expr& e, ir::TypeId expected) {
     const ast::Entry& arm = file_.entries[e.entries.begin + i];
     Span arm_span = arm.key.valid() ? SpanOf(arm.key) : arm.span;
     if (catch_all.valid()) {
-      c_.diags.Emit(arm_span, diag::ArmNeverReached).Label("never reached").Secondary(catch_all, "this arm takes everything");
+      c_.diags.Emit(arm_span, diag::ArmNeverReached).Label("never reached").Secondary(catch_all, "this arm takes everything").AddHelp("put it before that arm, or remove it");
       failed = true;
       break;
     }
@@ -777,7 +777,7 @@ Val ExpressionChecker::CheckMatch(const ast::Expr& e, ir::TypeId expected) {
         const ir::Value& value = exprs_.ConstValue(pattern.expr);
         for (const auto& [earlier, span] : seen) {
           if (earlier.kind() == value.kind() && earlier == value) {
-            c_.diags.Emit(SpanOf(arm.key), diag::ArmNeverReached).Label("never reached").Secondary(span, "the same value is taken here");
+            c_.diags.Emit(SpanOf(arm.key), diag::ArmNeverReached).Label("never reached").Secondary(span, "the same value is taken here").AddHelp("remove it, or give it another case");
             failed = true;
             break;
           }

@@ -113,6 +113,8 @@ class ExpressionChecker {
   ir::TypeId EnumNamed(ast::ExprId path);
   WordKind WordOf(std::string_view name) const;
   Val LoopVariable(std::string_view name, Span span);
+  /// In the text of a template: whether the template declares what it names; else reports E101.
+  bool TemplateSees(std::string_view block, std::string_view name, Span span, Span declared, std::string_view help);
   Val Leaf(ir::ExprId expr, ir::TypeId type, Phase phase, Span span, Span leaf);
   std::vector<std::string_view> VisibleNames() const;
   Val UnknownName(const ast::Expr& e);
@@ -160,6 +162,8 @@ class ExpressionChecker {
   const ast::Expr& Ast(ast::ExprId id) const { return file_[id]; }
   ast::ExprId Bare(ast::ExprId id) const;  ///< without parentheses
   Span SpanOf(ast::ExprId id) const { return id.valid() ? file_[id].span : Span{}; }
+  /// A value of the type as it could be typed, for helps: `"…"`, `1`, `Mode.full`.
+  std::string Example(ir::TypeId type) const;
   std::string TextOf(Span span) const;     ///< source text for messages, shortened
   std::string_view Place() const { return scope_.place.empty() ? std::string_view("this place") : scope_.place; }
   std::string Show(ir::TypeId type) const { return types_.Show(type); }

@@ -6,6 +6,7 @@
 
 #include "compiler/check/declarations.h"
 #include "compiler/check/synonyms.h"
+#include "ir/file_path.h"
 #include "support/sha256.h"
 
 namespace jobc::check {
@@ -223,6 +224,7 @@ class Body {
     // What differs from run to run may decide whether something runs, never what it computes.
     scope.allow_per_run = job_.kind != ir::JobKind::Job || place == "`when`";
     if (placed.layer->use != nullptr) scope.template_arguments = &placed.layer->use->arguments;
+    scope.template_use = placed.layer->use;
     return scope;
   }
 
@@ -1178,6 +1180,32 @@ class Body {
       d->Label(finding.label);
       if (!finding.help.empty()) d->AddHelp(finding.help);
     }
+    if (script::IsShell(source.interpreter) && lowered.findings.empty() && c_.declarations->shell_scripts.emplace(heredoc.span.source.index, heredoc.span.begin).second) {
+      ShellScript shell;
+      shell.text = lowered.text;
+      shell.bash = source.interpreter == script::Interpreter::Bash;
+      shell.main = part_kind == script::Part::Script;
+      shell.source = heredoc.span.source;
+      for (size_t i = 0; i < lowered.positions.size(); ++i) {
+        const script::Anchor& anchor = lowered.positions[i];
+        const auto end = i + 1 < lowered.positions.size() ? lowered.positions[i + 1].lowered : static_cast<uint32_t>(lowered.text.size());
+        if (!anchor.copied) {
+          shell.positions.push_back({anchor.lowered, heredoc.span.begin, false});
+          continue;
+        }
+        // The template's text is itself made of pieces of the source: dedented, without escapes.
+        const uint32_t length = end - anchor.lowered;
+        for (const TextPart& text : texts) {
+          for (size_t k = 0; k < text.part->positions.size(); ++k) {
+            const uint32_t from = text.begin + text.part->positions[k].first;
+            const uint32_t to = k + 1 < text.part->positions.size() ? text.begin + text.part->positions[k + 1].first : text.begin + static_cast<uint32_t>(text.part->text.size());
+            const uint32_t low = std::max(from, anchor.original), high = std::min(to, anchor.original + length);
+            if (low < high) shell.positions.push_back({anchor.lowered + (low - anchor.original), text.part->positions[k].second + (low - from), true});
+          }
+        }
+      }
+      c_.model.shell_scripts.push_back(std::move(shell));
+    }
     out.text = lowered.text;
     out.sha256 = Sha256Hex(out.text);
     out.lowered = script::EncodeBindings(lowered);
@@ -1340,8 +1368,25 @@ class Body {
   void CheckOutputPath(Span span, ir::ExprId path) {
     if (!path.valid() || c_.exprs[path].op == ir::Op::Error) return;
     for (const auto& [other, other_span] : paths_) {
-      if (!SameExpr(c_.program, other, path)) continue;
-      c_.diags.Emit(span, diag::OneOutputPath, job_.name.text, PathText(path, span)).Label("second output with this path").Secondary(other_span, "the first one");
+      if (SameExpr(c_.program, other, path)) {
+        c_.diags.Emit(span, diag::OneOutputPath, job_.name.text, PathText(path, span)).Label("second output with this path").Secondary(other_span, "the first one").AddHelp("give each output a path of its own");
+        break;
+      }
+      // `a` and `a/b`, as far as constants tell; the others are compared when the run is planned.
+      if (!c_.exprs.IsConst(path) || !c_.exprs.IsConst(other)) continue;
+      if (WhyNotRelative(c_.exprs.ConstValue(path).as_string()) || WhyNotRelative(c_.exprs.ConstValue(other).as_string())) continue;
+      const std::string mine = ir::NormalPath(c_.exprs.ConstValue(path).as_string()), others = ir::NormalPath(c_.exprs.ConstValue(other).as_string());
+      if (mine == others) {
+        c_.diags.Emit(span, diag::OneOutputPath, job_.name.text, PathText(path, span)).Label("second output with this path").Secondary(other_span, "the first one").AddHelp("give each output a path of its own");
+      } else if (ir::IsInside(mine, others) || ir::IsInside(others, mine)) {
+        const bool inside = ir::IsInside(mine, others);
+        c_.diags.Emit(inside ? span : other_span, diag::PathInside, inside ? mine : others, inside ? others : mine)
+            .Label("one path cannot be captured twice")
+            .Secondary(inside ? other_span : span, "this output is around it")
+            .AddHelp("give each output a path of its own, or take the file out of the Dir where it is used");
+      } else {
+        continue;
+      }
       break;
     }
     paths_.emplace_back(path, span);
@@ -1458,6 +1503,31 @@ bool UsesJob(const ast::File& file, ast::ExprId expr, const JobInfo& job) {
 
 }  // namespace
 
+bool TemplateDeclares(Checker& c, const JobInfo& job, const TemplateUse& use, std::string_view block, std::string_view name) {
+  // A template also sees what those that it uses itself declare: they come before it.
+  for (const TemplateUse& each : c.declarations->job_decls[job.index].uses) {
+    const TemplateInfo& info = c.declarations->templates[each.template_index];
+    const ast::File& file = *info.unit->file;
+    const ast::Item& item = file[info.item];
+    for (const ast::ItemId* id = file.begin(item.children); id != file.end(item.children); ++id) {
+      const ast::Item& child = file[*id];
+      if (child.kind == ast::ItemKind::For && block == "for" && (child.name.text == name || (child.name2.valid() && child.name2.text == name))) return true;
+      if (child.kind != ast::ItemKind::Block || child.name.text != block) continue;
+      for (const ast::ItemId* field = file.begin(child.children); field != file.end(child.children); ++field) {
+        if ((file[*field].kind == ast::ItemKind::Field || file[*field].kind == ast::ItemKind::Attr) && file[*field].name.text == name) return true;
+      }
+    }
+    if (&each == &use) break;
+  }
+  return false;
+}
+
+std::string_view TemplateName(Checker& c, const TemplateUse& use) {
+  const TemplateInfo& info = c.declarations->templates[use.template_index];
+  const ast::Item& item = (*info.unit->file)[info.item];
+  return item.labels.empty() || item.labels.front().path.empty() ? std::string_view() : item.labels.front().path.front().text;
+}
+
 void ResolveTemplateArguments(Checker& c, JobInfo& job, JobDecl& decl, bool early) {
   // The template that uses another one comes later and may be used in its arguments.
   for (auto use = decl.uses.rbegin(); use != decl.uses.rend(); ++use) {
@@ -1504,6 +1574,7 @@ void ResolveTemplateArguments(Checker& c, JobInfo& job, JobDecl& decl, bool earl
         }
         if (!early) scope.facts = decl.when_facts;
         if (given != nullptr && given->layer->use != nullptr) scope.template_arguments = &given->layer->use->arguments;
+        scope.template_use = given != nullptr ? given->layer->use : &*use;
         const ir::TypeId type = param.type.valid() ? c.ResolveType(param.type, *info.unit, true) : c.types.Basic(ir::TypeKind::Error);
         if (!value.valid()) {
           c.diags.Emit(job.name.span, diag::MissingArgument, name)

@@ -84,7 +84,7 @@ Merged Merge(Checker& checker, Layers layers, uint32_t block) {
         case ast::ItemKind::Error: merged.incomplete = true; break;
         case ast::ItemKind::For:
           if (known_in == kProfile || known_in == kProfileJob) {
-            checker.diags.Emit(item.keyword, diag::NotForProfiles, "for").Label("which instances exist is the same under every profile");
+            checker.diags.Emit(item.keyword, diag::NotForProfiles, "for").Label("which instances exist is the same under every profile").AddHelp("scatter in the job, over a parameter where it must differ");
           } else if (FindAttribute("for", known_in) == nullptr) {
             checker.diags.Emit(item.keyword, diag::MisplacedItem, "`for`", BlockTitle(known_in)).Label("only jobs and templates can be scattered");
           } else if (merged.for_item && merged.for_item.layer == &layer) {
@@ -130,7 +130,8 @@ Merged Merge(Checker& checker, Layers layers, uint32_t block) {
           if (known != nullptr && known->all.back().layer == &layer) {
             checker.diags.Emit(item.keyword, diag::SetTwice, name)
                 .Label("set again")
-                .Secondary(known->all.back().item->keyword, "first set here");
+                .Secondary(known->all.back().item->keyword, "first set here")
+                .AddHelp("keep one of them");
             break;
           }
           if (IsAction(name) && !removes && (known_in & (kJobLike | kTemplate))) {

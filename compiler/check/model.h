@@ -10,6 +10,7 @@
 
 #include "compiler/ast/ast.h"
 #include "compiler/check/test_case.h"
+#include "compiler/diagnostics/diagnostics.h"
 #include "compiler/source/source.h"
 #include "ir/plan.h"
 
@@ -50,14 +51,32 @@ struct FileLiteral {
   Span span;
 };
 
+/// A shell script as it will be run, for tools that read scripts. One for each heredoc, however many jobs use it.
+struct ShellScript {
+  /// From `text` on, the script is a copy of the source from `source` on, up to the next anchor; where not `copied`, jobc
+  /// wrote it (a reference to a value) in place of what stands at `source`.
+  struct Anchor {
+    uint32_t text = 0;
+    uint32_t source = 0;
+    bool copied = true;
+  };
+  std::string text;
+  bool bash = false;                 ///< else POSIX sh
+  bool main = true;                  ///< false: prologue or epilogue, which share their shell with the script
+  SourceId source;
+  std::vector<Anchor> positions;     ///< by `text`
+};
+
 struct Model {
   ir::Plan plan;                     ///< under no profile; params without values, sources without hashes
   std::vector<Profile> profiles;
   std::vector<ParamRequire> requires_;
   std::vector<FileLiteral> files;
+  std::vector<ShellScript> shell_scripts;
   std::vector<Span> param_spans;     ///< of plan.program.params
   std::vector<Span> job_spans;       ///< names of plan.jobs
   Span limits_span;                  ///< keyword of the root's `limits`
+  Diagnostics without_profile;       ///< what `process` cannot do, in a file with profiles: told where none of them is taken
   std::vector<SourceId> sources;     ///< of plan.sources and ir::Place::source
   SourceId root;
   std::vector<TestCase> tests;       ///< in source order; complete only without errors

@@ -210,7 +210,7 @@ void CheckProfiles(Checker& c) {
       }
       Span span = block.layers.back().span;
       if (FindAttribute(block.name, kJob) != nullptr) {
-        c.diags.Emit(span, diag::NotForProfiles, block.name).Label("a profile says where and how a job runs, never what it is");
+        c.diags.Emit(span, diag::NotForProfiles, block.name).Label("a profile says where and how a job runs, never what it is").AddHelp("set it in the job, or use a parameter");
       } else {
         auto& unknown = c.diags.Emit(span, diag::UnknownAttribute, "a profile", block.name).Label("unknown");
         std::string_view like = DidYouMean(block.name, AttributeNames(kProfile));
@@ -324,7 +324,7 @@ void CheckProfiles(Checker& c) {
       for (const MergedItem& attr : own.attrs) known(attr.name, attr.last().item->keyword, Shape::Attr);
       for (const MergedBlock& inner : own.blocks) known(inner.name, inner.layers.back().span, Shape::Block);
       for (const MergedItem& field : own.fields) {
-        c.diags.Emit(field.last().item->keyword, diag::NotForProfiles, field.name).Label("inputs and outputs belong to the job itself");
+        c.diags.Emit(field.last().item->keyword, diag::NotForProfiles, field.name).Label("inputs and outputs belong to the job itself").AddHelp("declare it in the job");
       }
     }
     for (uint32_t j = 0; j < c.jobs.size(); ++j) {

@@ -4,11 +4,14 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <functional>
+#include <map>
 #include <set>
 
 #include "compiler/bounds/bounds.h"
 #include "compiler/check/declarations.h"
+#include "compiler/check/uniqueness.h"
 #include "ir/expand.h"
+#include "ir/file_path.h"
 
 namespace jobc::check {
 namespace {
@@ -51,6 +54,7 @@ class Reachability {
       Keys(j);
       Excluded(j);
     }
+    PublishedNames();
     Images();
     Budgets();
   }
@@ -81,14 +85,7 @@ class Reachability {
     std::vector<Comparison> comparisons;
   };
 
-  ExprId Peel(ExprId id) const {
-    for (;;) {
-      const ir::Expr& e = c_.exprs[id];
-      if (e.op == Op::Let) id = c_.program.lets[e.a].value;
-      else if (e.op == Op::Narrow || e.op == Op::Checked || e.op == Op::ToFloat) id = c_.exprs.arg(e, 0);
-      else return id;
-    }
-  }
+  ExprId Peel(ExprId id) const { return Uniqueness(c_).Peel(id); }
 
   static Op Negated(Op op) {
     switch (op) {
@@ -306,6 +303,45 @@ class Reachability {
     return c_.exprs.Add(Op::JobStatus, c_.types.Basic(ir::TypeKind::Bool), {}, {}, job, static_cast<uint32_t>(field));
   }
 
+  /// A guard that is false whatever happens: points at the one condition that is, or at the two that exclude each other.
+  void NeverTrue(uint32_t j) {
+    const ir::Job& job = JobOf(j);
+    std::vector<ExprId> parts, todo{job.when};
+    while (!todo.empty()) {
+      const ExprId id = todo.back();
+      todo.pop_back();
+      if (c_.exprs[id].op == Op::And) {
+        todo.push_back(c_.exprs.arg(id, 1));
+        todo.push_back(c_.exprs.arg(id, 0));
+      } else {
+        parts.push_back(id);
+      }
+    }
+    const auto possible = [&](std::initializer_list<ExprId> some) {
+      Case one;
+      for (ExprId part : some) one.todo.push_back({part, true});
+      int budget = kMostCases;
+      return Possible(one, j, budget);
+    };
+    for (size_t k = 0; parts.size() > 1 && k < parts.size(); ++k) {
+      if (!SpanOf(parts[k]).valid()) break;
+      if (!possible({parts[k]})) {
+        c_.diags.Emit(SpanOf(parts[k]), diag::GuardNeverTrue, job.address, "its guard is never true").Label("always false").AddHelp("correct this condition, or remove the job");
+        return;
+      }
+      for (size_t i = 0; i < k; ++i) {
+        if (possible({parts[i], parts[k]})) continue;
+        c_.diags.Emit(SpanOf(parts[k]), diag::GuardNeverTrue, job.address, "its guard is never true")
+            .Label("never true together")
+            .Secondary(SpanOf(parts[i]), "with this")
+            .AddHelp(fmt::format("keep one of them:  when = {}", c_.sources.Text(SpanOf(parts[i]))))
+            .AddHelp("or, where one of them is enough, join them by `||`");
+        return;
+      }
+    }
+    c_.diags.Emit(SpanOf(job.when), diag::GuardNeverTrue, job.address, "its guard is never true").Label("always false").AddHelp("correct the condition, or remove the job");
+  }
+
   void Guard(uint32_t j) {
     const ir::Job& job = JobOf(j);
     if (job.kind != ir::JobKind::Job || dead_[j]) return;
@@ -315,7 +351,7 @@ class Reachability {
       int budget = kMostCases;
       if (!Possible(own, j, budget) || FalseForAll(j)) {
         dead_[j] = true;
-        c_.diags.Emit(SpanOf(job.when), diag::GuardNeverTrue, job.address, "its guard is never true").Label("always false").AddHelp("correct the condition, or remove the job");
+        NeverTrue(j);
         return;
       }
     }
@@ -356,7 +392,7 @@ class Reachability {
     }
     if (!alone) {
       dead_[j] = true;
-      c_.diags.Emit(job.when.valid() ? SpanOf(job.when) : c_.model.job_spans[j], diag::GuardNeverTrue, job.address, "its guard contradicts its `after`").Label("never true then");
+      c_.diags.Emit(job.when.valid() ? SpanOf(job.when) : c_.model.job_spans[j], diag::GuardNeverTrue, job.address, "its guard contradicts its `after`").Label("never true then").AddHelp("remove one of them");
     }
   }
 
@@ -522,10 +558,10 @@ class Reachability {
         Value values;
         if (!c_.evaluator.Evaluate(axis.values, nothing, values)) return;
       }
-      c_.diags.Emit(SpanOf(domain.key), diag::ConstantKeysCollide, instances.error().message).Label("two instances would have one name");
+      c_.diags.Emit(SpanOf(domain.key), diag::ConstantKeysCollide, instances.error().message).Label("two instances would have one name").AddHelp("make the keys differ, or leave `key` out: then the instances are numbered");
       return;
     }
-    if (Unique(domain, domain.key)) return;
+    if (Uniqueness(c_).OfKeys(domain)) return;
     const Span span = SpanOf(domain.key);
     auto& d = c_.diags.Emit(span, diag::KeysNotProven, job.address).Label("may be the same for two of them");
     const ir::Expr source = c_.exprs[Peel(domain.list)];
@@ -535,6 +571,79 @@ class Reachability {
     } else {
       d.AddHelp("leave out `key`: then the instances are numbered");
     }
+  }
+
+  /// Files of all instances of a job, published into one directory under their own names.
+  void PublishedNames() {
+    for (const ir::Publish& publish : c_.model.plan.publishes) {
+      for (const ir::PublishEntry& entry : publish.entries) {
+        if (!entry.value.valid() || !c_.exprs.IsConst(entry.path) || c_.exprs.ConstValue(entry.path).kind() != ValueKind::String) continue;
+        const std::string& folder = c_.exprs.ConstValue(entry.path).as_string();
+        if (folder.empty() || folder.back() != '/') continue;
+        ExprId value = Peel(entry.value);
+        while (c_.exprs[value].op == Op::Call && c_.exprs[value].args.size == 1 &&
+               (static_cast<ir::Builtin>(c_.exprs[value].a) == ir::Builtin::compact || static_cast<ir::Builtin>(c_.exprs[value].a) == ir::Builtin::flatten)) {
+          value = Peel(c_.exprs.arg(value, 0));
+        }
+        const ir::Expr& e = c_.exprs[value];
+        if (e.op != Op::GatherOutput || e.args.size != 0) continue;
+        const ir::Job& job = JobOf(e.a);
+        if (e.b >= job.outputs.size()) continue;
+        const ir::Output& output = job.outputs[e.b];
+        if (output.kind != ir::OutputKind::Path || !output.value.valid() || c_.exprs[output.value].op == Op::Error) continue;
+        Named(e.a, output, folder, SpanOf(value).valid() ? SpanOf(value) : SpanOf(entry.path));
+      }
+    }
+  }
+
+  /// Whether the path of the first instance, and with it that of all, can be had now.
+  bool CanCompute(ExprId path, const ir::Instances& instances) {
+    if (instances.size() == 0) return true;
+    InstanceVars vars(instances);
+    Value value;
+    return c_.evaluator.Evaluate(path, vars, value) && value.kind() == ValueKind::String;
+  }
+
+  void Named(uint32_t j, const ir::Output& output, const std::string& folder, Span span) {
+    const ir::Job& job = JobOf(j);
+    ir::EvalContext nothing;
+    // What constants alone decide is simply computed.
+    const auto constant = [&](ExprId expr) { return !expr.valid() || !Any(expr, [](const ir::Expr& e) { return e.op == Op::Param; }); };
+    bool known = !job.domain.dynamic && constant(job.domain.key) && constant(output.value);
+    Value value;
+    for (const ir::Axis& axis : job.domain.axes) known = known && c_.evaluator.Evaluate(axis.values, nothing, value);
+    if (known && job.domain.list.valid()) known = c_.evaluator.Evaluate(job.domain.list, nothing, value);
+    std::optional<Result<ir::Instances>> expanded;
+    if (known) {
+      expanded.emplace(ir::Instances::Expand(c_.model.plan, j, c_.evaluator, nothing));
+      if (!expanded->ok() || (*expanded)->size() > kMostConstantInstances) return;  // told, or compared by the plan
+      known = CanCompute(output.value, **expanded);
+    }
+    if (known) {
+      const Result<ir::Instances>& instances = *expanded;
+      std::map<std::string, uint64_t> first;
+      InstanceVars vars(*instances);
+      for (vars.ordinal = 0; vars.ordinal < instances->size(); ++vars.ordinal) {
+        if (job.when.valid() && c_.evaluator.Evaluate(job.when, vars, value) && !value.as_bool()) continue;
+        if (!c_.evaluator.Evaluate(output.value, vars, value)) return;
+        const std::string name = folder + std::string(ir::PathBasename(value.as_string()));
+        const auto [earlier, fresh] = first.try_emplace(name, vars.ordinal);
+        if (fresh) continue;
+        if (job.when.valid() && !constant(job.when)) continue;  // perhaps only one of them runs
+        c_.diags.Emit(span, diag::PublishedTwice, name)
+            .Label(fmt::format("of {} and of {}", instances->Address(earlier->second), instances->Address(vars.ordinal)))
+            .Secondary(SpanOf(output.value), "their path")
+            .AddHelp("put what tells the instances apart into the name of the file");
+        return;
+      }
+      return;
+    }
+    if (Uniqueness(c_).OfNames(job, output.value)) return;
+    c_.diags.Emit(span, diag::NamesNotProven, folder)
+        .Label(fmt::format("two instances of `{}` may leave files of one name", job.address))
+        .Secondary(SpanOf(output.value), "the last part of this path is the name")
+        .AddHelp("put what tells the instances apart into the name, with a character between that cannot be part of it")
+        .Note("a String can hold anything: `String(re\"[A-Za-z0-9_]+\")` says what it may be");
   }
 
   /// A row matches nothing exactly where one of its values is not a value of its axis.
@@ -571,204 +680,6 @@ class Reachability {
       for (uint32_t i = 0; i < e.args.size; ++i) todo.push_back(c_.exprs.arg(e, i));
     }
     return false;
-  }
-
-  /// Whether distinct elements of the list give distinct values of `expr`. `arguments`: of the function being looked into.
-  bool Unique(const ir::Domain& domain, ExprId expr, const std::vector<ExprId>& arguments = {}) const {
-    const ExprId id = Peel(expr);
-    const ir::Expr& e = c_.exprs[id];
-    if (arguments.empty() && Covered(domain, id)) return true;
-    switch (e.op) {
-      case Op::Local: return e.a < arguments.size() && Unique(domain, arguments[e.a]);
-      case Op::Var:
-        if (domain.two_names) return e.a == 0;  // index of a list, key of a map
-        return e.a == 0 && Distinct(domain.list);
-      case Op::Apply: {
-        if (!arguments.empty()) return false;
-        std::vector<ExprId> inner;
-        for (uint32_t i = 0; i < e.args.size; ++i) inner.push_back(c_.exprs.arg(e, i));
-        return Unique(domain, c_.program.fns[e.a].body, inner);
-      }
-      case Op::Call:
-        switch (static_cast<ir::Builtin>(e.a)) {
-          case ir::Builtin::to_string: return Unique(domain, c_.exprs.arg(e, 0), arguments);
-          case ir::Builtin::pad:
-            // Zeros before a number change nothing of it; another filling could.
-            return e.args.size == 2 && IsInt(c_.exprs.arg(e, 0), arguments) && Unique(domain, c_.exprs.arg(e, 0), arguments);
-          default: return false;
-        }
-      case Op::Concat: return UniqueTemplate(domain, e, arguments);
-      case Op::Add: case Op::Sub: {
-        // i + 1
-        const ExprId x = c_.exprs.arg(e, 0), y = c_.exprs.arg(e, 1);
-        if (c_.exprs.IsConst(y)) return IsInt(x, arguments) && Unique(domain, x, arguments);
-        return c_.exprs.IsConst(x) && IsInt(y, arguments) && Unique(domain, y, arguments);
-      }
-      default: return false;
-    }
-  }
-
-  ExprId Resolved(ExprId expr, const std::vector<ExprId>& arguments) const {
-    const ExprId id = Peel(expr);
-    const ir::Expr& e = c_.exprs[id];
-    return e.op == Op::Local && e.a < arguments.size() ? Peel(arguments[e.a]) : id;
-  }
-
-  bool IsInt(ExprId expr, const std::vector<ExprId>& arguments) const { return c_.types.kind(c_.exprs[Resolved(expr, arguments)].type) == ir::TypeKind::Int; }
-
-  /// One part differs, and the text can be taken apart again: between two values stands a character that cannot be part of
-  /// the one before it.
-  bool UniqueTemplate(const ir::Domain& domain, const ir::Expr& e, const std::vector<ExprId>& arguments) const {
-    bool unique = false;
-    ExprId before;
-    std::string separator;
-    for (uint32_t i = 0; i < e.args.size; ++i) {
-      const ExprId part = c_.exprs.arg(e, i);
-      if (c_.exprs.IsConst(part)) {
-        if (c_.exprs.ConstValue(part).kind() != ValueKind::String) return false;
-        separator += c_.exprs.ConstValue(part).as_string();
-        continue;
-      }
-      if (before.valid() && (separator.empty() || CanHold(before, separator[0], arguments))) return false;
-      unique = unique || Unique(domain, part, arguments);
-      before = part;
-      separator.clear();
-    }
-    return unique;
-  }
-
-  /// Whether the text of the value may hold the character.
-  bool CanHold(ExprId expr, char ch, const std::vector<ExprId>& arguments) const {
-    const ExprId id = Resolved(expr, arguments);
-    const ir::Expr& e = c_.exprs[id];
-    const auto word = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_'; };
-    switch (c_.types.kind(e.type)) {
-      case ir::TypeKind::Int: return (ch >= '0' && ch <= '9') || ch == '-';
-      case ir::TypeKind::Bool: return ch >= 'a' && ch <= 'z';
-      case ir::TypeKind::Enum: return word(ch);
-      default: break;
-    }
-    if (e.op == Op::Call && static_cast<ir::Builtin>(e.a) == ir::Builtin::pad && e.args.size == 2) return CanHold(c_.exprs.arg(e, 0), ch, arguments) || ch == '0' || ch == ' ';
-    // A declared pattern such as [A-Za-z0-9_]+ without the character.
-    const ir::TypeId declared = DeclaredType(id);
-    if (!declared.valid() || !c_.types[declared].refinement.valid()) return true;
-    const ir::Refinement& r = c_.types[c_.types[declared].refinement];
-    if (r.kind != ir::RefinementKind::Pattern) return true;
-    return PatternCanHold(r.pattern, ch);
-  }
-
-  /// Only classes, plain characters, groups and counts are understood; anything else may match anything.
-  static bool PatternCanHold(const std::string& pattern, char ch) {
-    for (size_t i = 0; i < pattern.size(); ++i) {
-      const char c = pattern[i];
-      if (c == '[') {
-        size_t end = pattern.find(']', i + 2);
-        if (end == std::string::npos || pattern[i + 1] == '^') return true;
-        for (size_t k = i + 1; k < end; ++k) {
-          if (pattern[k] == '\\' || pattern[k] == '[') return true;
-          if (k + 2 < end && pattern[k + 1] == '-') {
-            if (ch >= pattern[k] && ch <= pattern[k + 2]) return true;
-            k += 2;
-          } else if (pattern[k] == ch) {
-            return true;
-          }
-        }
-        i = end;
-      } else if (c == '{') {
-        i = pattern.find('}', i);
-        if (i == std::string::npos) return true;
-      } else if (c == '\\') {
-        if (i + 1 >= pattern.size()) return true;
-        const char next = pattern[++i];
-        if (next == 'd') {
-          if (ch >= '0' && ch <= '9') return true;
-        } else if (std::isalnum(static_cast<unsigned char>(next))) {
-          return true;
-        } else if (next == ch) {
-          return true;
-        }
-      } else if (c == '.') {
-        return true;
-      } else if (std::string_view("+*?|()^$").find(c) == std::string_view::npos && c == ch) {
-        return true;
-      }
-    }
-    return false;
-  }
-
-  /// The declared, possibly refined type of a field of a struct or of a parameter.
-  ir::TypeId DeclaredType(ExprId id) const {
-    const ir::Expr& e = c_.exprs[id];
-    if (e.op == Op::Param) return c_.program.params[e.a].type;
-    if (e.op != Op::Field) return {};
-    const ir::TypeId base = c_.types.NonNull(c_.types.Bare(c_.exprs[c_.exprs.arg(e, 0)].type));
-    if (c_.types.kind(base) != ir::TypeKind::Struct) return {};
-    const ir::StructDef& def = c_.types[ir::StructId{c_.types[base].def}];
-    return e.a < def.fields.size() ? def.fields[e.a].type : ir::TypeId{};
-  }
-
-  /// Whether the elements of the list are distinct by themselves.
-  bool Distinct(ExprId list) const {
-    const ir::Expr& e = c_.exprs[Peel(list)];
-    if (e.op == Op::Range) return true;
-    if (e.op == Op::Call) {
-      switch (static_cast<ir::Builtin>(e.a)) {
-        case ir::Builtin::range: case ir::Builtin::keys: case ir::Builtin::unique: return c_.types.kind(e.type) == ir::TypeKind::List;
-        case ir::Builtin::sort: case ir::Builtin::reverse: return Distinct(c_.exprs.arg(e, 0));
-        default: break;
-      }
-    }
-    ir::EvalContext nothing;
-    Value value;
-    if (c_.evaluator.Evaluate(list, nothing, value) && value.kind() == ValueKind::List) {
-      ir::ListValue sorted = value.as_list();
-      std::sort(sorted.begin(), sorted.end(), [](const Value& x, const Value& y) { return Value::Compare(x, y) < 0; });
-      return std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end();
-    }
-    return RequiredUnique(list, {});
-  }
-
-  bool Covered(const ir::Domain& domain, ExprId key) const { return !domain.two_names && RequiredUnique(domain.list, key); }
-
-  /// `require unique([for s in xs : e])` with the same list and, with the loop variable put in its place, the same `e`.
-  /// Without `key`: `require unique(xs)` or of the variable itself.
-  bool RequiredUnique(ExprId list, ExprId key) const {
-    for (const ParamRequire& require : c_.model.requires_) {
-      std::vector<ExprId> todo{require.condition};
-      while (!todo.empty()) {
-        const ExprId id = Peel(todo.back());
-        todo.pop_back();
-        const ir::Expr& e = c_.exprs[id];
-        if (e.op == Op::And) {
-          todo.push_back(c_.exprs.arg(e, 0));
-          todo.push_back(c_.exprs.arg(e, 1));
-          continue;
-        }
-        if (e.op != Op::Call || static_cast<ir::Builtin>(e.a) != ir::Builtin::unique || e.args.size != 1) continue;
-        const ExprId argument = Peel(c_.exprs.arg(e, 0));
-        const ir::Expr& a = c_.exprs[argument];
-        if (!key.valid() && SameExpr(c_.program, argument, Peel(list))) return true;
-        if (a.op != Op::ListFor || a.b != 1 || a.args.size != 2 || !SameExpr(c_.program, Peel(c_.exprs.arg(a, 0)), Peel(list))) continue;
-        const ExprId body = Peel(c_.exprs.arg(a, 1));
-        if (!key.valid() ? (c_.exprs[body].op == Op::Local && c_.exprs[body].a == a.a) : SameWithVar(key, body, a.a)) return true;
-      }
-    }
-    return false;
-  }
-
-  /// `x` over the loop variable of a job is `y` over the comprehension variable in `slot`.
-  bool SameWithVar(ExprId x, ExprId y, uint32_t slot) const {
-    x = Peel(x);
-    y = Peel(y);
-    const ir::Expr& e = c_.exprs[x];
-    const ir::Expr& f = c_.exprs[y];
-    if (e.op == Op::Var) return e.a == 0 && f.op == Op::Local && f.a == slot;
-    if (e.op == Op::Const) return f.op == Op::Const && c_.exprs.ConstValue(x) == c_.exprs.ConstValue(y);
-    if (e.op != f.op || e.a != f.a || e.b != f.b || e.args.size != f.args.size) return false;
-    for (uint32_t i = 0; i < e.args.size; ++i) {
-      if (!SameWithVar(c_.exprs.arg(e, i), c_.exprs.arg(f, i), slot)) return false;
-    }
-    return true;
   }
 
   // ---- W902 ----

@@ -71,7 +71,25 @@ Val ExpressionChecker::Leaf(ir::ExprId expr, ir::TypeId type, Phase phase, Span 
                 .Label(fmt::format("known only {}", WhenKnown(phase)));
   if (leaf.valid() && leaf != span) d.Secondary(leaf, "because of this");
   d.Note(fmt::format("{} must be known {}", Place(), WhenKnown(scope_.latest)));
+  if (phase == Phase::S && scope_.latest == Phase::P && types_.kind(type) != TK::Error) {
+    const std::string text = TextOf(span);
+    const std::string name = text.substr(text.rfind('.') + 1);
+    if (!name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char ch) { return std::isalnum(ch) || ch == '_'; })) {
+      d.AddHelp(fmt::format("what is decided before the run comes from a parameter:  params {{ {0}: {1} }}  used as  params.{0}", name, Show(types_.NonNull(types_.Bare(type)))));
+    }
+  }
+  if (scope_.latest == Phase::C) d.AddHelp("write a constant, or a `let` of constants");
   return Error(type);
+}
+
+bool ExpressionChecker::TemplateSees(std::string_view block, std::string_view name, Span span, Span declared, std::string_view help) {
+  if (scope_.template_use == nullptr || TemplateDeclares(c_, *scope_.job, *scope_.template_use, block, name)) return true;
+  const std::string_view of = TemplateName(c_, *scope_.template_use);
+  c_.diags.Emit(span, diag::NotHere, TextOf(span), fmt::format("the template `{}`", of))
+      .Label("a template sees only what it declares itself")
+      .Secondary(declared, fmt::format("declared in `{}`, which the template does not see", scope_.job->name.text))
+      .AddHelp(fmt::format("declare it in `{}` too, for every job that uses it:  {}", of, help));
+  return false;
 }
 
 Val ExpressionChecker::LoopVariable(std::string_view name, Span span) {
@@ -81,6 +99,7 @@ Val ExpressionChecker::LoopVariable(std::string_view name, Span span) {
   bool second = job->for_name2.valid() && job->for_name2.text == name;
   if (!first && !second) return Val{};
   ir::TypeId type = first ? job->for_type : job->for_type2;
+  if (!TemplateSees("for", name, span, first ? job->for_name.span : job->for_name2.span, fmt::format("for {} in …", name))) return Error(type);
   if (!type.valid() || types_.kind(type) == TK::Error) return Error();
   // The elements of a dynamic scatter count as known where its instances are made.
   Phase phase = scope_.latest == Phase::P ? std::min(job->for_phase, Phase::P) : job->for_phase;
@@ -669,6 +688,7 @@ Val ExpressionChecker::MemberOfWord(WordKind word, ast::ExprId id, const ast::Ex
         InputInfo& info = scope_.job->inputs[i];
         if (info.name == name) {
           info.used = true;
+          if (!TemplateSees("input", name, e.span, info.span, fmt::format("input {{ {}: {} }}", name, Show(info.type)))) return Error(info.type);
           if (!info.type.valid() || types_.kind(info.type) == TK::Error) return Error();
           ir::ExprId expr = exprs_.Add(Op::Input, types_.Bare(info.type), {}, place, i);
           return Narrow(Leaf(expr, info.type, info.phase, e.span, info.leaf));
@@ -684,6 +704,7 @@ Val ExpressionChecker::MemberOfWord(WordKind word, ast::ExprId id, const ast::Ex
         OutputInfo& info = scope_.job->outputs[i];
         names.push_back(info.name);
         if (info.name != name) continue;
+        if (!TemplateSees("output", name, e.span, info.span, fmt::format("output {{ {}: {} = \"…\" }}", name, Show(info.type)))) return Error(info.type);
         if (!info.type.valid() || types_.kind(info.type) == TK::Error) return Error();
         if (info.kind == ir::OutputKind::Path && (scope_.words & kOutputPaths) != 0) {
           ir::TypeId type = types_.NonNull(types_.Bare(info.type));
@@ -710,6 +731,7 @@ Val ExpressionChecker::MemberOfWord(WordKind word, ast::ExprId id, const ast::Ex
         names.push_back(ir::ResourceName(kind));
         if (names.back() != name) continue;
         ir::TypeId type = c_.ResourceType(kind);
+        if (!TemplateSees("resources", name, e.span, {}, fmt::format("resources {{ {} = … }}", name))) return Error(type);
         ir::ExprId expr = exprs_.Add(Op::Resource, type, {}, place, i);
         const JobInfo::ResourceInfo& info = scope_.job->resources[i];
         return Leaf(expr, type, std::max(info.phase, Phase::P), e.span, info.leaf);
@@ -723,6 +745,7 @@ Val ExpressionChecker::MemberOfWord(WordKind word, ast::ExprId id, const ast::Ex
         const AxisInfo& axis = scope_.job->axes[i];
         names.push_back(axis.name);
         if (axis.name != name) continue;
+        if (!TemplateSees("matrix", name, e.span, axis.span, fmt::format("matrix {{ {} = […] }}", name))) return Error(axis.type);
         if (!axis.type.valid() || types_.kind(axis.type) == TK::Error) return Error();
         return Leaf(exprs_.Add(Op::Var, types_.Bare(axis.type), {}, place, 2 + i), axis.type, Phase::P, e.span, axis.span);
       }

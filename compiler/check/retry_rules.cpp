@@ -94,13 +94,7 @@ Ends EndsOf(const ir::Fact& fact, bool optimistic) {
 
 std::string Show(Setting setting, const ir::Value& value) {
   switch (setting) {
-    case Setting::Memory: case Setting::Disk: {
-      const int64_t n = value.as_int();
-      for (auto [unit, size] : {std::pair<const char*, int64_t>{"TiB", int64_t{1} << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}}) {
-        if (n != 0 && n % size == 0) return fmt::format("{}{}", n / size, unit);
-      }
-      return fmt::format("{}B", n);
-    }
+    case Setting::Memory: case Setting::Disk: return ir::BytesText(value.as_int());
     case Setting::Cpu: return ir::FloatText(value.as_float());
     case Setting::Gpu: return std::to_string(value.as_int());
     case Setting::Spot: return value.as_bool() ? "true" : "false";
@@ -388,6 +382,33 @@ class RetryRules {
 
   // ---- growth ----
 
+  /// What a retry asks for must be within the backend's limits too (E602); the first attempt is looked at in capabilities.cpp.
+  bool AboveBackend(const Variant& v, const std::map<size_t, Span>& spans, const bounds::Effective& next, int64_t k) {
+    if (!Counts(v)) return false;
+    const Capabilities& can = SchemaOf(v.job->backend.kind).can;
+    bool above = false;
+    for (const auto& [s, span] : spans) {
+      const Setting setting = static_cast<Setting>(s);
+      if (!next.known(setting)) continue;
+      std::optional<ir::Value> most;
+      switch (setting) {
+        case Setting::Cpu: if (can.max_cpu > 0 && next.value[s].as_float() > can.max_cpu) most = ir::Value::Float(can.max_cpu); break;
+        case Setting::Memory: if (can.max_memory > 0 && next.value[s].as_int() > can.max_memory) most = ir::Value::Bytes(can.max_memory); break;
+        case Setting::Gpu: if (can.max_gpu > 0 && next.value[s].as_int() > can.max_gpu) most = ir::Value::Int(can.max_gpu); break;
+        case Setting::Run: if (can.max_run_ms > 0 && next.value[s].as_int() > can.max_run_ms) most = ir::Value::Duration(can.max_run_ms); break;
+        default: break;
+      }
+      if (!most) continue;
+      above = true;
+      const std::string shown = Show(setting, *most);
+      auto& d = c_.diags.Emit(span, diag::AboveLimit, bounds::SettingName(setting), Show(setting, next.value[s]), ir::BackendName(v.job->backend.kind), shown)
+                    .Label(fmt::format("asked for by the retry {}", k));
+      if (std::string under = Under(v); !under.empty()) d.Note(under);
+      d.AddHelp(fmt::format("lower the cap to {}", shown));
+    }
+    return above;
+  }
+
   void Growth(const Variant& v, const ir::RetryRule& rule, const Merged& inner, Span keyword, const std::vector<ast::Label>& labels) {
     (void)keyword;
     bool grows = false, sound = true;
@@ -460,6 +481,7 @@ class RetryRules {
         }
         break;
       }
+      if (AboveBackend(v, spans, step.next, k)) break;
       if (step.outcome == bounds::Step::Outcome::Unknown) break;
       before = step.next;
     }

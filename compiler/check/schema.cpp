@@ -1,5 +1,7 @@
 #include "compiler/check/schema.h"
 
+#include <algorithm>
+
 #include "support/check.h"
 
 namespace jobc::check {
@@ -182,11 +184,11 @@ const BackendSchema& SchemaOf(ir::BackendKind kind) {
   static const BackendOption path{"path", "String", false, "", "PATH of the attempts"};
   static const std::vector<BackendSchema> table = {
       {ir::BackendKind::Process, "processes on this machine",
-       {true, true, false, false, false, true, true, false, true, false, "oom", 0, 0, 0},
+       {.built = true, .takes_image = false, .image_args = false, .inherit_env = true, .error_kinds = "oom"},
        {max_parallel, path,
         {"oversubscribe", "Bool", false, "", "run jobs that claim more than the machine has"}}},
       {ir::BackendKind::Docker, "containers of a Docker engine",
-       {false, true, true, true, true, true, true, false, true, false, "oom image node_lost network auth", 0, 0, 0},
+       {.needs_image = true, .inherit_env = true, .error_kinds = "oom image node_lost network auth"},
        {max_parallel,
         {"host", "String", false, "", "socket or URL of the engine, instead of DOCKER_HOST"},
         {"context", "String", false, "", "Docker context"},
@@ -197,7 +199,7 @@ const BackendSchema& SchemaOf(ir::BackendKind kind) {
         {"mounts", "Map<String, String>", false, "", "paths of this machine by path in the container"},
         {"options", "Json", false, "", "more members of the Engine API's HostConfig"}}},
       {ir::BackendKind::Podman, "containers of Podman",
-       {false, true, true, true, true, true, true, false, true, false, "oom image node_lost network auth", 0, 0, 0},
+       {.needs_image = true, .inherit_env = true, .error_kinds = "oom image node_lost network auth"},
        {max_parallel,
         {"host", "String", false, "", "socket of the service"},
         {"network", "String", false, "", "network mode"},
@@ -207,20 +209,20 @@ const BackendSchema& SchemaOf(ir::BackendKind kind) {
         {"mounts", "Map<String, String>", false, "", "paths of this machine by path in the container"},
         {"options", "Json", false, "", "more members of the API's HostConfig"}}},
       {ir::BackendKind::Apptainer, "Apptainer or Singularity images, as processes on this machine",
-       {false, true, true, true, true, true, true, false, true, false, "oom image", 0, 0, 0},
+       {.needs_image = true, .inherit_env = true, .error_kinds = "oom image"},
        {max_parallel,
         {"command", "String", false, "apptainer singularity", "the tool"},
         {"mounts", "Map<String, String>", false, "", "paths of this machine by path in the container"},
         {"options", "List<String>", false, "", "more options of `exec`"}}},
       {ir::BackendKind::Ssh, "processes on hosts reached by ssh",
-       {false, true, false, false, false, true, true, false, true, false, "oom node_lost network auth", 0, 0, 0},
+       {.takes_image = false, .image_args = false, .error_kinds = "oom node_lost network auth"},
        {max_parallel, path,
         {"hosts", "List<String>", true, "", "hosts, as ssh knows them"},
         {"workdir", "String", false, "", "directory on the hosts"},
         {"slots", "Int(1..)", false, "", "attempts on one host at the same time"},
         {"options", "List<String>", false, "", "more options of ssh"}}},
       {ir::BackendKind::Slurm, "jobs of a Slurm cluster",
-       {false, true, false, false, false, true, true, false, true, false, "oom node_lost preempted queue_timeout quota", 0, 0, 0},
+       {.image_args = false, .error_kinds = "oom node_lost preempted queue_timeout quota image"},
        {max_parallel, path,
         {"account", "String", false, "", "--account"},
         {"partition", "String", false, "", "--partition"},
@@ -230,7 +232,7 @@ const BackendSchema& SchemaOf(ir::BackendKind kind) {
         {"poll", "Duration", false, "", "between two status queries"},
         {"options", "List<String>", false, "", "more options of sbatch"}}},
       {ir::BackendKind::Sge, "jobs of a Grid Engine cluster",
-       {false, true, false, false, false, true, true, false, false, false, "oom node_lost queue_timeout quota", 0, 0, 0},
+       {.image_args = false, .gpu = false, .disk = false, .grace = false, .error_kinds = "oom node_lost queue_timeout quota image"},
        {max_parallel, path,
         {"queue", "String", false, "", "-q"},
         {"project", "String", false, "", "-P"},
@@ -240,7 +242,7 @@ const BackendSchema& SchemaOf(ir::BackendKind kind) {
         {"poll", "Duration", false, "", "between two status queries"},
         {"options", "List<String>", false, "", "more options of qsub"}}},
       {ir::BackendKind::Flux, "jobs of a Flux instance",
-       {false, true, false, false, false, true, true, false, true, false, "node_lost queue_timeout quota", 0, 0, 0},
+       {.image_args = false, .disk = false, .error_kinds = "node_lost queue_timeout quota image"},
        {max_parallel, path,
         {"uri", "String", false, "", "the instance, instead of FLUX_URI"},
         {"queue", "String", false, "", "queue"},
@@ -248,7 +250,8 @@ const BackendSchema& SchemaOf(ir::BackendKind kind) {
         {"workdir", "String", false, "", "directory that this machine and the nodes share"},
         {"options", "List<String>", false, "", "more options of flux submit"}}},
       {ir::BackendKind::CloudRun, "Google Cloud Run jobs",
-       {false, true, true, true, true, true, false, true, true, false, "oom node_lost network image quota auth queue_timeout", 8, 32 * kGiB, 168 * kHour},
+       {.needs_image = true, .secrets = SecretCarriers::Stored, .needs_staging = true, .schemes = "gs", .disk = false, .grace = false,
+        .error_kinds = "oom node_lost network image quota auth queue_timeout", .max_cpu = 8, .max_memory = 32 * kGiB, .max_gpu = 1, .max_run_ms = 168 * kHour},
        {max_parallel,
         {"project", "String", false, "", "project"},
         {"region", "String", false, "", "region"},
@@ -259,7 +262,8 @@ const BackendSchema& SchemaOf(ir::BackendKind kind) {
         {"poll", "Duration", false, "", "between two status queries"},
         {"extra", "Json", false, "", "more members of the API's job"}}},
       {ir::BackendKind::CloudBatch, "Google Cloud Batch jobs",
-       {false, true, true, true, true, true, false, true, true, true, "oom node_lost preempted network image quota auth queue_timeout", 0, 0, 14 * 24 * kHour},
+       {.secrets = SecretCarriers::Stored, .secret_files = false, .needs_staging = true, .schemes = "gs", .spot = true, .grace = false,
+        .error_kinds = "oom node_lost preempted network image quota auth queue_timeout", .max_run_ms = 14 * 24 * kHour},
        {max_parallel,
         {"project", "String", false, "", "project"},
         {"region", "String", false, "", "region"},
@@ -273,7 +277,8 @@ const BackendSchema& SchemaOf(ir::BackendKind kind) {
         {"poll", "Duration", false, "", "between two status queries"},
         {"extra", "Json", false, "", "more members of the API's job"}}},
       {ir::BackendKind::Vertex, "Google Vertex AI custom jobs",
-       {false, false, true, true, true, false, false, true, true, true, "oom node_lost preempted network image quota auth queue_timeout", 0, 0, 7 * 24 * kHour},
+       {.cwd = false, .needs_image = true, .secrets = SecretCarriers::None, .secret_files = false, .needs_staging = true, .schemes = "gs", .spot = true,
+        .grace = false, .error_kinds = "oom node_lost preempted network image quota auth queue_timeout", .max_run_ms = 7 * 24 * kHour},
        {max_parallel,
         {"project", "String", false, "", "project"},
         {"region", "String", false, "", "region"},
@@ -288,6 +293,16 @@ const BackendSchema& SchemaOf(ir::BackendKind kind) {
   const BackendSchema& schema = table[static_cast<size_t>(kind)];
   JOBC_CHECK(schema.kind == kind);
   return schema;
+}
+
+bool CanStage(const Capabilities& can, std::string_view uri) {
+  const std::string_view scheme = uri.substr(0, uri.find("://"));
+  for (std::string_view rest = can.schemes; !rest.empty();) {
+    const size_t end = std::min(rest.find(' '), rest.size());
+    if (rest.substr(0, end) == scheme) return true;
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return false;
 }
 
 }  // namespace jobc::check

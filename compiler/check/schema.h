@@ -66,21 +66,34 @@ struct BackendOption {
   std::string_view doc;
 };
 
+/// How secrets reach attempts of a backend without standing in a command line or in a document that others can read.
+enum class SecretCarriers : uint8_t {
+  None,     ///< it has none
+  Private,  ///< a file of mode 0600 or the body of the API's request: of `env("…")` and `file("…")`
+  Stored,   ///< a reference that the backend resolves itself: of `store("…")`
+};
+
 /// What a backend can do: data that the compiler checks files against (E601, E602, E603, W502).
 struct Capabilities {
-  bool built;                 ///< this jobc can run on it
-  bool cwd;                   ///< can set a working directory
-  bool needs_image;
-  bool takes_image;
-  bool image_args;            ///< can keep the image's ENTRYPOINT and replace CMD
-  bool secret_env;            ///< has a carrier for secrets
-  bool local_files;           ///< sees local paths, by itself or by staging them there
-  bool needs_staging;         ///< `staging = "…"` is required
-  bool gpu, spot;
-  std::string_view error_kinds;  ///< blank-separated kinds it can report beside those every backend reports
-  double max_cpu;             ///< 0: no limit of its own
-  int64_t max_memory;         ///< bytes, 0: none
-  int64_t max_run_ms;         ///< 0: none
+  bool built = false;          ///< this jobc can run on it
+  bool cwd = true;             ///< can set a working directory
+  bool needs_image = false;
+  bool takes_image = true;
+  bool image_args = true;      ///< can keep the image's ENTRYPOINT and replace CMD
+  SecretCarriers secrets = SecretCarriers::Private;
+  bool secret_files = true;    ///< secrets can be files there
+  bool inherit_env = false;    ///< attempts can see variables of jobc's own environment
+  bool needs_staging = false;  ///< shares no file system with this machine: files go through `staging = "…"`
+  std::string_view schemes = {};  ///< blank-separated schemes of URIs it can stage, beside local paths
+  bool gpu = true;
+  bool spot = false;
+  bool disk = true;            ///< can be asked for disk space
+  bool grace = true;           ///< the time between TERM and KILL can be set
+  std::string_view error_kinds = {};  ///< blank-separated kinds it can report beside those every backend reports
+  double max_cpu = 0;          ///< 0: no limit of its own
+  int64_t max_memory = 0;      ///< bytes, 0: none
+  int64_t max_gpu = 0;         ///< 0: none
+  int64_t max_run_ms = 0;      ///< 0: none
 };
 
 struct BackendSchema {
@@ -91,5 +104,7 @@ struct BackendSchema {
 };
 
 const BackendSchema& SchemaOf(ir::BackendKind kind);
+/// Whether `uri` has one of the schemes that a backend can stage.
+bool CanStage(const Capabilities& can, std::string_view uri);
 
 }  // namespace jobc::check

@@ -18,6 +18,7 @@
 namespace jobc::check {
 
 class Checker;
+struct TemplateUse;
 struct Unit;
 
 enum class SymbolKind : uint8_t { Param, Let, Fn, Job, Check, Module, Import, Secret, Pool, Template, Struct, Enum, Alias };
@@ -202,6 +203,7 @@ struct Scope {
   uint32_t next_slot = 0;
   Facts facts;
   const std::vector<TemplateArgument>* template_arguments = nullptr;  ///< inside a template: `template.x`
+  const TemplateUse* template_use = nullptr;  ///< of text that stands in a template: it sees only what the template declares
   bool allow_secret = false;       ///< env values, secret files, module and fn arguments of type Secret
   bool allow_per_run = true;       ///< `.duration`, `.attempts`, `run.id`; else E901
   uint32_t output_index = UINT32_MAX;  ///< with kEarlierOutputs: only outputs before this one

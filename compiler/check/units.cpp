@@ -137,7 +137,7 @@ class Declarer {
     c_.diags.Emit(name.span, diag::DeclaredTwice, name.text)
         .Label("second declaration")
         .Secondary(it->second.span, "first declared here")
-        .AddHelp("give one of them another name");
+        .AddHelp(fmt::format("give one of them another name, such as `{}_2`", name.text));
     return false;
   }
 

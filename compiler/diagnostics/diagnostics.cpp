@@ -32,6 +32,15 @@ Diagnostic& Diagnostics::Add(Span span, const DiagnosticKind& kind, std::string 
   return overflow_;
 }
 
+void Diagnostics::Append(const Diagnostic& diagnostic) {
+  ++CountOf(*diagnostic.kind);
+  if (all_.size() < kMostDiagnostics) {
+    all_.push_back(diagnostic);
+  } else {
+    ++dropped_;
+  }
+}
+
 void Diagnostics::Sort() {
   // Those without a place come first: they are about the command line, which is read before any file.
   const auto key = [](const Diagnostic& d) {

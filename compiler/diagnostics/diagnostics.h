@@ -93,6 +93,8 @@ class Diagnostics {
   /// At most kMostDiagnostics: nobody reads more, and a hostile file must not fill the memory with them.
   const std::deque<Diagnostic>& all() const { return all_; }
   size_t dropped() const { return dropped_; }
+  /// A copy of what another Diagnostics was told.
+  void Append(const Diagnostic& diagnostic);
   /// By source, then position, then code; equal ones are kept once.
   void Sort();
   void Clear();

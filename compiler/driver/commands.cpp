@@ -253,7 +253,7 @@ constexpr CommandSpec kCommands[] = {
      kDiffArguments, kDiffOptions, RunDiff},
     {"graph", "the declared jobs and what they wait for, as dot, mermaid or JSON", "", kPlanArguments, kGraphOptions, RunGraph},
     {"inputs", "the parameters of a file: types, defaults, documentation", "", kFileArgument, kInputsOptions, RunInputs},
-    {"lint", "the warnings of `check`, and findings about style; a baseline holds what is known",
+    {"lint", "the warnings of `check`, findings about style, and those of shellcheck; a baseline holds what is known",
      "Exits with 4 if it finds something that is not in the baseline, with 3 if there is an error. A comment\n"
      "`# jobc: allow(W704)` at the end of a line, or on the line before it, silences a warning there.", kFilesArguments, kLintOptions, RunLint},
     {"test", "run the `test` blocks of files: no process is started",

@@ -13,6 +13,7 @@
 #include "compiler/diagnostics/allow.h"
 #include "compiler/driver/load.h"
 #include "compiler/driver/report.h"
+#include "compiler/driver/shellcheck.h"
 #include "compiler/parse/parse.h"
 #include "ir/json.h"
 #include "support/exit_code.h"
@@ -222,11 +223,14 @@ int RunLint(const Invocation& invocation, Terminal& terminal) {
     roots.push_back(*root.source);
   }
   Diagnostics diags;
+  std::vector<ShellScript> scripts;
   for (const SourceId root : roots) {
-    Check(root, sources, diags);
+    const Model model = Check(root, sources, diags);
+    scripts.insert(scripts.end(), model.shell_scripts.begin(), model.shell_scripts.end());
     Diagnostics again;   // what the parser says was said by Check
     Style(Parse(root, sources, again), diags).Look();
   }
+  if (!diags.has_errors()) RunShellcheck(scripts, sources, diags);
   DropAllowed(diags, sources);
   diags.Sort();
   if (diags.has_errors()) return ReportDiagnostics(invocation, terminal, sources, diags);

@@ -11,8 +11,11 @@
 #include <sys/stat.h>
 #include <unordered_map>
 
+#include "compiler/check/schema.h"
+#include "compiler/lower/early.h"
 #include "ir/evaluate.h"
 #include "ir/expand.h"
+#include "ir/file_path.h"
 #include "ir/json.h"
 #include "support/sha256.h"
 
@@ -49,6 +52,8 @@ using ir::Op;
 
 /// More instances than this are not looked at one by one where a proof is not found; the run checks them as they start.
 constexpr uint64_t kMostPathsLookedAt = 2'000'000;
+/// Of other expressions, which are many more.
+constexpr uint64_t kMostValuesLookedAt = 100'000;
 
 class PlanContext : public ir::EvalContext {
  public:
@@ -130,6 +135,10 @@ class Lowerer {
 
   std::optional<ir::Plan> Run() {
     SelectProfile();
+    // `--profile none` says itself that plain processes are meant.
+    if (options_.profile.empty() && plan_.profile.empty()) {
+      for (const Diagnostic& d : model_.without_profile.all()) diags_.Append(d);
+    }
     const size_t before = diags_.error_count();
     GiveParams();
     // What depends on a value that could not be had is passed over, the rest is looked at all the same.
@@ -264,6 +273,12 @@ class Lowerer {
       if (!value.ok()) {
         auto& d = diags_.Emit(span, diag::BadParam, param.name, value.error().message)
                       .Label(fmt::format("declared as `{}`", plan_.program.types.Show(param.type)));
+        const ir::TypeId plain = plan_.program.types.NonNull(param.type);
+        if (!g.is_json && plan_.program.types.kind(plain) == ir::TypeKind::Enum) {
+          const ir::EnumDef& def = plan_.program.types[ir::EnumId{plan_.program.types[plain].def}];
+          const std::string_view like = DidYouMean(g.text, std::vector<std::string_view>(def.cases.begin(), def.cases.end()));
+          if (!like.empty()) d.AddHelp(fmt::format("did you mean `{}`?", like));
+        }
         d.Note(g.is_json ? fmt::format("the value comes from {}", g.origin) : fmt::format("the value `{}` comes from {}", g.text.size() > 200 ? g.text.substr(0, 200) + "…" : g.text, g.origin));
         continue;
       }
@@ -477,7 +492,7 @@ class Lowerer {
       context_.instances = nullptr;
       Result<ir::Instances> instances = ir::Instances::Expand(plan_, j, evaluator_, context_);
       if (!instances.ok()) {
-        diags_.Emit(model_.job_spans[j], diag::KeysCollide, instances.error().message).Label("its instances cannot be told apart");
+        diags_.Emit(model_.job_spans[j], diag::KeysCollide, instances.error().message).Label("its instances cannot be told apart").AddHelp("correct the values, or leave `key` out: then the instances are numbered");
         continue;
       }
       job.domain.count = instances->size();
@@ -529,6 +544,7 @@ class Lowerer {
 
   void CheckPaths(uint32_t j, const ir::Instances& instances) {
     const ir::Job& job = plan_.jobs[j];
+    CheckPathsApart(j, instances);
     for (const ir::Output& output : job.outputs) {
       if (output.kind != ir::OutputKind::Path && output.kind != ir::OutputKind::Glob) continue;
       if (!output.value.valid() || Harmless(output.value) || instances.size() > kMostPathsLookedAt) continue;
@@ -547,6 +563,40 @@ class Lowerer {
               .Label("in this job")
               .Note(fmt::format("it is the path of `{}` of {}", output.name, instances.Address(i)));
           break;
+        }
+      }
+    }
+  }
+
+  /// Two outputs of one instance: the same path, or one inside the other. Constant ones have been told by the check.
+  void CheckPathsApart(uint32_t j, const ir::Instances& instances) {
+    const ir::Job& job = plan_.jobs[j];
+    std::vector<const ir::Output*> paths;
+    bool computed = false;
+    for (const ir::Output& output : job.outputs) {
+      if (output.kind != ir::OutputKind::Path || !output.value.valid()) continue;
+      paths.push_back(&output);
+      computed = computed || !plan_.program.exprs.IsConst(output.value);
+    }
+    if (!computed || paths.size() < 2) return;
+    for (uint64_t i = 0; i < std::min(instances.size(), kMostValuesLookedAt); ++i) {
+      context_.instances = &instances;
+      context_.ordinal = i;
+      std::vector<std::string> texts;
+      for (const ir::Output* output : paths) {
+        ir::Value value;
+        texts.push_back(evaluator_.Evaluate(output->value, context_, value) ? ir::NormalPath(value.as_string()) : "");
+      }
+      for (size_t x = 0; x < texts.size(); ++x) {
+        for (size_t y = 0; y < texts.size(); ++y) {
+          if (x == y || texts[x].empty() || texts[y].empty()) continue;
+          const bool same = x < y && texts[x] == texts[y];
+          if (!same && !ir::IsInside(texts[y], texts[x])) continue;
+          if (plan_.program.exprs.IsConst(paths[x]->value) && plan_.program.exprs.IsConst(paths[y]->value)) continue;
+          const Span span = PlaceSpan(paths[y]->value).valid() ? PlaceSpan(paths[y]->value) : model_.job_spans[j];
+          auto& d = same ? diags_.Emit(span, diag::OneOutputPath, instances.Address(i), texts[x]) : diags_.Emit(span, diag::PathInside, texts[y], texts[x]);
+          d.Label(fmt::format("the output `{}` of {}", paths[y]->name, instances.Address(i))).Secondary(PlaceSpan(paths[x]->value), fmt::format("the output `{}`", paths[x]->name));
+          return;
         }
       }
     }
@@ -668,6 +718,69 @@ class Lowerer {
     }
   }
 
+  /// What has no value with these parameters, wherever the job uses it. An instance that its guard skips uses nothing.
+  void CheckFaults(uint32_t j) {
+    const ir::Job& job = plan_.jobs[j];
+    EarlyParts early(plan_.program, instances_[j].has_value());
+    std::vector<ExprId> parts;
+    auto add = [&](ExprId expr) {
+      if (!expr.valid()) return;
+      for (ExprId part : early.Of(expr)) parts.push_back(part);
+    };
+    for (const ir::Input& input : job.inputs) add(input.value);
+    for (const ir::EnvEntry& entry : job.env) add(entry.value);
+    for (ExprId expr : {job.image, job.resources.cpu, job.resources.memory, job.resources.disk, job.resources.gpu, job.resources.spot, job.priority, job.grace,
+                        job.log_limit, job.timeout.queue, job.timeout.run, job.timeout.total, job.timeout.idle, job.retry.backoff.base, job.retry.backoff.max, job.run,
+                        job.cache, job.cache_salt, job.staging}) {
+      add(expr);
+    }
+    for (const auto* script : {&job.script, &job.prologue, &job.epilogue}) {
+      if (!*script) continue;
+      for (const ir::ScriptBinding& binding : (*script)->bindings) add(binding.value);
+    }
+    for (const ir::NamedExpr& label : job.labels) add(label.value);
+    for (const ir::NamedExpr& option : job.backend.options) add(option.value);
+    for (const ir::Output& output : job.outputs) {
+      if (output.kind == ir::OutputKind::Path || output.kind == ir::OutputKind::Glob) add(output.value);
+    }
+    for (const ir::Require& require : job.requires_) add(require.condition);
+    if (job.when.valid() && !early.IsEarly(job.when)) add(job.when);
+    const ir::Instances* instances = instances_[j] ? &*instances_[j] : nullptr;
+    const bool guarded = job.when.valid() && early.IsEarly(job.when);
+    for (ExprId part : parts) {
+      const bool each = instances != nullptr && (early.DependsOnInstance(part) || (guarded && early.DependsOnInstance(job.when)));
+      const uint64_t count = instances == nullptr ? 1 : each ? std::min(instances->size(), kMostValuesLookedAt) : std::min<uint64_t>(instances->size(), 1);
+      for (uint64_t i = 0; i < count; ++i) {
+        context_.instances = instances;
+        context_.ordinal = i;
+        ir::Value value;
+        if (guarded && evaluator_.Evaluate(job.when, context_, value) && !value.as_bool()) continue;
+        if (evaluator_.Evaluate(part, context_, value)) continue;
+        const ir::Fault& fault = evaluator_.fault();
+        if (fault.kind == ir::FaultKind::Unavailable) break;
+        const Span span = fault.at.valid() && PlaceSpan(fault.at).valid() ? PlaceSpan(fault.at) : PlaceSpan(part).valid() ? PlaceSpan(part) : model_.job_spans[j];
+        auto& d = diags_.Emit(span, diag::EvaluationFailed, fault.message).Label("has no value with these parameters");
+        d.Secondary(model_.job_spans[j], fmt::format("needed by {}", instances != nullptr ? instances->Address(i) : job.address));
+        d.AddHelp("give other parameters, or skip the job where it has no value:  when = …");
+        break;
+      }
+    }
+    if (guarded) {
+      for (uint64_t i = 0; i < (instances == nullptr ? 1 : std::min(instances->size(), kMostValuesLookedAt)); ++i) {
+        context_.instances = instances;
+        context_.ordinal = i;
+        ir::Value value;
+        if (evaluator_.Evaluate(job.when, context_, value) || evaluator_.fault().kind == ir::FaultKind::Unavailable) continue;
+        const ir::Fault& fault = evaluator_.fault();
+        diags_.Emit(fault.at.valid() && PlaceSpan(fault.at).valid() ? PlaceSpan(fault.at) : model_.job_spans[j], diag::EvaluationFailed, fault.message)
+            .Label("has no value with these parameters")
+            .Secondary(model_.job_spans[j], fmt::format("decides about {}", instances != nullptr ? instances->Address(i) : job.address));
+        break;
+      }
+    }
+    context_.instances = nullptr;
+  }
+
   /// The rule of `cache`, for images and switches that only parameters decide.
   void CheckCacheKey(uint32_t j) {
     const ir::Job& job = plan_.jobs[j];
@@ -736,15 +849,92 @@ class Lowerer {
     }
   }
 
+  /// What the backend lacks or limits, for values that only parameters decide; constant ones have been told by the check.
+  void CheckBackend(uint32_t j) {
+    const ir::Job& job = plan_.jobs[j];
+    if (job.kind == ir::JobKind::Check || job.kind == ir::JobKind::Hook) return;
+    const check::Capabilities& can = check::SchemaOf(job.backend.kind).can;
+    const std::string_view name = ir::BackendName(job.backend.kind);
+    auto at = [&](ExprId expr) { return PlaceSpan(expr).valid() ? PlaceSpan(expr) : model_.job_spans[j]; };
+    auto open = [&](ExprId expr) { return expr.valid() && !plan_.program.exprs.IsConst(expr); };
+    auto lacks = [&](ExprId expr, bool has, std::string_view what, auto wanted) {
+      if (has || !open(expr)) return;
+      ForEachValue(j, expr, [&](const ir::Value& value, const std::string& address) {
+        if (!wanted(value)) return true;
+        diags_.Emit(at(expr), diag::BackendLacks, name, what).Label(fmt::format("asked for by {}", address)).AddHelp("choose another backend for this job in the profile, or do not ask for it");
+        return false;
+      });
+    };
+    auto above = [&](std::string_view setting, ExprId expr, double most, auto text) {
+      if (most <= 0 || !open(expr)) return;
+      ForEachValue(j, expr, [&](const ir::Value& value, const std::string& address) {
+        const double number = value.kind() == ir::ValueKind::Float ? value.as_float() : static_cast<double>(value.as_int());
+        if (number <= most) return true;
+        const std::string limit = text(most);
+        diags_.Emit(at(expr), diag::AboveLimit, setting, text(number), name, limit).Label(fmt::format("of {}", address)).AddHelp(fmt::format("give the most it can be:  min(…, {})", limit));
+        return false;
+      });
+    };
+    auto bytes = [](double n) { return ir::BytesText(static_cast<int64_t>(n)); };
+    auto count = [](double n) { return ir::FloatText(n); };
+    auto time = [](double n) { return ir::DurationText(static_cast<int64_t>(n)); };
+    lacks(job.resources.gpu, can.gpu, "cannot be asked for graphics processors", [](const ir::Value& v) { return v.as_int() > 0; });
+    lacks(job.resources.spot, can.spot, "has no machines that can be taken away", [](const ir::Value& v) { return v.as_bool(); });
+    above("cpu", job.resources.cpu, can.max_cpu, count);
+    above("memory", job.resources.memory, static_cast<double>(can.max_memory), bytes);
+    above("gpu", job.resources.gpu, static_cast<double>(can.max_gpu), count);
+    above("timeout.run", job.timeout.run, static_cast<double>(can.max_run_ms), time);
+    for (const ir::Input& input : job.inputs) {
+      if (!HoldsFile(input.type) || !open(input.value)) continue;
+      ForEachValue(j, input.value, [&](const ir::Value& value, const std::string& address) {
+        const std::string uri = HiddenUri(value, can);
+        if (uri.empty()) return true;
+        diags_.Emit(at(input.value), diag::NotVisible, name, fmt::format("`{}`", uri)).Label(fmt::format("an input of {}", address))
+            .Note(can.schemes.empty() ? "it sees local paths only" : fmt::format("beside local paths it reads {} URIs", can.schemes));
+        return false;
+      });
+    }
+    if (can.needs_staging && open(job.staging)) {
+      ForEachValue(j, job.staging, [&](const ir::Value& value, const std::string&) {
+        if (ir::IsUri(value.as_string()) && check::CanStage(can, value.as_string())) return true;
+        diags_.Emit(at(job.staging), diag::NotVisible, name, fmt::format("`{}`", value.as_string())).Label("its machines cannot reach this place").AddHelp("name a bucket:  gs://BUCKET/FOLDER");
+        return false;
+      });
+    }
+  }
+
+  /// The first URI inside a value that the backend cannot stage, or "".
+  std::string HiddenUri(const ir::Value& value, const check::Capabilities& can) {
+    std::string found;
+    switch (value.kind()) {
+      case ir::ValueKind::File:
+        if (value.as_file().base == ir::FileBase::Uri && !check::CanStage(can, value.as_file().path)) return value.as_file().path;
+        break;
+      case ir::ValueKind::List:
+        for (const ir::Value& element : value.as_list()) {
+          if (found = HiddenUri(element, can); !found.empty()) return found;
+        }
+        break;
+      case ir::ValueKind::Map:
+        for (const auto& [key, element] : value.as_map()) {
+          if (found = HiddenUri(element, can); !found.empty()) return found;
+        }
+        break;
+      default: break;
+    }
+    return found;
+  }
+
   void CheckSettings() {
     for (uint32_t j = 0; j < plan_.jobs.size(); ++j) {
       CheckInputFiles(j);
+      CheckFaults(j);
+      CheckBackend(j);
       CheckPoolClaims(j);
       CheckLimits(j);
       CheckCacheKey(j);
     }
     context_.instances = nullptr;
-    std::map<std::string, ExprId> published;
     for (const ir::Publish& publish : plan_.publishes) {
       for (const ir::PublishEntry& entry : publish.entries) {
         ir::Value path;
@@ -757,11 +947,154 @@ class Lowerer {
           Span span = PlaceSpan(entry.path);
           diags_.Emit(span, diag::PathEscapes, text, "is no relative path below the destination").Label("published here");
         }
-        if (text.empty() || text.back() == '/') continue;
-        auto [first, fresh] = published.try_emplace(publish.destination + "\n" + text, entry.path);
-        if (!fresh && first->second != entry.path) {
-          diags_.Emit(PlaceSpan(entry.path), diag::PublishedTwice, text).Label("second source for this path").Secondary(PlaceSpan(first->second), "the first one");
+      }
+    }
+    CheckPublished();
+  }
+
+  // ---- what is published (E701) ----
+
+  /// One file that will be published, as far as it is known which.
+  struct Published {
+    Span span;                ///< of the key
+    std::string from;         ///< `report.html`, `align["s1"].bam`, a file
+    bool certain = true;      ///< false: an instance that a guard may still skip
+  };
+
+  /// Calls `found(basename, from, certain)` for each file of `value` whose name is known before the run.
+  template <typename Found>
+  void NamesOf(ExprId value, Found found) {
+    const ir::ExprPool& exprs = plan_.program.exprs;
+    const ir::Expr e = exprs[value];
+    switch (e.op) {
+      case Op::Let: return NamesOf(plan_.program.lets[e.a].value, found);
+      case Op::Narrow: case Op::Checked: case Op::Splice: return NamesOf(exprs.arg(e, 0), found);
+      case Op::List:
+        for (uint32_t i = 0; i < e.args.size; ++i) NamesOf(exprs.arg(e, i), found);
+        return;
+      case Op::Call:
+        if (static_cast<ir::Builtin>(e.a) == ir::Builtin::compact || static_cast<ir::Builtin>(e.a) == ir::Builtin::flatten) NamesOf(exprs.arg(e, 0), found);
+        return;
+      case Op::JobOutput: case Op::GatherOutput: return NamesOfOutput(e, found);
+      case Op::Const: case Op::Param: case Op::FileLiteral: {
+        ir::Value file;
+        context_.instances = nullptr;
+        if (evaluator_.Evaluate(value, context_, file)) NamesOfValue(file, found);
+        return;
+      }
+      default: return;
+    }
+  }
+
+  template <typename Found>
+  void NamesOfValue(const ir::Value& value, Found found) {
+    if (value.kind() == ir::ValueKind::File) found(std::string(ir::PathBasename(value.as_file().path)), fmt::format("the file `{}`", value.as_file().path), true);
+    if (value.kind() != ir::ValueKind::List) return;
+    for (const ir::Value& element : value.as_list()) NamesOfValue(element, found);
+  }
+
+  template <typename Found>
+  void NamesOfOutput(const ir::Expr& e, Found found) {
+    const ir::Job& job = plan_.jobs[e.a];
+    if (!instances_[e.a] || e.b >= job.outputs.size()) return;
+    const ir::Output& output = job.outputs[e.b];
+    if (output.kind != ir::OutputKind::Path || !output.value.valid()) return;
+    const ir::Instances& instances = *instances_[e.a];
+    ir::ListValue leading;
+    context_.instances = nullptr;
+    for (uint32_t i = 0; i < e.args.size; ++i) {
+      ir::Value index;
+      if (!evaluator_.Evaluate(plan_.program.exprs.arg(e, i), context_, index)) return;
+      leading.push_back(std::move(index));
+    }
+    const std::vector<uint64_t> some = e.args.size > 0 ? instances.FindAll(leading) : std::vector<uint64_t>();
+    const uint64_t count = e.args.size > 0 ? some.size() : instances.size();
+    const bool may_skip = std::any_of(job.after.begin(), job.after.end(), [](const ir::After& after) { return after.kind == ir::AfterKind::Failed; });
+    for (uint64_t i = 0; i < std::min(count, kMostPathsLookedAt); ++i) {
+      const uint64_t ordinal = e.args.size > 0 ? some[i] : i;
+      context_.instances = &instances;
+      context_.ordinal = ordinal;
+      ir::Value value;
+      bool certain = !may_skip;
+      if (job.when.valid()) {
+        if (!evaluator_.Evaluate(job.when, context_, value)) certain = false;
+        else if (!value.as_bool()) continue;
+      }
+      if (!evaluator_.Evaluate(output.value, context_, value)) break;
+      found(std::string(ir::PathBasename(ir::NormalPath(value.as_string()))), instances.Address(ordinal) + "." + output.name, certain);
+    }
+    context_.instances = nullptr;
+  }
+
+  void CheckPublished() {
+    std::map<std::pair<std::string, std::string>, Published> all;  // by destination and path
+    uint64_t looked_at = 0;
+    for (const ir::Publish& publish : plan_.publishes) {
+      const std::string destination = ir::IsUri(publish.destination) ? publish.destination : ir::NormalPath(publish.destination);
+      for (const ir::PublishEntry& entry : publish.entries) {
+        ir::Value path;
+        context_.instances = nullptr;
+        if (!entry.path.valid() || !evaluator_.Evaluate(entry.path, context_, path) || path.as_string().empty()) continue;
+        const std::string key = path.as_string();
+        const Span span = PlaceSpan(entry.path);
+        bool told = false;
+        auto add = [&](const std::string& target, const std::string& from, bool certain) {
+          if (told || ++looked_at > kMostPathsLookedAt) return;
+          const auto [first, fresh] = all.try_emplace({destination, target}, Published{span, from, certain});
+          if (fresh || !certain || !first->second.certain) return;
+          told = true;
+          auto& d = diags_.Emit(span, diag::PublishedTwice, target).Label(from.empty() ? "second source for this path" : fmt::format("from {}", from));
+          if (first->second.span == span) d.Note(fmt::format("the other one is {}", first->second.from)).AddHelp("put what tells them apart into the name of the file");
+          else d.Secondary(first->second.span, first->second.from.empty() ? "the first one" : fmt::format("from {}", first->second.from));
+        };
+        if (key.back() != '/') {
+          add(ir::NormalPath(key), "", true);
+        } else {
+          NamesOf(entry.value, [&](const std::string& name, const std::string& from, bool certain) { add(ir::NormalPath(key + name), from, certain); });
         }
+      }
+    }
+    context_.instances = nullptr;
+    // Sorted, what lies inside a path comes behind it, with nothing between that does not begin with it.
+    for (auto it = all.begin(); it != all.end(); ++it) {
+      const auto& [destination, path] = it->first;
+      for (auto other = std::next(it); other != all.end() && other->first.first == destination && other->first.second.compare(0, path.size(), path) == 0; ++other) {
+        if (!ir::IsInside(other->first.second, path) || !it->second.certain || !other->second.certain) continue;
+        diags_.Emit(other->second.span, diag::PathInside, other->first.second, path).Label("would be written into what is published there").Secondary(it->second.span, "published here");
+        break;
+      }
+    }
+    CheckPublishedOverInputs(all);
+  }
+
+  /// A run that changes what it reads is another one the next time.
+  void CheckPublishedOverInputs(const std::map<std::pair<std::string, std::string>, Published>& all) {
+    std::map<std::string, std::string> read;  // path -> what it is
+    for (const ir::FileRow& row : context_.Rows()) {
+      if (row.base == ir::FileBase::Source) read.emplace(row.path, row.is_dir ? "directory" : "file");
+    }
+    for (const ir::SourceRow& source : plan_.sources) {
+      if (source.name.rfind("std/", 0) != 0) read.emplace(ir::NormalPath(source.name), "source");
+    }
+    for (const auto& [where, published] : all) {
+      if (ir::IsUri(where.first)) continue;
+      const std::string target = ir::NormalPath(where.first + "/" + where.second);
+      auto it = read.find(target);
+      for (std::string parent = target; it == read.end() && parent != ".";) {
+        const size_t slash = parent.rfind('/');
+        parent = slash == std::string::npos ? "." : parent.substr(0, slash);
+        it = read.find(parent);
+        if (it != read.end() && it->second != "directory") it = read.end();
+      }
+      if (it == read.end()) {
+        it = read.lower_bound(target + "/");
+        if (it != read.end() && !ir::IsInside(it->first, target)) it = read.end();
+      }
+      if (it != read.end()) {
+        diags_.Emit(published.span, diag::PublishOverInput, target)
+            .Label(fmt::format("the {} `{}` is read by this run", it->second, it->first))
+            .Note("a run that changes what it reads is another one the next time")
+            .AddHelp("publish to another place");
       }
     }
   }

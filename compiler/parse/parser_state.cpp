@@ -314,6 +314,42 @@ void ParserState::Fail(const char* position, std::string_view expected, FailureK
   throw SyntaxError{};
 }
 
+bool ParserState::MisspeltForWord(const char* position, char first) {
+  const uint32_t begin = Offset(position);
+  uint32_t end = begin;
+  while (IsNameChar(At(end))) ++end;
+  const std::string_view word = text_.substr(begin, end - begin);
+  if (stopped_ || word.empty() || IsDigit(word[0]) || text_.substr(last_end_, begin - last_end_).find('\n') != std::string_view::npos) return false;
+  for (std::string_view item : {"for", "key", "max", "if", "else", "then", "in", "match", "require", "let", "fn", "type", "enum", "secret", "import", "module", "open", "skip"}) {
+    if (word == item) return false;
+  }
+  uint32_t next = end;
+  while (IsBlank(At(next))) ++next;
+  if (next == end) return false;
+  const char c = At(next);
+  if (!IsNameChar(c) && c != '"' && c != '[' && c != '(') return false;
+  // `kind label {` is a block, `a b = …` an item whose first word does not belong to this one.
+  uint32_t after = next;
+  if (c == '"') {
+    ++after;
+    while (At(after) != '"' && At(after) != '\n' && after < size_) ++after;
+    ++after;
+  } else {
+    while (IsNameChar(At(after)) || At(after) == '.') ++after;
+  }
+  while (IsBlank(At(after))) ++after;
+  if (At(after) == '{' || (At(after) == '=' && At(after + 1) != '=')) return false;
+  const bool is_max = word[0] == 'm' || word[0] == 'M' || word.find("max") != std::string_view::npos || word.find("limit") != std::string_view::npos || (word[0] != 'k' && IsDigit(c));
+  if (is_max != (first == 'm')) return false;
+  const std::string_view meant = is_max ? "max" : "key";
+  diags_.Emit(SpanOf(begin, end), diag::SyntaxUnexpected, "`key`, `max` or the next item", fmt::format("`{}`", word))
+      .Label("not a word of `for`")
+      .AddHelp(fmt::format("did you mean `{}`?", meant), {Edit{SpanOf(begin, end), std::string(meant)}});
+  error_at_ = begin;
+  CountFault();
+  return true;
+}
+
 void ParserState::MissingBlockEnd(const char* position) {
   const uint32_t at = Offset(position);
   const Bracket open = brackets_.back();

@@ -66,6 +66,9 @@ class ParserState {
   /// Reports that `expected` is not what stands at `at`, then throws SyntaxError.
   [[noreturn]] void Fail(const char* at, std::string_view expected, FailureKind kind);
   /// The end of the file inside of a block: reported, and taken as its `}`.
+  /// Behind `for x in xs`: a word on the same line that begins no item and stands where `key` (`first` k) or `max` (m) could.
+  /// Reports it and returns true; false says nothing.
+  bool MisspeltForWord(const char* position, char first);
   void MissingBlockEnd(const char* at);
   /// A value is missing before the end of the line: the next line starts an item of its own.
   bool ValueIsMissing(const char* at) const;

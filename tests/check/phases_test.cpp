@@ -113,6 +113,7 @@ std::string FileOf(const Row& row, std::string_view leaf) {
   text.replace(text.find('$'), 1, Value(row.type, leaf));
   std::string file = "edition = 1\nparams { n: Int }\npool p { slots = 100 }\njob src { run = [\"x\", params.n], pools = { p = 1 }, output { n: Int } }\n";
   if (row.top) return file + text + "\n";
+  if (text.rfind("image = ", 0) == 0) text += "\nbackend = docker { }";  // `process` runs none
   return file + "job work {\n" + text + "\n" + (row.runs ? "" : "run = [\"x\"]\n") + "}\n";
 }
 

@@ -100,7 +100,7 @@ TEST(References, ToNullableOutputsNeedAProofThatTheyExist) {
 TEST(References, AreRefusedWhereTheirValueComesTooLate) {
   const std::pair<std::string, std::string> kRows[] = {
       {"job x { image = one.note ?? \"a\", run = [\"x\"] }", "E208"},
-      {"job x { image = \"a~{params.n}\", run = [\"x\"] }", ""},
+      {"job x { image = \"a~{params.n}\", backend = docker { }, run = [\"x\"] }", ""},
       {"job x { priority = one.rows, run = [\"x\"] }", "E208"},
       {"job x { priority = params.n, run = [\"x\"] }", ""},
       {"job x { labels { a = \"~{params.n}\" } run = [\"x\"] }", ""},

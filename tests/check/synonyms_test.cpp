@@ -37,7 +37,9 @@ bool HasError(const Outcome& outcome) {
 
 TEST(Synonyms, EveryLineOfferedForAnAttributeCompiles) {
   for (const Synonym& synonym : AttributeSynonyms()) {
-    Outcome outcome = CheckText(JobWith(synonym.here));
+    // `process` runs no images.
+    const bool image = synonym.here.rfind("image", 0) == 0;
+    Outcome outcome = CheckText(JobWith(image ? std::string(synonym.here) + "\n  backend = docker { }" : std::string(synonym.here)));
     EXPECT_FALSE(HasError(outcome)) << synonym.word << "\n" << outcome.rendered;
   }
 }

@@ -10,6 +10,7 @@
 
 #include "compiler/check/schema.h"
 #include "compiler/driver/command_line.h"
+#include "ir/evaluate.h"
 
 namespace jobc {
 namespace {
@@ -134,7 +135,29 @@ std::string AttributesText() {
     out += fmt::format("| `{}{}` | `{}` | {} | {} | {} | {} | {} |\n", each.name, shape, Cell(each.type), BlocksText(each.blocks),
                        PhaseText(each.latest), MergeText(each.merge), each.cache_key ? "yes" : "", Cell(each.doc));
   }
-  out += "\n## Backends\n";
+  out +=
+      "\n## Backends\n\n"
+      "What a file may ask of each: anything else is E601, above a limit E602, out of sight E603. *Secrets* are `private` (read on\n"
+      "the machine of jobc by `env(…)` or `file(…)`, and passed on without anybody seeing them) or `stored` (`store(…)`: the cloud\n"
+      "resolves them). Every backend sees local files; those with a *bucket* need `staging = \"gs://…\"` for that.\n\n"
+      "| Backend | Image | ENTRYPOINT kept | Secrets | Secret files | `inherit_env` | `gpu` | `spot` | `disk` | `grace` | URIs | Bucket | Most |\n"
+      "|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+  for (int i = 0; i < ir::kBackendKinds; ++i) {
+    const check::BackendSchema& schema = check::SchemaOf(static_cast<ir::BackendKind>(i));
+    const check::Capabilities& can = schema.can;
+    const auto yes = [](bool b) { return b ? "yes" : ""; };
+    std::string most;
+    const auto limit = [&](bool given, const std::string& text) { most += given ? (most.empty() ? "" : ", ") + text : ""; };
+    limit(can.max_cpu > 0, fmt::format("{} cpu", can.max_cpu));
+    limit(can.max_memory > 0, ir::BytesText(can.max_memory));
+    limit(can.max_gpu > 0, fmt::format("{} gpu", can.max_gpu));
+    limit(can.max_run_ms > 0, ir::DurationText(can.max_run_ms));
+    out += fmt::format("| `{}` | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |\n", ir::BackendName(schema.kind),
+                       can.needs_image ? "needed" : yes(can.takes_image), yes(can.image_args),
+                       can.secrets == check::SecretCarriers::None ? "" : can.secrets == check::SecretCarriers::Private ? "private" : "stored",
+                       yes(can.secret_files && can.secrets != check::SecretCarriers::None), yes(can.inherit_env), yes(can.gpu), yes(can.spot), yes(can.disk), yes(can.grace),
+                       can.schemes, yes(can.needs_staging), most);
+  }
   for (int i = 0; i < ir::kBackendKinds; ++i) {
     const auto kind = static_cast<ir::BackendKind>(i);
     const check::BackendSchema& schema = check::SchemaOf(kind);

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -117,6 +118,146 @@ class Lint(InADirectory):
                 self.assertNotIn("W711", [kind for kind, _ in self.findings(str(file))[1]])
 
 
+UNUSED = """edition = 1
+import "std/python@1" as py   # once it was used
+# A comment about nothing in particular.
+
+## What a limit is.
+## In two lines.
+let limit = 10
+fn twice(x: Int) -> Int = x * limit
+struct Row { id: Int }; enum Mode { full, quick }, type Name = String
+params { rows: Int = 1 }
+secret token = env("TOKEN")   # jobc: allow(W704)
+template bare {
+  priority = 1
+}
+pool gpu { slots = 1 }
+job one {
+  input { unused: Int = 1 }
+  run = ["x"]
+}
+"""
+
+USED = """edition = 1
+# A comment about nothing in particular.
+
+
+params { rows: Int = 1 }
+secret token = env("TOKEN")   # jobc: allow(W704)
+job one {
+  input { unused: Int = 1 }
+  run = ["x"]
+}
+"""
+
+SCRIPTS = """edition = 1
+params { name: String = "x", words: List<String> = ["a"] }
+job one {
+  env { DIR = "d" }
+  script = <<~SH
+    echo "é ~{params.name}" $DIR   # an accent and a value before it
+    \tif [ -n ~{params.name} ]; then ls $DIR/*; fi
+    printf '%s\\n' ~{params.name} "~{params.name}"
+  SH
+}
+job two {
+  env { DIR = "d" }
+  prologue = <<~BASH
+    made=1
+  BASH
+  script = <<~BASH
+    cd "$DIR"
+    echo "$made" ~{params.words...} ~{length(params.words)}
+      echo ~{params.name}$DIR
+  BASH
+}
+"""
+
+CLEAN = """edition = 1
+params { name: String = "x", words: List<String> = ["a"], count: Int = 1, maybe: String? = null }
+job one {
+  script = <<~BASH
+    cd "$JOB_INPUT"
+    echo ~{params.name} "in ~{params.name} quotes" 'in ~{params.name} single'
+    echo ~{params.words...} ~{params.maybe...}
+    if [ ~{params.count} -gt 1 ] && [[ ~{params.name} == x ]]; then echo $(( ~{params.count} + 1 )); fi
+    # shellcheck disable=SC2086
+    echo $OPTIONS
+    cat <<EOF
+    ~{params.name}
+    EOF
+    lower=1; echo "$lower $undeclared_but_from_env"
+  BASH
+}
+job two {
+  env { OPTIONS = "-a -b" }
+  script = <<~SH
+    # jobc: allow(W490)
+    ls $OPTIONS
+  SH
+}
+"""
+
+
+@unittest.skipIf(shutil.which("shellcheck") is None, "shellcheck is not installed")
+class Shellcheck(InADirectory):
+    def places(self, text):
+        """(line, column, text under the carets) of each W490, by place."""
+        self.write("f.job", text)
+        found = json.loads(self.jobc("lint", "--format", "json", "f.job").stdout)["diagnostics"]
+        lines = text.splitlines()
+        out = []
+        for each in found:
+            if each["code"] != "W490":
+                continue
+            start, end = each["range"]["start"], each["range"]["end"]
+            under = text.encode()[each["range"]["start"]["offset"] : each["range"]["end"]["offset"]].decode()
+            self.assertEqual(start["line"], end["line"])
+            out.append((each["message"].split(":")[0], lines[start["line"] - 1].strip().split()[0], under))
+        return sorted(out)
+
+    def test_findings_stand_where_the_source_has_them(self):
+        self.assertEqual(self.places(SCRIPTS), [
+            ("SC2086", "echo", "$DIR"),
+            ("SC2086", "echo", "$DIR"),
+            ("SC2086", "if", "$DIR"),
+        ])
+
+    def test_values_that_jobc_puts_in_are_no_findings(self):
+        self.assertEqual(self.places(CLEAN), [])
+
+    def test_the_same_without_and_with_many_scripts(self):
+        jobs = "".join(f'job j{i} {{\n  env {{ X = "~{{{i}}}" }}\n  script = <<~SH\n    echo {i} $X\n  SH\n}}\n' for i in range(150))
+        self.write("f.job", "edition = 1\n" + jobs)
+        code, found = self.findings("f.job")
+        self.assertEqual(code, 4)
+        self.assertEqual(len([kind for kind, _ in found if kind == "W490"]), 150)
+
+    def test_a_machine_without_it_says_nothing(self):
+        self.write("f.job", SCRIPTS)
+        empty = self.path / "bin"
+        empty.mkdir()
+        without = subprocess.run([JOBC, "lint", "--format", "json", "f.job"], capture_output=True, text=True, timeout=60, cwd=self.path, env={"PATH": str(empty)})
+        self.assertEqual([each["code"] for each in json.loads(without.stdout)["diagnostics"] if each["code"] == "W490"], [])
+        self.assertNotIn("shellcheck", without.stderr)
+
+    def test_its_fixes_are_edits_of_the_source(self):
+        self.write("f.job", SCRIPTS)
+        found = json.loads(self.jobc("lint", "--format", "json", "f.job").stdout)["diagnostics"]
+        helps = [help for each in found if each["code"] == "W490" for help in each["helps"] if help["edits"]]
+        self.assertEqual(len(helps), 3)
+        for help in helps:
+            self.assertEqual([edit["text"] for edit in help["edits"]], ['"', '"'])
+
+    def test_nothing_is_left_in_the_temporary_directory(self):
+        self.write("f.job", SCRIPTS)
+        temporary = self.path / "tmp"
+        temporary.mkdir()
+        subprocess.run([JOBC, "lint", "f.job"], capture_output=True, timeout=60, cwd=self.path, env={**os.environ, "TMPDIR": str(temporary)})
+        self.assertEqual(list(temporary.iterdir()), [])
+
+
 class Fix(InADirectory):
     WRONG = 'edition = 1\nparams { xs: List<String> = ["a"], n: Int = 1 }\njob a { run = ["echo", ...params.xs, params.nn] }\njob b { run = ["echo", params.n ?? 2] }\n'
 
@@ -132,6 +273,12 @@ class Fix(InADirectory):
         self.assertIn("1 fix applied; 1 left", fixed.stderr)
         again = self.jobc("fix", "f.job")
         self.assertEqual((again.stdout, (self.path / "f.job").read_text()), ("", text))
+
+    def test_what_nothing_refers_to_is_removed_where_that_is_safe(self):
+        self.write("f.job", UNUSED)
+        fixed = self.jobc("fix", "f.job")
+        self.assertEqual((self.path / "f.job").read_text(), USED, fixed.stderr)
+        self.assertEqual([kind for kind, _ in self.findings("f.job")[1]].count("W704"), 2)
 
     def test_a_guess_is_not_applied(self):
         text = 'edition = 1\nparams { name: String = "x" }\njob a { run = ["echo", params.nmae, params.name] }\n'

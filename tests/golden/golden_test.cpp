@@ -227,7 +227,7 @@ std::string TestName(const testing::TestParamInfo<fs::path>& info) {
 /// What no file of this folder can show, with the test that does.
 const std::set<std::string_view> kShownElsewhere = {
     "SourceTooLarge",             // the next test: a file of that size would be too large for the repository
-    "NameStyle", "Undocumented",  // tests of `jobc lint`, which alone gives them
+    "NameStyle", "Undocumented", "ShellFinding",  // tests of `jobc lint`, which alone gives them
 };
 
 TEST(GoldenFiles, AreNotNeededForASourceThatIsTooLarge) {
