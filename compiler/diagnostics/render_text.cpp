@@ -166,13 +166,9 @@ class TextRenderer {
     if (!out_.empty()) out_ += '\n';
     severity_ = diagnostic.kind->severity == Severity::Error ? Style::Error : Style::Warning;
     Row header(options_.color);
-    header.Put(diagnostic.kind->severity == Severity::Error ? "error" : "warning", severity_);
-    // What a test found wrong has no code.
-    if (!diagnostic.kind->code.empty()) {
-      header.Put("[", severity_);
-      header.Put(diagnostic.kind->code, severity_);
-      header.Put("]", severity_);
-    }
+    const std::string_view word = diagnostic.kind->severity == Severity::Error ? "error" : "warning";
+    const std::string_view code = diagnostic.kind->code;  // empty: what a test found wrong
+    header.Put(code.empty() ? std::string(word) : fmt::format("{}[{}]", word, code), severity_);
     header.Put(": ", Style::Bold);
     const std::vector<std::string> message = Lines(diagnostic.message);
     header.Put(message.front(), Style::Bold);

@@ -23,7 +23,8 @@ def jobc(*words, **options):
 def documented():
     yield "everything.md", "tests/driver/documents/everything.job"
     for file in sorted(ROOT.glob("examples/*/*.job")):
-        yield file.stem + ".md", str(file.relative_to(ROOT))
+        if not file.stem.endswith("_test"):  # files of `test` blocks declare nothing to document
+            yield file.stem + ".md", str(file.relative_to(ROOT))
     for module in sorted((ROOT / "stdlib").glob("*.job")):
         yield f"std_{module.stem}.md", f"std/{module.stem}"
 
