@@ -705,7 +705,9 @@ class Lowerer {
   /// Time limits that no attempt could keep; constant ones have been told by the check.
   void CheckLimits(uint32_t j) {
     const ir::TimeoutSpec& timeout = plan_.jobs[j].timeout;
-    for (const auto& [name, expr] : {std::pair("queue", timeout.queue), std::pair("run", timeout.run), std::pair("total", timeout.total), std::pair("idle", timeout.idle)}) {
+    for (const auto& limit : {std::pair("queue", timeout.queue), std::pair("run", timeout.run), std::pair("total", timeout.total), std::pair("idle", timeout.idle)}) {
+      const char* name = limit.first;
+      const ir::ExprId expr = limit.second;
       if (!expr.valid() || plan_.program.exprs.IsConst(expr)) continue;
       ForEachValue(j, expr, [&](const ir::Value& value, const std::string& address) {
         if (value.kind() != ir::ValueKind::Duration || value.as_int() > 0) return true;
