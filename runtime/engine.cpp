@@ -553,6 +553,8 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
         named.insert(Pack(instance));
       }
     }
+    // Outputs are not synced: after a power loss their content is as doubtful as that of files somebody may have edited.
+    const bool rebooted = reader.boot() != process::BootId();
     for (uint32_t job = 0; job < plan.jobs.size(); ++job) {
       if (reader.domain(job)) {
         if (auto done = state->RestoreExpansion(job, *reader.domain(job), evaluator, context); !done) {
@@ -597,15 +599,25 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
               return outputs.error();
             }
             one.outputs = *std::move(outputs);
-            RememberHashes((*stored)->files);
             if (!(*stored)->result.empty()) {
               if (auto json = ir::ParseJson((*stored)->result)) {
                 one.result = *std::move(json);
               }
             }
           }
+          std::string problem;
           if (std::string missing = VerifyOutputs(one.outputs); !missing.empty()) {
-            lost.push_back(fmt::format("{} runs again: its output `{}` is gone", view.address, missing));
+            problem = fmt::format("its output `{}` is gone", missing);
+          } else if (*stored && !(*stored)->files.empty()) {
+            const int64_t since = rebooted || view.attempts.empty() ? 0 : view.attempts.back().judged_ms;
+            problem = VerifyFiles(DoubtfulFiles(FilesOf(one.outputs), (*stored)->files, since));
+          }
+          if (problem.empty()) {
+            if (*stored) {
+              RememberHashes((*stored)->files);
+            }
+          } else {
+            lost.push_back(fmt::format("{} runs again: {}", view.address, problem));
             one.state = InstanceState::Waiting;
             one.outputs.clear();
             one.result = ir::Value();

@@ -293,6 +293,28 @@ std::string VerifyFiles(const std::vector<ResultFile>& files) {
   return "";
 }
 
+std::vector<ResultFile> DoubtfulFiles(std::vector<ResultFile> files, const std::string& files_json, int64_t since_ms) {
+  std::vector<ResultFile> out;
+  auto digests = ir::ParseJson(files_json);
+  if (!digests || digests->kind() != ir::ValueKind::Map) return out;
+  for (const auto& [name, sha256] : digests->as_map()) {
+    std::string path = name.as_string();
+    const bool is_dir = path.ends_with('/');
+    while (path.ends_with('/')) path.pop_back();
+    const auto below = BelowPlace(path);
+    auto file = std::find_if(files.begin(), files.end(), [&](const ResultFile& one) { return below && one.path == *below; });
+    if (file == files.end() || sha256.kind() != ir::ValueKind::String) continue;
+    struct stat info;
+    // Nobody can set the time of a change back; a directory does not tell of what is below it.
+    const bool untouched = !is_dir && stat(file->source.c_str(), &info) == 0 && info.st_ctim.tv_sec * 1000LL + info.st_ctim.tv_nsec / 1'000'000 < since_ms;
+    if (untouched) continue;
+    file->sha256 = sha256.as_string();
+    file->is_dir = is_dir;
+    out.push_back(*file);
+  }
+  return out;
+}
+
 std::string TakeFiles(const std::vector<ResultFile>& files, const std::string& target) {
   if (files.empty()) return "";
   if (std::string problem = VerifyFiles(files); !problem.empty()) return problem;

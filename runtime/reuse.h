@@ -98,6 +98,10 @@ std::string TakeFiles(const std::vector<ResultFile>& files, const std::string& t
 /// Compares only.
 std::string VerifyFiles(const std::vector<ResultFile>& files);
 
+/// Of an instance's outputs those that may have been changed since `since_ms`, the wall clock at its verdict (0: all), with their
+/// digests from the journal: their inode was changed after that. Files without a digest are left out.
+std::vector<ResultFile> DoubtfulFiles(std::vector<ResultFile> files, const std::string& files_json, int64_t since_ms);
+
 /// Hard links where that is possible, copies else; files that are linked become read-only. `target` must not exist.
 Result<void> LinkTree(const std::string& source, const std::string& target);
 

@@ -234,6 +234,7 @@ void RunReader::Fold(const Record& record) {
   };
   switch (record.type) {
     case RecordType::Opened:
+      if (auto json = ir::ParseJson(record.text)) boot_ = TextOf(*json, "boot");
       // Attempts of an earlier process that have no verdict were lost with it.
       for (auto& [key, folded] : folded_) {
         for (AttemptView& view : folded.attempts) {

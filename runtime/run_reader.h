@@ -125,6 +125,8 @@ class RunReader {
   /// The value of a dynamic `for`, once the job was expanded.
   const std::optional<ir::Value>& domain(uint32_t job) const { return jobs_[job].list; }
   InstanceState whole(uint32_t job) const { return jobs_[job].whole; }
+  /// Of the machine when the run was last executed; another one now: it was started anew since, perhaps after a power loss.
+  const std::string& boot() const { return boot_; }
   /// JSON of what retries must remember; empty: never retried.
   std::string RetryHistoryJson(InstanceRef instance) const;
   /// Above every attempt that may have been started.
@@ -170,6 +172,7 @@ class RunReader {
   std::vector<JobFold> jobs_;
   std::unordered_map<uint64_t, Folded> folded_;
   int64_t last_seq_ = 0;
+  std::string boot_;
   AttemptId last_attempt_ = 0;
   uint64_t ahead_ = 0;
   std::optional<Error> problem_;

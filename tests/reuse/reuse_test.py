@@ -267,6 +267,46 @@ export {{ sum: Int = sum([for p in half[*] : p.v]) }}
         self.assertEqual(self.instances()['upper["b"]']["kind"], "staging")
 
 
+class GoingOn(ReuseStory):
+    """`resume` and `retry`: the same run again. What has succeeded stays, as long as its outputs are what they were."""
+
+    def setUp(self):
+        super().setUp()
+        self.pipeline(("tr a-z A-Z <", f'echo ~{{name}} >> {self.flag("log")}; tr a-z A-Z <'), ("cat \\\"$@", f'[ -e {self.flag("go")} ] || exit 1; cat \\"$@'))
+        self.run_id = self.go(code=10)
+        self.flag("go").touch()
+
+    def again(self, expected):
+        done = self.jobc("retry", self.run_id)
+        self.assertEqual(self.result(self.run_id)["said"], "x")
+        self.assertEqual(sorted(self.flag("log").read_text().split())[:], sorted(["a", "b", "c", *expected]))
+        with open(self.jobc("result", self.run_id, "join.all", "--json").json) as file:
+            self.assertEqual(file.read(), "HELLO A\nHELLO B\nHELLO C\n")
+        return done.err
+
+    def output(self, name):
+        return self.jobc("result", self.run_id, f'upper["{name}"].up', "--json").json
+
+    def test_nothing_touched(self):
+        self.again([])
+
+    def test_touched(self):
+        os.utime(self.output("a"), ns=(1, 1))
+        self.again([])
+
+    def test_edited(self):
+        path = self.output("b")
+        was = os.stat(path)
+        with open(path, "r+") as file:
+            file.write("J")
+        os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+        self.assertSays(self.again(["b"]), 'upper["b"] runs again: its output `b.up` was changed since')
+
+    def test_gone(self):
+        os.remove(self.output("c"))
+        self.assertSays(self.again(["c"]), 'upper["c"] runs again')
+
+
 class Domains(ReuseStory):
     def test_dynamic_scatter(self):
         self.write("1\n2\n3\n", "n.txt")
