@@ -235,6 +235,15 @@ struct Require {
   Position at;
 };
 
+/// The proven worst case (compiler/bounds, docs/bounds.md), for those who read plans; the runtime does not use it.
+struct WorstCase {
+  uint64_t instances = 0;        ///< at most
+  int64_t attempts = 0;          ///< of all instances
+  int64_t attempts_of_one = 0;   ///< of a job: of the instance with the most; of the run 0
+  std::optional<int64_t> time_ms;  ///< of the longest instance, or of the run; nullopt: without bound
+  std::vector<std::pair<uint32_t, int64_t>> slots;  ///< Plan::pools, at the same time
+};
+
 struct Job {
   std::string address;           ///< `align`, inside a module `q/count`
   JobKind kind = JobKind::Job;
@@ -272,6 +281,7 @@ struct Job {
   std::vector<Output> outputs;
   Backend backend;
   ExprId staging;
+  std::optional<WorstCase> bounds;
 };
 
 struct Pool {
@@ -317,6 +327,7 @@ struct Plan {
   Limits limits;
   std::optional<Strategy> on_error;      ///< of `defaults`
   ExprId max_parallel;                   ///< of the profile's backend
+  std::optional<WorstCase> bounds;
 };
 
 }  // namespace jobc::ir

@@ -178,6 +178,7 @@ class PlanWriter {
 
   std::string Write() {
     Object root(*this);
+    BoundsKey(root, plan_.bounds);
     root.Key("enums");
     Array(types_.enums(), [&](const EnumDef& def, size_t i) { return reach_.enum_row(static_cast<uint32_t>(i)) != Reach::kUnseen; },
           [&](const EnumDef& def) {
@@ -426,6 +427,28 @@ class PlanWriter {
     out_ += ',';
     Number(at.column);
     out_ += ']';
+  }
+
+  void BoundsKey(Object& parent, const std::optional<WorstCase>& bounds) {
+    if (!bounds) return;
+    parent.Key("bounds");
+    Object o(*this);
+    o.Key("attempts");
+    Number(bounds->attempts);
+    if (bounds->attempts_of_one > 0) {
+      o.Key("attempts_of_one");
+      Number(bounds->attempts_of_one);
+    }
+    o.Key("instances");
+    Number(bounds->instances);
+    ArrayKey(o, "slots", bounds->slots, [&](const std::pair<uint32_t, int64_t>& slots) {
+      Object o(*this);
+      o.Key("pool");
+      Number(slots.first);
+      o.Key("slots");
+      Number(slots.second);
+    });
+    IntKey(o, "time_ms", bounds->time_ms);
   }
 
   void TypeRef(TypeId id) {
@@ -814,6 +837,7 @@ class PlanWriter {
         WriteNamed(job.backend.options);
       }
     }
+    BoundsKey(o, job.bounds);
     ExprKey(o, "cache", job.cache);
     ExprKey(o, "cache_salt", job.cache_salt);
     ArrayKey(o, "dependencies", job.dependencies, [&](const Dependency& d) {

@@ -574,7 +574,7 @@ class PlanReader {
   }
 
   bool ReadRoot(const Value& root) {
-    if (!Object(root, {"enums", "exports", "files", "fns", "format", "functions", "jobs", "lets", "limits", "max_parallel", "minor", "on_error",
+    if (!Object(root, {"bounds", "enums", "exports", "files", "fns", "format", "functions", "jobs", "lets", "limits", "max_parallel", "minor", "on_error",
                        "params", "pools", "profile", "publish", "secrets", "shared", "sources", "structs", "types"})) {
       return false;
     }
@@ -723,6 +723,7 @@ class PlanReader {
       if (!Word(root, "on_error", strategy, 4, StrategyName)) return false;
       plan.on_error = strategy;
     }
+    if (!ReadBounds(root, plan.bounds)) return false;
     if (const Value* limits = root.Find("limits")) {
       Step step(*this, "limits");
       if (!Object(*limits, {"attempts", "instances", "time_ms"}) || !OptionalInt(*limits, "attempts", plan.limits.attempts, 0) ||
@@ -994,6 +995,27 @@ class PlanReader {
            Flag(*value, "two_names", out.two_names) && Type(*value, "type", out.type, false) && Type(*value, "type2", out.type2, false);
   }
 
+  bool ReadBounds(const Value& json, std::optional<WorstCase>& out) {
+    const Value* value = json.Find("bounds");
+    if (!value) return true;
+    Step step(*this, "bounds");
+    out.emplace();
+    int64_t instances = 0;
+    if (!Object(*value, {"attempts", "attempts_of_one", "instances", "slots", "time_ms"}) || !Int(*value, "attempts", out->attempts, 0, INT64_MAX) ||
+        !Int(*value, "instances", instances, 0, INT64_MAX) || !OptionalInt(*value, "time_ms", out->time_ms, 0)) {
+      return false;
+    }
+    out->instances = static_cast<uint64_t>(instances);
+    if (value->Find("attempts_of_one") != nullptr && !Int(*value, "attempts_of_one", out->attempts_of_one, 1, INT64_MAX)) return false;
+    return List(*value, "slots", [&](const Value& item) {
+      uint32_t pool = 0;
+      int64_t slots = 0;
+      if (!Object(item, {"pool", "slots"}) || !Index(item, "pool", pool, plan.pools.size()) || !Int(item, "slots", slots, 0, INT64_MAX)) return false;
+      out->slots.emplace_back(pool, slots);
+      return true;
+    });
+  }
+
   bool ReadRetry(const Value& json, Retry& out) {
     const Value* value = json.Find("retry");
     if (!value) return true;
@@ -1020,7 +1042,7 @@ class PlanReader {
   }
 
   bool ReadJob(const Value& json, Job& job) {
-    if (!Object(json, {"action", "address", "after", "at", "backend", "cache", "cache_salt", "dependencies", "doc", "domain", "env", "epilogue", "errors",
+    if (!Object(json, {"action", "address", "after", "at", "backend", "bounds", "cache", "cache_salt", "dependencies", "doc", "domain", "env", "epilogue", "errors",
                        "grace", "hook_event", "image", "inherit_env", "inputs", "kind", "labels", "log_limit", "nullable", "on_error", "on_error_set",
                        "outputs", "pools", "priority", "prologue", "requires", "resources", "retry", "run", "script", "secret_files", "staging",
                        "submit", "timeout", "when"})) {
@@ -1037,7 +1059,7 @@ class PlanReader {
           job.after.push_back(std::move(after));
           return true;
         }) &&
-        At(json, job.at) && ReadBackend(json, job.backend) && Expr(json, "cache", job.cache, false, {TypeKind::Bool}) &&
+        At(json, job.at) && ReadBackend(json, job.backend) && ReadBounds(json, job.bounds) && Expr(json, "cache", job.cache, false, {TypeKind::Bool}) &&
         Expr(json, "cache_salt", job.cache_salt, false, {TypeKind::String}) &&
         List(json, "dependencies", [&](const Value& item) {
           Dependency d;

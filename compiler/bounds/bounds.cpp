@@ -16,7 +16,7 @@ using ir::ExprId;
 using ir::Op;
 
 /// Of more instances, those that differ are not looked at one by one.
-constexpr uint64_t kMostInstances = 200'000;
+constexpr uint64_t kMostInstances = 20'000;
 /// Pools with more slots are bounded without looking for the exact sum of claims.
 constexpr int64_t kMostSlots = 1'000'000;
 /// So many sets of instances with different claims are compared; beyond, each pool is looked at on its own.
@@ -72,7 +72,8 @@ std::vector<ExprId> Settings(const ir::Job& job) {
     all.push_back(b.base);
     all.push_back(b.max);
   };
-  settings(job.resources, job.timeout);
+  // Resources matter where retries may make more of them, until they cannot any more.
+  settings(job.retry.rules.empty() ? ir::ResourceSpec{} : job.resources, job.timeout);
   all.push_back(job.grace);
   backoff(job.retry.backoff);
   for (const ir::RetryRule& rule : job.retry.rules) {
@@ -94,6 +95,21 @@ bool DiffersByInstance(const ir::Program& program, std::vector<ExprId> todo) {
     if (!id.valid() || !seen.insert(id.index).second) continue;
     const ir::Expr& e = program.exprs[id];
     if (e.op == Op::Var || e.op == Op::Input) return true;
+    if (e.op == Op::Let) todo.push_back(program.lets[e.a].value);
+    for (uint32_t i = 0; i < e.args.size; ++i) todo.push_back(program.exprs.arg(e, i));
+  }
+  return false;
+}
+
+/// Whether a parameter without a value is used.
+bool NeedsParams(const ir::Program& program, std::vector<ExprId> todo) {
+  std::unordered_set<uint32_t> seen;
+  while (!todo.empty()) {
+    const ExprId id = todo.back();
+    todo.pop_back();
+    if (!id.valid() || !seen.insert(id.index).second) continue;
+    const ir::Expr& e = program.exprs[id];
+    if (e.op == Op::Param && !program.params[e.a].value) return true;
     if (e.op == Op::Let) todo.push_back(program.lets[e.a].value);
     for (uint32_t i = 0; i < e.args.size; ++i) todo.push_back(program.exprs.arg(e, i));
   }
@@ -433,6 +449,9 @@ class Bounder {
     b.time_ms = 0;
     b.work_ms = 0;
     context_.instances = nullptr;
+    std::vector<ExprId> decide = Settings(job);
+    decide.push_back(job.when);
+    b.certain = !NeedsParams(plan_.program, std::move(decide));
     std::optional<ir::Instances> instances;
     if (job.domain.single()) {
       b.instances = 1;
@@ -440,6 +459,8 @@ class Bounder {
       std::optional<uint64_t> combinations = Combinations(job.domain);
       b.known = combinations && job.domain.max;
       if (b.known && __builtin_mul_overflow(*job.domain.max, *combinations, &b.instances)) b.instances = UINT64_MAX;
+    } else if (job.domain.count && !DiffersByInstance(plan_.program, Settings(job)) && !(job.when.valid() && DiffersByInstance(plan_.program, {job.when}))) {
+      b.instances = *job.domain.count;
     } else {
       Result<ir::Instances> expanded = ir::Instances::Expand(plan_, j, evaluator_, context_);
       if (expanded.ok()) {
@@ -578,7 +599,7 @@ class Bounder {
       std::vector<int64_t> weight(plan_.jobs.size(), 0);
       // A job's own work on the path is not waited for: its longest instance, or less where that is shorter.
       for (uint32_t j = 0; j < plan_.jobs.size(); ++j) {
-        for (const auto& [time, work] : spans_[j]) weight[j] = std::max(weight[j], time - static_cast<int64_t>(std::min(1.0, share[j]) * (1 - 1e-12) * static_cast<double>(work)));
+        for (const auto& [time, work] : spans_[j]) weight[j] = std::max(weight[j], time - (share[j] >= 1 ? work : static_cast<int64_t>(share[j] * (1 - 1e-12) * static_cast<double>(work))));
       }
             for (uint32_t j = 0; j < plan_.jobs.size(); ++j) {
         if (out_.jobs[j].instances == 0) weight[j] = 0;
@@ -679,6 +700,16 @@ InstanceBounds BoundInstance(const ir::Job& job, ir::Evaluator& evaluator, ir::E
 }
 
 PlanBounds Bound(const ir::Plan& plan) { return Bounder(plan).Run(); }
+
+void Record(const PlanBounds& b, ir::Plan& plan) {
+  for (size_t j = 0; j < plan.jobs.size(); ++j) {
+    const JobBounds& job = b.jobs[j];
+    plan.jobs[j].bounds.reset();
+    if (plan.jobs[j].kind == ir::JobKind::Check || !job.known) continue;
+    plan.jobs[j].bounds = ir::WorstCase{static_cast<uint64_t>(Count(job.instances)), job.attempts, job.attempts_of_one, job.time_ms, job.slots};
+  }
+  plan.bounds = ir::WorstCase{static_cast<uint64_t>(Count(b.instances)), b.attempts, 0, b.time_ms, b.slots};
+}
 
 std::string TimeText(const std::optional<int64_t>& ms) {
   if (!ms) return "unbounded";

@@ -30,6 +30,7 @@ inline constexpr int64_t kUnknownSlots = -1;
 
 struct JobBounds {
   bool known = true;                ///< false: the number of its instances is not known yet
+  bool certain = true;              ///< false: there may be fewer attempts, by parameters that have no value yet
   uint64_t instances = 0;           ///< of a dynamic scatter: at most
   int64_t attempts = 0;             ///< of all instances
   int64_t attempts_of_one = 0;      ///< of the instance with the most
@@ -73,6 +74,9 @@ InstanceBounds BoundInstance(const ir::Job& job, ir::Evaluator& evaluator, ir::E
 
 /// Also for plans whose parameters have no values yet: what is not known then is said to be without bound.
 PlanBounds Bound(const ir::Plan& plan);
+
+/// Writes them into the plan.
+void Record(const PlanBounds& bounds, ir::Plan& plan);
 
 /// The longest chain of jobs that wait for each other, by the time of their longest instances; those without a bound count
 /// as longer than all others. Empty if there are no jobs.

@@ -569,6 +569,22 @@ std::string_view SettingName(Setting setting) {
   return kNames[static_cast<size_t>(setting)];
 }
 
+std::string SettingText(Setting setting, const ir::Value& value) {
+  switch (setting) {
+    case Setting::Memory: case Setting::Disk: {
+      const int64_t n = value.as_int();
+      for (auto [unit, size] : {std::pair<const char*, int64_t>{"TiB", int64_t{1} << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}}) {
+        if (n != 0 && n % size == 0) return fmt::format("{}{}", n / size, unit);
+      }
+      return fmt::format("{}B", n);
+    }
+    case Setting::Cpu: return ir::FloatText(value.as_float());
+    case Setting::Gpu: return std::to_string(value.as_int());
+    case Setting::Spot: return value.as_bool() ? "true" : "false";
+    default: return ir::DurationText(value.as_int());
+  }
+}
+
 ExprId SettingOf(const ir::ResourceSpec& resources, const ir::TimeoutSpec& timeout, Setting setting) {
   switch (setting) {
     case Setting::Cpu: return resources.cpu;

@@ -37,6 +37,8 @@ int GoverningRule(const Failure& failure, const ir::Retry& retry);
 enum class Setting : uint8_t { Cpu, Memory, Disk, Gpu, Spot, Queue, Run, Total, Idle };
 inline constexpr size_t kSettings = 9;
 std::string_view SettingName(Setting setting);  ///< "memory", "timeout.run"
+/// A value of it as it is written in a source: 16GiB, 90s.
+std::string SettingText(Setting setting, const ir::Value& value);
 ir::ExprId SettingOf(const ir::ResourceSpec& resources, const ir::TimeoutSpec& timeout, Setting setting);
 
 /// The settings of one attempt.

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "compiler/bounds/bounds.h"
+#include "compiler/check/budget.h"
 #include "compiler/check/declarations.h"
 #include "compiler/check/uniqueness.h"
 #include "ir/expand.h"
@@ -713,6 +714,7 @@ class Reachability {
       ir::Plan plan = c_.model.plan;
       for (const ProfileJob& job : profile.jobs) plan.jobs[job.job] = job.settings;
       if (!profile.pools.empty()) plan.pools = profile.pools;
+      if (profile.limits.time_ms) plan.limits.time_ms = profile.limits.time_ms;
       if (profile.limits.attempts) plan.limits.attempts = profile.limits.attempts;
       if (profile.limits.instances) plan.limits.instances = profile.limits.instances;
       Budget(plan, &profile);
@@ -721,37 +723,16 @@ class Reachability {
 
   /// Only what holds for all parameters; the rest is compared when the run is planned.
   void Budget(const ir::Plan& plan, const Profile* profile) {
-    const bounds::PlanBounds b = bounds::Bound(plan);
+    bounds::PlanBounds b = bounds::Bound(plan);
     const Span span = c_.model.limits_span.valid() ? c_.model.limits_span : profile != nullptr ? profile->span : Span{};
-    const std::string under = profile != nullptr ? fmt::format("under the profile `{}`", profile->name) : "";
-    if (plan.limits.instances && b.instances > static_cast<uint64_t>(*plan.limits.instances)) {
-      auto& d = c_.diags.Emit(span, diag::TooManyInstances, std::to_string(b.instances), std::to_string(*plan.limits.instances)).Label("exceeded");
-      Largest(d, b, true);
-      if (!under.empty()) d.Note(under);
-      d.AddHelp(fmt::format("allow them:  instances = {}", b.instances));
-    }
-    if (plan.limits.attempts && b.attempts > *plan.limits.attempts) {
-      auto& d = c_.diags.Emit(span, diag::TooManyAttempts, std::to_string(b.attempts), std::to_string(*plan.limits.attempts)).Label("exceeded if everything fails that may");
-      Largest(d, b, false);
-      if (!under.empty()) d.Note(under);
-      d.AddHelp(fmt::format("allow them:  attempts = {}, or lower `max_attempts`", b.attempts));
-    }
-    if (!plan.limits.time_ms && (profile == nullptr || !profile->limits.time_ms)) return;
+    const BudgetPlaces places{c_.model.job_spans, span, profile != nullptr ? fmt::format("under the profile `{}`", profile->name) : ""};
+    if (plan.limits.time_ms) ReportUnbounded(plan, b, places, false, c_.diags);
+    b.attempts = 0;
     for (uint32_t j = 0; j < plan.jobs.size(); ++j) {
-      if (plan.jobs[j].kind != ir::JobKind::Job || b.jobs[j].time_ms || b.jobs[j].missing.empty()) continue;
-      auto& d = c_.diags.Emit(c_.model.job_spans[j], diag::NoTimeBound, plan.jobs[j].address, b.jobs[j].unbounded).Label("may take any time").Secondary(c_.model.limits_span, "so this cannot be compared with the worst case");
-      if (!under.empty()) d.Note(under);
-      d.AddHelp("add for example:  " + b.jobs[j].missing);
+      if (!b.jobs[j].certain) b.jobs[j].attempts = 0;
+      if (plan.jobs[j].kind == ir::JobKind::Job) b.attempts = bounds::Plus(b.attempts, b.jobs[j].attempts);
     }
-  }
-
-  void Largest(Diagnostic& d, const bounds::PlanBounds& b, bool instances) const {
-    uint32_t largest = 0;
-    const auto size = [&](uint32_t j) { return instances ? static_cast<int64_t>(b.jobs[j].instances) : b.jobs[j].attempts; };
-    for (uint32_t j = 1; j < b.jobs.size(); ++j) {
-      if (size(j) > size(largest)) largest = j;
-    }
-    d.Secondary(c_.model.job_spans[largest], instances ? fmt::format("{} instances", size(largest)) : fmt::format("up to {} attempts of {} instances", size(largest), b.jobs[largest].instances));
+    ReportBudget(plan, b, places, c_.diags);
   }
 
   Checker& c_;

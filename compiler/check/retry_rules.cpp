@@ -92,16 +92,6 @@ Ends EndsOf(const ir::Fact& fact, bool optimistic) {
   return ends;
 }
 
-std::string Show(Setting setting, const ir::Value& value) {
-  switch (setting) {
-    case Setting::Memory: case Setting::Disk: return ir::BytesText(value.as_int());
-    case Setting::Cpu: return ir::FloatText(value.as_float());
-    case Setting::Gpu: return std::to_string(value.as_int());
-    case Setting::Spot: return value.as_bool() ? "true" : "false";
-    default: return ir::DurationText(value.as_int());
-  }
-}
-
 class RetryRules {
  public:
   explicit RetryRules(Checker& checker) : c_(checker) {}
@@ -455,9 +445,9 @@ class RetryRules {
         const ir::Value& old = before.value[s];
         const ir::Value& now = step.next.value[s];
         if (setting == Setting::Cpu ? now.as_float() >= old.as_float() : now.as_int() >= old.as_int()) continue;
-        auto& d = c_.diags.Emit(span, diag::GrowthShrinks, bounds::SettingName(setting), Show(setting, old), Show(setting, now)).Label("less than the attempt that failed had");
+        auto& d = c_.diags.Emit(span, diag::GrowthShrinks, bounds::SettingName(setting), bounds::SettingText(setting, old), bounds::SettingText(setting, now)).Label("less than the attempt that failed had");
         if (std::string under = Under(v); !under.empty()) d.Note(under);
-        d.AddHelp(fmt::format("start with at most {}, or raise the cap above {}", Show(setting, now), Show(setting, old)));
+        d.AddHelp(fmt::format("start with at most {}, or raise the cap above {}", bounds::SettingText(setting, now), bounds::SettingText(setting, old)));
         shrinks = true;
       }
       if (shrinks) break;
@@ -468,12 +458,12 @@ class RetryRules {
         std::string under = Under(v);
         if (k == 1 && !labels.empty()) {
           auto& d = c_.diags.Emit(span, diag::RuleNeverFires, fmt::format("on {}", c_.sources.Text(labels.front().span)),
-                                  fmt::format("`{}` is {} from the start and does not grow", bounds::SettingName(setting), Show(setting, before.value[s])))
+                                  fmt::format("`{}` is {} from the start and does not grow", bounds::SettingName(setting), bounds::SettingText(setting, before.value[s])))
                         .Label("gives the next attempt no more than the failed one had");
           if (!under.empty()) d.Note(under);
           d.AddHelp("raise the cap, or remove the rule");
         } else if (k > 1 && retries != nullptr && rule.retries && *rule.retries >= k) {
-          auto& d = c_.diags.Emit(ValueSpan(*retries), diag::RetriesNeverReached, std::to_string(k - 1), std::to_string(*rule.retries), bounds::SettingName(setting), Show(setting, before.value[s]))
+          auto& d = c_.diags.Emit(ValueSpan(*retries), diag::RetriesNeverReached, std::to_string(k - 1), std::to_string(*rule.retries), bounds::SettingName(setting), bounds::SettingText(setting, before.value[s]))
                         .Label(fmt::format("the retry {} would get nothing more", k))
                         .Secondary(span, "does not grow any more then");
           if (!under.empty()) d.Note(under);

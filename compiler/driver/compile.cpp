@@ -50,10 +50,11 @@ bool IsPlanFile(const Source& source) {
 
 }  // namespace
 
-Compiled CompileFile(const std::string& path, const Invocation& invocation, Terminal& terminal) {
+Compiled CompileFile(const std::string& path, const Invocation& invocation, Terminal& terminal, bool bounds) {
   Compiled result;
   result.root_path = path;
   LowerOptions options;
+  options.bounds = bounds;
   if (std::optional<UsageError> error = ReadLowerOptions(invocation, options)) {
     terminal.Err(RenderUsageError(*error, terminal.err_color()));
     result.exit_code = kExitUsage;

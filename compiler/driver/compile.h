@@ -22,8 +22,8 @@ struct Compiled {
 };
 
 /// Reads `path` (a `.job` file, or a plan written by `jobc plan -o`), takes `-p`, `--profile` and JOB_PARAM_* from the
-/// invocation and the environment, and reports what is wrong.
-Compiled CompileFile(const std::string& path, const Invocation& invocation, Terminal& terminal);
+/// invocation and the environment, and reports what is wrong. `bounds`: see LowerOptions.
+Compiled CompileFile(const std::string& path, const Invocation& invocation, Terminal& terminal, bool bounds = false);
 
 /// The options of the invocation as Lower() wants them. `-p` values without `=` are a UsageError.
 std::optional<UsageError> ReadLowerOptions(const Invocation& invocation, LowerOptions& options);

@@ -126,7 +126,7 @@ int RunPlan(const Invocation& invocation, Terminal& terminal) {
   const std::string& path = invocation.arguments().front();
   std::string_view stage = invocation.ValueOr("--stop-after", "plan");
   if (stage != "plan") return DumpStage(stage, path, invocation, terminal);
-  Compiled compiled = CompileFile(path, invocation, terminal);
+  Compiled compiled = CompileFile(path, invocation, terminal, invocation.Has("--bounds"));
   if (!compiled.plan) return compiled.exit_code;
   const ir::Plan& plan = *compiled.plan;
   if (std::optional<std::string_view> kept = invocation.Value("--against")) return Against(compiled, std::string(*kept), invocation, terminal);

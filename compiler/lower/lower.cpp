@@ -11,8 +11,11 @@
 #include <sys/stat.h>
 #include <unordered_map>
 
+#include "compiler/bounds/bounds.h"
+#include "compiler/check/budget.h"
 #include "compiler/check/schema.h"
 #include "compiler/lower/early.h"
+#include "compiler/lower/retries.h"
 #include "ir/evaluate.h"
 #include "ir/expand.h"
 #include "ir/file_path.h"
@@ -148,6 +151,9 @@ class Lowerer {
       CheckDomains();
       CheckSettings();
     }
+    if (diags_.has_errors()) return std::nullopt;
+    plan_.files = context_.Rows();
+    CheckWorstCase();
     if (diags_.has_errors()) return std::nullopt;
     for (size_t i = 0; i < plan_.sources.size(); ++i) plan_.sources[i].sha256 = Sha256Hex(sources_[model_.sources[i]].text);
     plan_.files = context_.Rows();
@@ -927,6 +933,44 @@ class Lowerer {
     return found;
   }
 
+  void CheckRetries(uint32_t j) {
+    const ir::Job& job = plan_.jobs[j];
+    if (job.kind == ir::JobKind::Check) return;
+    const ir::Instances* instances = instances_[j] ? &*instances_[j] : nullptr;
+    const PlannedJob planned{plan_, job, model_.job_spans[j], instances != nullptr ? instances->size() : 1,
+                             [&](uint64_t ordinal) {
+                               context_.instances = instances;
+                               context_.ordinal = ordinal;
+                             },
+                             [&](uint64_t ordinal) { return instances != nullptr ? instances->Address(ordinal) : job.address; }};
+    jobc::CheckRetries(planned, evaluator_, context_, diags_);
+    context_.instances = nullptr;
+  }
+
+  /// The proven bounds against `limits`, now that all values are known.
+  void CheckWorstCase() {
+    const ir::Limits& limits = plan_.limits;
+    const bounds::PlanBounds bounds = bounds::Bound(plan_);
+    bounds::Record(bounds, plan_);
+    if (!options_.bounds && !limits.time_ms && !limits.attempts && !limits.instances) return;
+    Span span = model_.limits_span;
+    for (const Profile& profile : model_.profiles) {
+      if (!span.valid() && profile.name == plan_.profile) span = profile.span;
+    }
+    const check::BudgetPlaces places{model_.job_spans, span, plan_.profile.empty() ? "" : fmt::format("under the profile `{}`", plan_.profile)};
+    context_.instances = nullptr;
+    const bool instances = limits.instances && bounds.instances > static_cast<uint64_t>(*limits.instances);
+    std::string why;
+    if (!plan_.jobs.empty()) {
+      const ir::Job& largest = plan_.jobs[check::LargestPart(bounds, instances)];
+      std::vector<ExprId> exprs{largest.domain.list, largest.when, largest.timeout.total, largest.timeout.run};
+      for (const ir::Axis& axis : largest.domain.axes) exprs.push_back(axis.values);
+      why = ParamsText(plan_, exprs, evaluator_, context_);
+    }
+    check::ReportBudget(plan_, bounds, places, diags_, why);
+    if (options_.bounds || limits.time_ms) check::ReportUnbounded(plan_, bounds, places, options_.bounds, diags_);
+  }
+
   void CheckSettings() {
     for (uint32_t j = 0; j < plan_.jobs.size(); ++j) {
       CheckInputFiles(j);
@@ -935,6 +979,7 @@ class Lowerer {
       CheckPoolClaims(j);
       CheckLimits(j);
       CheckCacheKey(j);
+      CheckRetries(j);
     }
     context_.instances = nullptr;
     for (const ir::Publish& publish : plan_.publishes) {

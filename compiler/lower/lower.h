@@ -27,6 +27,7 @@ struct LowerOptions {
   std::vector<ParamOption> params;
   /// JOB_PARAM_x as (x, value).
   std::vector<std::pair<std::string, std::string>> environment;
+  bool bounds = false;      ///< the worst case is asked for: say which jobs have none (W505)
   /// Of a test: values by index into Program::params. They have been checked and go before everything else.
   std::vector<std::pair<uint32_t, ir::Value>> values;
   /// Of a test: files that are not there count as empty ones.

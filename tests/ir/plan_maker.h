@@ -34,6 +34,7 @@ class PlanMaker {
     plan_.exports.push_back({"s", types().Struct(sample_), StructValue(), {}});
     plan_.publishes.push_back({"results", Below(2) == 0, {{Text("vcf/"), Text("x"), types().Basic(TypeKind::String), {0, 9, 9}}}});
     if (Below(2)) plan_.limits = {.time_ms = 5, .attempts = INT64_MAX};
+    if (Below(2)) plan_.bounds = WorstCase{3, 18, 0, 5, {{0, 1}}};
     if (Below(2)) plan_.on_error = Strategy::Continue;
     if (Below(2)) plan_.max_parallel = Expr(Int(), 1);
     return std::move(plan_);
@@ -264,6 +265,8 @@ class PlanMaker {
     job.outputs.push_back({.name = "parts", .type = types().List(types().Basic(TypeKind::File)), .kind = OutputKind::Glob, .value = Text("*.x"), .glob_min = 1, .glob_max = 64});
     job.backend = {BackendKind::Slurm, {{"account", Text("ml")}, {"options", exprs().Constant(types().List(String()), Value::List({Value::String("--x")}))}}};
     if (maybe()) job.staging = Text("gs://s");
+    if (maybe()) job.bounds = WorstCase{3, INT64_MAX, 6, maybe() ? std::optional<int64_t>(60'000) : std::nullopt, {}};
+    if (job.bounds && maybe()) job.bounds->slots = {{0, 2}};
     return job;
   }
 
