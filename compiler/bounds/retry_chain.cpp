@@ -149,8 +149,7 @@ class Search {
       const std::string limits = no_queue_ && no_run_ ? "queue = …, run = …" : no_queue_ ? "queue = …" : "run = …";
       chain.unbounded = fmt::format("it may {}{}{} without limit: no `timeout {{ {} }}`", no_queue_ ? fmt::format("wait in the queue of {}", ir::BackendName(job_.backend.kind)) : "",
                                     no_queue_ && no_run_ ? " and " : "", no_run_ ? "run" : "", limits);
-      const std::string_view run = job_.kind == ir::JobKind::Hook ? "run = 1m" : "run = 2h";
-      chain.missing = fmt::format("timeout {{ {}{}{} }}", no_queue_ ? "queue = 12h" : "", no_queue_ && no_run_ ? ", " : "", no_run_ ? run : "");
+      chain.missing = fmt::format("timeout {{ {}{}{} }}", no_queue_ ? "queue = 12h" : "", no_queue_ && no_run_ ? ", " : "", no_run_ ? "run = 2h" : "");
     } else {
       chain.time_ms = finish_;
     }
@@ -571,13 +570,7 @@ std::string_view SettingName(Setting setting) {
 
 std::string SettingText(Setting setting, const ir::Value& value) {
   switch (setting) {
-    case Setting::Memory: case Setting::Disk: {
-      const int64_t n = value.as_int();
-      for (auto [unit, size] : {std::pair<const char*, int64_t>{"TiB", int64_t{1} << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}}) {
-        if (n != 0 && n % size == 0) return fmt::format("{}{}", n / size, unit);
-      }
-      return fmt::format("{}B", n);
-    }
+    case Setting::Memory: case Setting::Disk: return ir::BytesText(value.as_int());
     case Setting::Cpu: return ir::FloatText(value.as_float());
     case Setting::Gpu: return std::to_string(value.as_int());
     case Setting::Spot: return value.as_bool() ? "true" : "false";
@@ -642,6 +635,16 @@ bool IsCapped(const ir::Program& program, ExprId expr) {
   const ir::Expr& list = program.exprs[program.exprs.arg(e, 0)];
   for (uint32_t i = 0; e.args.size == 1 && list.op == Op::List && i < list.args.size; ++i) {
     if (IsCapped(program, program.exprs.arg(list, i))) return true;
+  }
+  return false;
+}
+
+bool OthersSet(const ir::Retry& retry, const ir::RetryRule& rule) {
+  for (size_t s = 0; s < kSettings; ++s) {
+    if (!SettingOf(rule.resources, rule.timeout, static_cast<Setting>(s)).valid()) continue;
+    for (const ir::RetryRule& other : retry.rules) {
+      if (&other != &rule && other.retries != 0 && SettingOf(other.resources, other.timeout, static_cast<Setting>(s)).valid()) return true;
+    }
   }
   return false;
 }

@@ -62,6 +62,10 @@ bool UsesAttempt(const ir::Program& program, ir::ExprId expr);
 /// `min(e, cap)` with a cap that uses neither `prev` nor `attempt`.
 bool IsCapped(const ir::Program& program, ir::ExprId expr);
 
+/// Whether another rule that may grant retries sets something that `rule`, one of retry.rules, sets too: then it does not
+/// grow from its own values alone.
+bool OthersSet(const ir::Retry& retry, const ir::RetryRule& rule);
+
 struct Step {
   enum class Outcome : uint8_t {
     Changed,    ///< granted: some setting differs, or the rule changes none, or sets some anew

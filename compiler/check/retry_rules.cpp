@@ -390,8 +390,8 @@ class RetryRules {
       }
       if (!most) continue;
       above = true;
-      const std::string shown = Show(setting, *most);
-      auto& d = c_.diags.Emit(span, diag::AboveLimit, bounds::SettingName(setting), Show(setting, next.value[s]), ir::BackendName(v.job->backend.kind), shown)
+      const std::string shown = bounds::SettingText(setting, *most);
+      auto& d = c_.diags.Emit(span, diag::AboveLimit, bounds::SettingName(setting), bounds::SettingText(setting, next.value[s]), ir::BackendName(v.job->backend.kind), shown)
                     .Label(fmt::format("asked for by the retry {}", k));
       if (std::string under = Under(v); !under.empty()) d.Note(under);
       d.AddHelp(fmt::format("lower the cap to {}", shown));
@@ -432,7 +432,7 @@ class RetryRules {
     for (int64_t k = 1; k <= std::min<int64_t>(steps, 1000); ++k) {
       const bounds::Step step = bounds::Apply(rule, before, k + 1, c_.evaluator, nothing);
       if (step.outcome == bounds::Step::Outcome::Fault) {
-        if (labels.empty()) break;
+        if (labels.empty() || bounds::OthersSet(v.job->retry, rule)) break;
         c_.diags.Emit(spans[static_cast<size_t>(step.at)], diag::RuleNeverFires, fmt::format("on {}", c_.sources.Text(labels.front().span)), step.why)
             .Label("nothing to grow from")
             .AddHelp(fmt::format("give the job `{}`", bounds::SettingName(step.at)));
@@ -452,6 +452,7 @@ class RetryRules {
       }
       if (shrinks) break;
       if (step.outcome == bounds::Step::Outcome::CapReached) {
+        if (bounds::OthersSet(v.job->retry, rule)) break;  // which may have taken some away
         const auto& [s, span] = *spans.begin();
         const Setting setting = static_cast<Setting>(s);
         const Placed* retries = inner.Attr("retries");

@@ -118,6 +118,8 @@ class Retries {
     for (int64_t k = 1; k <= std::min<int64_t>(steps, 1000); ++k) {
       const Step step = bounds::Apply(rule, before, k + 1, evaluator_, context_);
       if (step.outcome == Step::Outcome::Unknown) return false;
+      // What another rule sets too may have changed before this one answers.
+      if (step.outcome != Step::Outcome::Changed && bounds::OthersSet(p_.job.retry, rule)) return false;
       if (step.outcome == Step::Outcome::Fault) {
         auto& d = diags_.Emit(PlaceOf(bounds::SettingOf(rule.resources, rule.timeout, step.at)), diag::RuleNeverFires, RuleText(rule), step.why).Label("has no value for the next attempt");
         Note(d, exprs);

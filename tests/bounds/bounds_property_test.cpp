@@ -238,7 +238,7 @@ class Adversary {
     Result<Resources> resources = EvaluateResources(job_.resources, evaluator_, context_);
     Result<Timeouts> timeouts = EvaluateTimeouts(job_.timeout, evaluator_, context_);
     if (!resources || !timeouts) return;
-    if (job_.kind == ir::JobKind::Finally && !timeouts->run) timeouts->run = 600'000;
+    if (job_.kind != ir::JobKind::Job && !timeouts->run) timeouts->run = 600'000;
     Try({1, *resources, *timeouts}, {}, 0);
   }
 

@@ -75,7 +75,7 @@ class Player {
 
  private:
   static constexpr int64_t kBegin = 1000;
-  enum class What : uint8_t { Start, Output, End, Reap };
+  enum class What : uint8_t { Start, Output, End, Reap, Withdraw };
   struct Event {
     What what;
     AttemptId id;
@@ -157,6 +157,9 @@ class Player {
         scheduler_.AttemptEnded(event.id, std::move(result), now_);
         return;
       }
+      case What::Withdraw:
+        if (attempt.started || attempt.ended || attempt.cancelled) return;  // too late
+        [[fallthrough]];
       case What::Reap: {
         const InstanceRef ref = attempt.start.instance;
         for (const auto& [pool, n] : attempt.start.pools) {
@@ -169,7 +172,8 @@ class Player {
         track.measured.work_ms += now_ - attempt.at;
         track.live = false;
         live_.erase(it);
-        scheduler_.AttemptReaped(event.id, now_);
+        if (event.what == What::Withdraw) scheduler_.AttemptWithdrawn(event.id, now_);
+        else scheduler_.AttemptReaped(event.id, now_);
         return;
       }
     }
@@ -185,6 +189,7 @@ class Player {
     for (Action& action : scheduler_.TakeActions()) {
       if (auto* start = std::get_if<StartAttempt>(&action)) OnStart(*start);
       else if (auto* cancel = std::get_if<CancelAttempt>(&action)) OnCancel(*cancel);
+      else if (auto* withdraw = std::get_if<WithdrawAttempt>(&action)) happens_.emplace(now_, Event{What::Withdraw, withdraw->id});
       else if (auto* changed = std::get_if<InstanceChanged>(&action)) OnChange(*changed);
       else if (std::get_if<EvaluateExports>(&action)) scheduler_.ExportsDone(std::nullopt, now_);
       else if (std::get_if<PublishOutputs>(&action)) scheduler_.PublishDone(std::nullopt, now_);
