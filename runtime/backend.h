@@ -1,5 +1,5 @@
 // Where attempts run: the interface between the engine and backends/. A backend never blocks; it lives on the engine's
-// loop and thread. For each Submit() or Attach() it calls, in this order: OnStarted at most once, OnExited or OnFailed
+// loop and thread. For each Submit() or Attach() it calls, in this order: OnSubmitted and OnStarted at most once each, OnExited or OnFailed
 // exactly once, OnReaped exactly once, also after a cancel and when the place is lost. What a backend can do is data
 // (Capabilities), read by the compiler too.
 #pragma once

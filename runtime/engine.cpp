@@ -565,29 +565,32 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
         continue;
       }
       for (uint32_t ordinal = 0; ordinal < reader.size(job); ++ordinal) {
-        InstanceView view = reader.View({job, ordinal});
         RestoredInstance one;
         one.instance = {job, ordinal};
-        one.state = view.state;
-        if (!view.attempts.empty()) {
-          const AttemptView& last = view.attempts.back();
-          one.attempts = last.number;
-          one.times = {last.started_ms, last.exited_ms != 0 ? last.exited_ms : last.judged_ms};
-        } else if (view.reused) {
+        one.state = reader.state(one.instance);
+        const InstanceState before = one.state;
+        const AttemptView* last = reader.LastAttempt(one.instance);
+        if (last != nullptr) {
+          one.attempts = last->number;
+          one.times = {last->started_ms, last->exited_ms != 0 ? last->exited_ms : last->judged_ms};
+        } else if (reader.reused(one.instance)) {
+          const InstanceView view = reader.View(one.instance);
           one.attempts = view.reused->attempts;
           one.times = {view.reused->started_ms, view.reused->ended_ms};
-        } else if (!IsFinal(view.state)) {
+        } else if (!IsFinal(before)) {
           continue;
         }
-        if (view.state == InstanceState::Failed) {
+        if (before == InstanceState::Failed) {
           if (resume.retry_failed && (named.empty() || named.count(Pack(one.instance)) != 0)) {
             one.state = InstanceState::Waiting;
             one.attempts = 0;
-          } else if (view.verdict) {
+          } else if (InstanceView view = reader.View(one.instance); view.verdict) {
             one.verdict = std::make_shared<const Verdict>(*view.verdict);
           }
         }
-        if (view.state == InstanceState::Succeeded) {
+        // Nothing is looked for where the attempt said that it left nothing.
+        const bool left_nothing = last != nullptr && last->verdict != nullptr && last->verdict->success && last->outputs_sum < 0 && plan.jobs[job].outputs.empty();
+        if (before == InstanceState::Succeeded && !left_nothing) {
           auto stored = reader.Outputs(one.instance);
           if (!stored) {
             return stored.error();
@@ -609,7 +612,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
           if (std::string missing = VerifyOutputs(one.outputs); !missing.empty()) {
             problem = fmt::format("its output `{}` is gone", missing);
           } else if (*stored && !(*stored)->files.empty()) {
-            const int64_t since = rebooted || view.attempts.empty() ? 0 : view.attempts.back().judged_ms;
+            const int64_t since = rebooted || last == nullptr ? 0 : last->judged_ms;
             problem = VerifyFiles(DoubtfulFiles(FilesOf(one.outputs), (*stored)->files, since));
           }
           if (problem.empty()) {
@@ -617,11 +620,11 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
               RememberHashes((*stored)->files);
             }
           } else {
-            lost.push_back(fmt::format("{} runs again: {}", view.address, problem));
+            lost.push_back(fmt::format("{} runs again: {}", reader.Address(one.instance), problem));
             one.state = InstanceState::Waiting;
             one.outputs.clear();
             one.result = ir::Value();
-            if (view.reused) {
+            if (reader.reused(one.instance)) {
               one.attempts = 0;
             }
           }

@@ -40,9 +40,11 @@ class RowSum {
  public:
   RowSum& Int(int64_t value) {
     const auto bits = static_cast<uint64_t>(value);
-    for (int i = 0; i < 64; i += 8) {
-      bytes_ += static_cast<char>(bits >> i & 0xff);
+    char bytes[8];
+    for (size_t i = 0; i < sizeof bytes; ++i) {
+      bytes[i] = static_cast<char>(bits >> (8 * i) & 0xff);
     }
+    bytes_.append(bytes, sizeof bytes);
     return *this;
   }
   RowSum& Text(std::string_view text) {
@@ -752,7 +754,8 @@ const std::string& Journal::path() const { return state_->path; }
 
 struct JournalReader::State {
   std::string path;
-  Database db;
+  Database db;        // before the statement: that is finalized first
+  Statement outputs;  ///< of one instance; prepared with the first use, as resuming asks for each
   RunHeader header;
   int64_t version = kJournalVersion;
   /// What `output.files` is called in a query; format 2 had none.
@@ -882,13 +885,26 @@ Result<void> JournalReader::Scan(int64_t after, const std::function<bool(const R
   return rc == SQLITE_DONE ? Result<void>() : Result<void>(SqlError(state_->path, "read", rc, state_->db.get()));
 }
 
-Result<std::optional<Record>> JournalReader::Last(RecordType type) {
+Result<int64_t> JournalReader::LastNumber() {
   Statement statement;
-  int rc = statement.Prepare(state_->db.get(), "SELECT seq, time_ms, type, job, ordinal, attempt, a, b, text, sum FROM record WHERE type = ?1 ORDER BY seq DESC LIMIT 1", false);
+  int rc = statement.Prepare(state_->db.get(), "SELECT max(seq) FROM record", false);
+  if (rc == SQLITE_OK) {
+    rc = statement.Step();
+  }
+  if (rc != SQLITE_ROW) {
+    return SqlError(state_->path, "read", rc, state_->db.get());
+  }
+  return statement.GetInt(0);
+}
+
+Result<std::optional<Record>> JournalReader::Last(RecordType type, int64_t after) {
+  Statement statement;
+  int rc = statement.Prepare(state_->db.get(), "SELECT seq, time_ms, type, job, ordinal, attempt, a, b, text, sum FROM record WHERE type = ?1 AND seq > ?2 ORDER BY seq DESC LIMIT 1", false);
   if (rc != SQLITE_OK) {
     return SqlError(state_->path, "read", rc, state_->db.get());
   }
   statement.Int(1, static_cast<int>(type));
+  statement.Int(2, after);
   rc = statement.Step();
   if (rc == SQLITE_DONE) {
     return std::optional<Record>();
@@ -915,23 +931,27 @@ Result<StoredOutputs> OutputRow(const std::string& path, const Statement& statem
 }  // namespace
 
 Result<std::optional<StoredOutputs>> JournalReader::Outputs(int32_t job, int64_t ordinal) {
-  Statement statement;
-  const std::string sql = fmt::format("SELECT job, ordinal, attempt, outputs, result, sum, {} FROM output WHERE job = ?1 AND ordinal = ?2", state_->files());
-  int rc = statement.Prepare(state_->db.get(), sql.c_str(), false);
+  Statement& statement = state_->outputs;
+  int rc = SQLITE_OK;
+  if (!statement) {
+    const std::string sql = fmt::format("SELECT job, ordinal, attempt, outputs, result, sum, {} FROM output WHERE job = ?1 AND ordinal = ?2", state_->files());
+    rc = statement.Prepare(state_->db.get(), sql.c_str());
+  }
   if (rc != SQLITE_OK) {
     return SqlError(state_->path, "read", rc, state_->db.get());
   }
   statement.Int(1, job);
   statement.Int(2, ordinal);
   rc = statement.Step();
-  if (rc == SQLITE_DONE) {
-    return std::optional<StoredOutputs>();
+  Result<std::optional<StoredOutputs>> out = std::optional<StoredOutputs>();
+  if (rc == SQLITE_ROW) {
+    auto row = OutputRow(state_->path, statement);
+    out = row ? Result<std::optional<StoredOutputs>>(*std::move(row)) : Result<std::optional<StoredOutputs>>(row.error());
+  } else if (rc != SQLITE_DONE) {
+    out = SqlError(state_->path, "read", rc, state_->db.get());
   }
-  if (rc != SQLITE_ROW) {
-    return SqlError(state_->path, "read", rc, state_->db.get());
-  }
-  auto row = OutputRow(state_->path, statement);
-  return row ? Result<std::optional<StoredOutputs>>(*std::move(row)) : Result<std::optional<StoredOutputs>>(row.error());
+  statement.Reset();
+  return out;
 }
 
 Result<void> JournalReader::ScanOutputs(int32_t job, const std::function<bool(const StoredOutputs&)>& visit) {

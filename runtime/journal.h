@@ -151,7 +151,10 @@ class JournalReader {
   /// is missing between others, or is not as it was written.
   Result<void> Scan(int64_t after, const std::function<bool(const Record&)>& visit);
   /// The last record of a type, if there is one.
-  Result<std::optional<Record>> Last(RecordType type);
+  /// Of those with a number above `after`; looks at all of these where there is none.
+  Result<std::optional<Record>> Last(RecordType type, int64_t after = 0);
+  /// The number of the last record; 0: there is none.
+  Result<int64_t> LastNumber();
   Result<std::optional<StoredOutputs>> Outputs(int32_t job, int64_t ordinal);
   /// Of all instances, or of one job's (`job` >= 0), by job and ordinal.
   Result<void> ScanOutputs(int32_t job, const std::function<bool(const StoredOutputs&)>& visit);

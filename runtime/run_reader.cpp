@@ -42,7 +42,7 @@ std::string HexOf(std::string_view bytes) {
   return out;
 }
 
-Result<RunSummary> Summarize(JournalReader& journal, const std::string& run_dir) {
+Result<RunSummary> Summarize(JournalReader& journal, const std::string& run_dir, SummaryPlace& place) {
   RunSummary out;
   const RunHeader& header = journal.header();
   out.id = header.id;
@@ -51,26 +51,39 @@ Result<RunSummary> Summarize(JournalReader& journal, const std::string& run_dir)
   out.profile = header.profile;
   out.created_ms = header.created_ms;
   out.running = RunLock::Holder(run_dir).has_value();
-  auto last = journal.Last(RecordType::Finished);
-  if (!last) {
-    return last.error();
+  auto number = journal.LastNumber();
+  if (!number) {
+    return number.error();
   }
-  auto opened = journal.Last(RecordType::Opened);
-  if (!opened) {
-    return opened.error();
+  auto newer = journal.Last(RecordType::Finished, place.searched);
+  if (!newer) {
+    return newer.error();
+  }
+  if (*newer) {
+    place.finished = *std::move(newer);
+  }
+  place.searched = std::max(place.searched, *number);
+  const std::optional<Record>& last = place.finished;
+  // A resumed run has a Finished record of its first life.
+  bool went_on = false;
+  if (last) {
+    auto opened = journal.Last(RecordType::Opened, last->seq);
+    if (!opened) {
+      return opened.error();
+    }
+    went_on = opened->has_value();
   }
   auto lost = journal.Lost();
   if (!lost) {
     return lost.error();
   }
   out.lost = *lost;
-  // A resumed run has a Finished record of its first life.
-  if (*last && (!*opened || (*last)->seq > (*opened)->seq)) {
+  if (last && !went_on) {
     out.finished = true;
     out.running = false;
-    out.ended_ms = (*last)->time_ms;
-    out.exit_code = static_cast<int>((*last)->a);
-    if (auto json = ir::ParseJson((*last)->text)) {
+    out.ended_ms = last->time_ms;
+    out.exit_code = static_cast<int>(last->a);
+    if (auto json = ir::ParseJson(last->text)) {
       out.status = TextOf(*json, "status");
       out.message = TextOf(*json, "message");
       out.exports_sum = IntOf(*json, "exports", -1);
@@ -112,7 +125,8 @@ Result<RunSummary> SummarizeRun(const std::string& state_dir, const std::string&
   if (!journal) {
     return journal.error();
   }
-  return Summarize(*journal, run_dir);
+  SummaryPlace place;
+  return Summarize(*journal, run_dir, place);
 }
 
 RunReader::~RunReader() = default;
@@ -147,7 +161,7 @@ Result<std::unique_ptr<RunReader>> RunReader::OpenUnread(const std::string& stat
   reader->plan_ = std::make_unique<ir::Plan>(*std::move(plan));
   reader->evaluator_ = std::make_unique<ir::Evaluator>(reader->plan_->program);
   reader->jobs_.resize(reader->plan_->jobs.size());
-  auto summary = Summarize(*reader->journal_, reader->run_dir_);
+  auto summary = Summarize(*reader->journal_, reader->run_dir_, reader->place_);
   if (!summary) {
     return summary.error();
   }
@@ -162,7 +176,7 @@ Result<std::unique_ptr<RunReader>> RunReader::OpenUnread(const std::string& stat
 const RunHeader& RunReader::header() const { return journal_->header(); }
 
 Result<void> RunReader::Refresh(const std::function<void(const Record&)>& visit) {
-  auto summary = Summarize(*journal_, run_dir_);
+  auto summary = Summarize(*journal_, run_dir_, place_);
   if (!summary) {
     return summary.error();
   }
@@ -194,7 +208,36 @@ RunReader::JobFold& RunReader::Expanded(uint32_t job) {
   return fold;
 }
 
-RunReader::Folded& RunReader::Of(const Record& record) { return folded_[Key(static_cast<uint32_t>(record.job), record.ordinal)]; }
+RunReader::Folded& RunReader::Of(const Record& record) {
+  JobFold& job = Expanded(static_cast<uint32_t>(record.job));
+  if (record.ordinal < 0) {
+    return job.of_whole;
+  }
+  if (static_cast<uint64_t>(record.ordinal) >= job.states.size()) {
+    stray_ = Folded();
+    return stray_;
+  }
+  if (job.folded.empty()) {
+    job.folded.resize(job.states.size());
+  }
+  return job.folded[static_cast<size_t>(record.ordinal)];
+}
+
+const RunReader::Folded* RunReader::Find(InstanceRef instance) const {
+  const JobFold& job = jobs_[instance.job];
+  if (instance.ordinal == kWholeJob) {
+    return &job.of_whole;
+  }
+  return instance.ordinal < job.folded.size() ? &job.folded[instance.ordinal] : nullptr;
+}
+
+namespace {
+/// Nearly every attempt ends like this: one object for all of them.
+std::shared_ptr<const Verdict> SharedVerdict(const Record& record) {
+  static const auto kSuccess = std::make_shared<const Verdict>(VerdictFromRecord({.a = -1, .b = 0}));
+  return record.a < 0 && record.b == 0 ? kSuccess : std::make_shared<const Verdict>(VerdictFromRecord(record));
+}
+}  // namespace
 
 void RunReader::Fold(const Record& record) {
   if (record.job >= static_cast<int32_t>(jobs_.size())) {
@@ -236,13 +279,17 @@ void RunReader::Fold(const Record& record) {
     case RecordType::Opened:
       if (auto json = ir::ParseJson(record.text)) boot_ = TextOf(*json, "boot");
       // Attempts of an earlier process that have no verdict were lost with it.
-      for (auto& [key, folded] : folded_) {
-        for (AttemptView& view : folded.attempts) {
-          if (!view.verdict) {
-            view.verdict = Failed(ir::ErrorKind::NodeLost, "jobc ended while it ran");
-            view.judged_ms = record.time_ms;
+      for (JobFold& fold : jobs_) {
+        auto lose = [&](Folded& folded) {
+          for (AttemptView& view : folded.attempts) {
+            if (view.verdict == nullptr) {
+              view.verdict = std::make_shared<const Verdict>(Failed(ir::ErrorKind::NodeLost, "jobc ended while it ran"));
+              view.judged_ms = record.time_ms;
+            }
           }
-        }
+        };
+        lose(fold.of_whole);
+        std::for_each(fold.folded.begin(), fold.folded.end(), lose);
       }
       for (JobFold& fold : jobs_) {
         for (InstanceState& state : fold.states) {
@@ -271,15 +318,21 @@ void RunReader::Fold(const Record& record) {
       view.started_ms = record.b != 0 ? record.b : record.time_ms;
       view.pid = record.a;
       view.handle = record.text;
+      JobFold& job = jobs_[static_cast<size_t>(record.job)];
+      job.began_ms = job.began_ms == 0 ? view.started_ms : std::min(job.began_ms, view.started_ms);
       break;
     }
     case RecordType::Verdict: {
       AttemptView& view = attempt();
-      view.verdict = VerdictFromRecord(record);
+      view.verdict = SharedVerdict(record);
       if (auto json = view.verdict->success && !record.text.empty() ? ir::ParseJson(record.text) : Result<ir::Value>(Error{})) {
         view.outputs_sum = IntOf(*json, "outputs", -1);
       }
       view.judged_ms = record.time_ms;
+      if (view.started_ms != 0) {
+        JobFold& job = jobs_[static_cast<size_t>(record.job)];
+        job.ended_ms = std::max(job.ended_ms, view.judged_ms);
+      }
       break;
     }
     case RecordType::Reaped: {
@@ -309,7 +362,7 @@ void RunReader::Fold(const Record& record) {
             verdict.kind = *kind;
           }
         }
-        Of(record).verdict = std::move(verdict);
+        Of(record).verdict = std::make_shared<const Verdict>(std::move(verdict));
       }
       break;
     case RecordType::Expanded: {
@@ -351,12 +404,13 @@ void RunReader::Fold(const Record& record) {
     case RecordType::Reused: {
       take_key();
       Folded& folded = Of(record);
-      if (!folded.reused) ++jobs_[static_cast<size_t>(record.job)].reused;
-      folded.reused = ReusedView{"", "", static_cast<uint32_t>(record.attempt), record.a, record.b};
+      if (folded.reused == nullptr) ++jobs_[static_cast<size_t>(record.job)].reused;
+      ReusedView reused{"", "", static_cast<uint32_t>(record.attempt), record.a, record.b};
       if (auto json = ir::ParseJson(record.text)) {
-        folded.reused->run = TextOf(*json, "run");
-        folded.reused->address = TextOf(*json, "address");
+        reused.run = TextOf(*json, "run");
+        reused.address = TextOf(*json, "address");
       }
+      folded.reused = std::make_shared<const ReusedView>(std::move(reused));
       break;
     }
     case RecordType::Ahead: ahead_ += static_cast<uint64_t>(std::max<int64_t>(record.a, 0)); break;
@@ -391,10 +445,11 @@ InstanceView RunReader::View(InstanceRef instance) const {
   view.instance = instance;
   view.address = Address(instance);
   view.state = state(instance);
-  auto found = folded_.find(Key(instance.job, instance.ordinal == kWholeJob ? -1 : static_cast<int64_t>(instance.ordinal)));
-  if (found != folded_.end()) {
-    view.attempts = found->second.attempts;
-    view.verdict = found->second.verdict;
+  if (const Folded* folded = Find(instance)) {
+    view.attempts = folded->attempts;
+    if (folded->verdict != nullptr) {
+      view.verdict = *folded->verdict;
+    }
     if (!view.attempts.empty() && view.attempts.back().verdict) {
       const Verdict& last = *view.attempts.back().verdict;
       if (!view.verdict) {
@@ -403,27 +458,27 @@ InstanceView RunReader::View(InstanceRef instance) const {
         view.verdict->exit_code = last.exit_code;  // a final record holds the reason only
       }
     }
-    if (view.state == InstanceState::Succeeded && view.attempts.empty()) view.reused = found->second.reused;
-    view.next_attempt_ms = view.state == InstanceState::Backoff ? found->second.next_attempt_ms : 0;
+    if (view.state == InstanceState::Succeeded && view.attempts.empty() && folded->reused != nullptr) view.reused = *folded->reused;
+    view.next_attempt_ms = view.state == InstanceState::Backoff ? folded->next_attempt_ms : 0;
   }
   return view;
 }
 
 std::string RunReader::KeyOf(InstanceRef instance) const {
-  auto found = folded_.find(Key(instance.job, static_cast<int64_t>(instance.ordinal)));
-  return found == folded_.end() ? std::string() : HexOf(found->second.key);
+  const Folded* folded = Find(instance);
+  return folded == nullptr ? std::string() : HexOf(folded->key);
 }
 
 bool RunReader::reused(InstanceRef instance) const {
-  auto found = folded_.find(Key(instance.job, static_cast<int64_t>(instance.ordinal)));
-  return found != folded_.end() && found->second.reused && found->second.attempts.empty();
+  const Folded* folded = Find(instance);
+  return folded != nullptr && folded->reused != nullptr && folded->attempts.empty();
 }
 
 Result<std::optional<KeyParts>> RunReader::KeyPartsOf(InstanceRef instance) {
-  auto found = folded_.find(Key(instance.job, static_cast<int64_t>(instance.ordinal)));
-  if (found == folded_.end() || found->second.key_record == 0) return std::optional<KeyParts>();
+  const Folded* folded = Find(instance);
+  if (folded == nullptr || folded->key_record == 0) return std::optional<KeyParts>();
   KeyParts parts;
-  for (int64_t seq : {jobs_[instance.job].key_record, found->second.key_record}) {
+  for (int64_t seq : {jobs_[instance.job].key_record, folded->key_record}) {
     if (seq == 0) continue;
     std::string text;
     auto scanned = journal_->Scan(seq - 1, [&](const Record& record) {
@@ -438,9 +493,14 @@ Result<std::optional<KeyParts>> RunReader::KeyPartsOf(InstanceRef instance) {
   return std::optional<KeyParts>(std::move(parts));
 }
 
+const AttemptView* RunReader::LastAttempt(InstanceRef instance) const {
+  const Folded* folded = Find(instance);
+  return folded == nullptr || folded->attempts.empty() ? nullptr : &folded->attempts.back();
+}
+
 std::string RunReader::RetryHistoryJson(InstanceRef instance) const {
-  auto found = folded_.find(Key(instance.job, static_cast<int64_t>(instance.ordinal)));
-  return found == folded_.end() ? std::string() : found->second.history;
+  const Folded* folded = Find(instance);
+  return folded == nullptr ? std::string() : folded->history;
 }
 
 Result<std::vector<InstanceRef>> RunReader::Find(const std::string& address) const {
@@ -497,15 +557,13 @@ std::vector<InstanceRef> RunReader::FailedInstances() const {
 
 void RunReader::ForEachInstance(const std::function<void(InstanceRef, const std::vector<AttemptView>&)>& visit) const {
   for (uint32_t job = 0; job < jobs_.size(); ++job) {
-    auto look = [&](uint32_t ordinal, int64_t key) {
-      auto found = folded_.find(Key(job, key));
-      if (found != folded_.end() && !found->second.attempts.empty()) {
-        visit({job, ordinal}, found->second.attempts);
+    if (!jobs_[job].of_whole.attempts.empty()) {
+      visit({job, kWholeJob}, jobs_[job].of_whole.attempts);
+    }
+    for (uint32_t i = 0; i < jobs_[job].folded.size(); ++i) {
+      if (!jobs_[job].folded[i].attempts.empty()) {
+        visit({job, i}, jobs_[job].folded[i].attempts);
       }
-    };
-    look(kWholeJob, -1);
-    for (uint32_t i = 0; i < jobs_[job].states.size(); ++i) {
-      look(i, i);
     }
   }
 }
@@ -539,25 +597,16 @@ RunProgress RunReader::Progress() const {
     row.cancelled = counts[static_cast<size_t>(InstanceState::Cancelled)];
     out.jobs.push_back(std::move(row));
   }
-  std::vector<std::pair<int64_t, int64_t>> spans(jobs_.size(), {INT64_MAX, 0});
-  for (const auto& [key, folded] : folded_) {
-    auto& [begin, end] = spans[key >> 33];
-    for (const AttemptView& view : folded.attempts) {
-      if (view.started_ms != 0) {
-        begin = std::min(begin, view.started_ms);
-        end = std::max(end, view.exited_ms != 0 ? view.exited_ms : view.judged_ms != 0 ? view.judged_ms : now);
-      }
-    }
-  }
   size_t shown = 0;
   for (uint32_t job = 0; job < jobs_.size(); ++job) {
     if (plan_->jobs[job].kind == ir::JobKind::Hook) {
       continue;
     }
-    if (spans[job].second != 0) {
-      out.jobs[shown].elapsed_ms = std::max<int64_t>(0, spans[job].second - spans[job].first);
+    JobProgress& row = out.jobs[shown++];
+    if (jobs_[job].began_ms != 0) {
+      const int64_t until = summary_.running && row.running + row.retrying > 0 ? now : jobs_[job].ended_ms;
+      row.elapsed_ms = std::max<int64_t>(0, until - jobs_[job].began_ms);
     }
-    ++shown;
   }
   return out;
 }
@@ -577,11 +626,11 @@ AttemptId RunReader::next_attempt() const {
 }
 
 bool RunReader::Fits(InstanceRef instance, const std::optional<StoredOutputs>& stored) const {
-  auto found = folded_.find(Key(instance.job, static_cast<int64_t>(instance.ordinal)));
-  if (found == folded_.end() || found->second.attempts.empty() || state(instance) != InstanceState::Succeeded) {
+  const Folded* folded = Find(instance);
+  if (folded == nullptr || folded->attempts.empty() || state(instance) != InstanceState::Succeeded) {
     return true;
   }
-  const AttemptView& last = found->second.attempts.back();
+  const AttemptView& last = folded->attempts.back();
   return last.outputs_sum < 0 || (stored && ChecksumOf(*stored) == last.outputs_sum);
 }
 

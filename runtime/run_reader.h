@@ -8,7 +8,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "ir/evaluate.h"
@@ -39,7 +38,7 @@ struct AttemptView {
   int64_t max_memory = -1;
   std::string handle;
   int64_t outputs_sum = -1;                 ///< what the row of its outputs must have; -1: it left none
-  std::optional<Verdict> verdict;
+  std::shared_ptr<const Verdict> verdict;   ///< null: none yet
 };
 
 /// Where the result of an instance came from that did not run.
@@ -73,7 +72,13 @@ struct RunSummary {
   int64_t exports_sum = -1;                 ///< what the row of the exports must have; -1: not known
 };
 
-/// Reads little: header, last Finished record, lock.
+/// How far a journal was searched for the end of its run, so that it is not searched again.
+struct SummaryPlace {
+  int64_t searched = 0;                     ///< number of a record
+  std::optional<Record> finished;           ///< the last one up to there
+};
+
+/// Reads little of a run that has ended: header, last Finished record, lock. Of others, all numbers of types.
 Result<RunSummary> SummarizeRun(const std::string& state_dir, const std::string& id);
 
 class RunReader {
@@ -97,6 +102,8 @@ class RunReader {
   std::array<uint64_t, kInstanceStates> Counts(uint32_t job) const;
   bool expanded(uint32_t job) const { return jobs_[job].instances.has_value(); }
   InstanceView View(InstanceRef instance) const;
+  /// Its last attempt, without what View() copies; null: it has none.
+  const AttemptView* LastAttempt(InstanceRef instance) const;
   /// What an address on a command line means: a job's name, or an instance.
   Result<std::vector<InstanceRef>> Find(const std::string& address) const;
   /// Every instance that has attempts, in plan order.
@@ -138,22 +145,26 @@ class RunReader {
   int64_t last_record() const { return last_seq_; }
 
  private:
-  struct JobFold {
-    std::optional<ir::Instances> instances;
-    std::vector<InstanceState> states;
-    InstanceState whole = InstanceState::Waiting;
-    std::optional<ir::Value> list;
-    int64_t key_record = 0;                 ///< of the shared parts of its keys
-    uint64_t reused = 0;
-  };
+  /// What the records of one instance said; compact, as there may be a million of them.
   struct Folded {
     std::vector<AttemptView> attempts;
-    std::optional<Verdict> verdict;
+    std::shared_ptr<const Verdict> verdict;
     int64_t next_attempt_ms = 0;
     std::string history;                    ///< of the last Retry record
     std::string key;                        ///< of the last Intent or Reused record, 32 bytes; its parts stand in the journal
     int64_t key_record = 0;
-    std::optional<ReusedView> reused;
+    std::shared_ptr<const ReusedView> reused;
+  };
+  struct JobFold {
+    std::optional<ir::Instances> instances;
+    std::vector<InstanceState> states;
+    std::vector<Folded> folded;             ///< by ordinal; empty before the first record
+    InstanceState whole = InstanceState::Waiting;
+    Folded of_whole;                        ///< of the job that has no instances
+    std::optional<ir::Value> list;
+    int64_t key_record = 0;                 ///< of the shared parts of its keys
+    uint64_t reused = 0;
+    int64_t began_ms = 0, ended_ms = 0;     ///< first start and last end of its programs
   };
 
   RunReader() = default;
@@ -162,15 +173,17 @@ class RunReader {
   /// Whether the row is the one that the attempt which succeeded has left.
   bool Fits(InstanceRef instance, const std::optional<StoredOutputs>& stored) const;
   Folded& Of(const Record& record);
-  static uint64_t Key(uint32_t job, int64_t ordinal) { return uint64_t{job} << 33 | static_cast<uint64_t>(ordinal + 1); }
+  /// Null: no record spoke of it.
+  const Folded* Find(InstanceRef instance) const;
 
   std::string state_dir_, run_dir_;
   std::optional<JournalReader> journal_;
   std::unique_ptr<ir::Plan> plan_;
   std::unique_ptr<ir::Evaluator> evaluator_;
   RunSummary summary_;
+  SummaryPlace place_;
   std::vector<JobFold> jobs_;
-  std::unordered_map<uint64_t, Folded> folded_;
+  Folded stray_;                            ///< of records about instances that the plan does not have
   int64_t last_seq_ = 0;
   std::string boot_;
   AttemptId last_attempt_ = 0;

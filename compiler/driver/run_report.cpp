@@ -393,7 +393,7 @@ std::string RunReportHtml(const RunReader& run, const RunReportOptions& options)
   out += "</ul></section>\n";
   if (!report.failures.empty()) out += Failures(report);
   if (plan.jobs.size() <= options.most_graph_jobs) {
-    out += "<section class=\"needs-script\" aria-labelledby=\"h-graph\" hidden><h2 id=\"h-graph\">Graph</h2><div id=\"graph\"></div></section>\n";
+    out += "<section class=\"needs-script\" aria-labelledby=\"h-graph\" hidden><h2 id=\"h-graph\">Graph</h2><div id=\"graph\" tabindex=\"0\" role=\"region\" aria-labelledby=\"h-graph\"></div></section>\n";
   } else {
     out += fmt::format("<section aria-labelledby=\"h-graph\"><h2 id=\"h-graph\">Graph</h2><p>{} declared jobs are too many to draw; <code>jobc graph</code> prints them for other tools.</p></section>\n", plan.jobs.size());
   }

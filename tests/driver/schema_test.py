@@ -150,7 +150,7 @@ class Schemas(unittest.TestCase):
         for event in events:
             self.assertEqual([error.message for error in validator.iter_errors(event)], [], event)
             for name in event:
-                if name not in ("record", "attempt", "attempt_id", "count", "duration_ms", "text", "success", "kind", "class", "message", "exit_code", "signal", "title", "name"):
+                if name not in ("record", "attempt", "attempt_id", "count", "duration_ms", "text", "success", "kind", "class", "message", "exit_code", "signal", "title", "name", "pid"):
                     self.assertFalse(validator.is_valid({key: value for key, value in event.items() if key != name}), (event, name))
             self.assertFalse(validator.is_valid({**event, "no_such_member": 1}))
 

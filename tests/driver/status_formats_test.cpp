@@ -238,20 +238,23 @@ TEST(ScaleTaskResults, FieldsAppearAsATaskGoesOn) {
   EXPECT_EQ(keys(tasks()[1]), "launched started task_id type was_launched was_started ");
   attempt.exited_ms = 1'704'067'233'000;
   attempt.judged_ms = 1'704'067'233'000;
-  attempt.verdict = Failed(ir::ErrorKind::Exit, "");
-  attempt.verdict->exit_code = 7;
+  auto judge = [&](Verdict verdict, std::optional<int> exit_code = {}, std::optional<int> signal = {}) {
+    verdict.exit_code = exit_code;
+    verdict.signal = signal;
+    attempt.verdict = std::make_shared<const Verdict>(std::move(verdict));
+  };
+  judge(Failed(ir::ErrorKind::Exit, ""), 7);
   EXPECT_EQ(tasks()[1]["status"], "FAILED");
   EXPECT_EQ(tasks()[1]["exit_code"], 7);
   EXPECT_EQ(keys(tasks()[2]), "task_id type was_launched ") << "what comes after a failure is dropped";
-  attempt.verdict = Failed(ir::ErrorKind::Timeout, "");
-  attempt.verdict->signal = 9;
+  judge(Failed(ir::ErrorKind::Timeout, ""), {}, 9);
   EXPECT_EQ(tasks()[1]["status"], "KILLED");
   EXPECT_EQ(tasks()[1]["was_timed_out"], true);
   EXPECT_EQ(tasks()[1]["exit_code"], 137);
-  attempt.verdict = Failed(ir::ErrorKind::OutputMissing, "");
+  judge(Failed(ir::ErrorKind::OutputMissing, ""));
   EXPECT_EQ(tasks()[1]["status"], "FINISHED") << "the program did its part";
   EXPECT_EQ(tasks()[2]["status"], "FAILED");
-  attempt.verdict = Succeeded();
+  judge(Succeeded());
   EXPECT_EQ(tasks()[1], json::parse(R"({"task_id":"scale_job_1234_7x1_main","type":"main","was_launched":true,"launched":"2024-01-01T00:00:23Z","was_started":true,
     "started":"2024-01-01T00:00:23Z","was_timed_out":false,"ended":"2024-01-01T00:00:33Z","status":"FINISHED","exit_code":0})"));
 }

@@ -444,5 +444,64 @@ TEST_F(EngineRun, TakesLinesThatAreNotUtf8AsLogButNotAsText) {
   EXPECT_THAT(watcher.failures[0].message, HasSubstr("UTF-8"));
 }
 
+/// A place far away: it has a name for each attempt, and must be asked how it is.
+class PollingBackend : public Backend {
+ public:
+  explicit PollingBackend(const BackendHost& host) : host_(host) {
+    uv_timer_init(host_.loop, &timer_);
+    timer_.data = this;
+  }
+  ~PollingBackend() override {
+    uv_close(reinterpret_cast<uv_handle_t*>(&timer_), nullptr);
+    uv_run(host_.loop, UV_RUN_NOWAIT);
+  }
+  Result<AttemptPlaces> Prepare(AttemptId, bool) override { return AttemptPlaces{host_.run_dir + "/out", host_.run_dir + "/tmp", host_.run_dir + "/stage"}; }
+  void Submit(const AttemptLaunch& launch) override {
+    id_ = launch.id;
+    uv_timer_start(&timer_, [](uv_timer_t* handle) { static_cast<PollingBackend*>(handle->data)->Step(); }, 0, 1);
+  }
+  void Cancel(AttemptId, int64_t) override {}
+  bool Withdraw(AttemptId) override { return false; }
+  bool Attach(AttemptId, const std::string&) override { return false; }
+  void Release(AttemptId, bool) override {}
+  void RemoveLater(const std::string&) override {}
+  uint64_t LastOutput(AttemptId) const override { return 0; }
+  void Stop() override {}
+
+ private:
+  void Step() {
+    switch (step_++) {
+      case 0: return host_.events->OnSubmitted(id_, "job 4711");
+      case 1:
+      case 3: return host_.events->OnPolling(id_);
+      case 2: return host_.events->OnStarted(id_, process::WallMillis(), 0, "job 4711");
+      default: break;
+    }
+    uv_timer_stop(&timer_);
+    AttemptExit exit;
+    exit.exit_code = 0;
+    exit.wall_ms = process::WallMillis();
+    host_.events->OnExited(id_, exit);
+    host_.events->OnReaped(id_);
+    host_.events->OnPolling(id_);  // too late: it is gone
+  }
+
+  BackendHost host_;
+  uv_timer_t timer_{};
+  AttemptId id_ = 0;
+  int step_ = 0;
+};
+
+TEST_F(EngineRun, TellsWhatABackendSaysOfAnAttempt) {
+  backends = [](ir::BackendKind, const BackendHost& host) -> Result<std::unique_ptr<Backend>> { return std::unique_ptr<Backend>(new PollingBackend(host)); };
+  Sh("far", "true");
+  EXPECT_EQ(Run().exit_code, 0);
+  std::vector<std::string> told;
+  for (const RunEvent& event : watcher.events) {
+    if (event.address == "far") told.push_back(std::string(EventName(event.kind)) + (event.text.empty() ? "" : " " + event.text));
+  }
+  EXPECT_THAT(told, ElementsAre("queued", "submitting", "submitted job 4711", "polling", "started", "polling", "attempt_ended", "succeeded", "reaped"));
+}
+
 }  // namespace
 }  // namespace jobc

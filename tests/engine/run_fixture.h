@@ -75,7 +75,7 @@ class RunTest : public ::testing::Test {
     setup.roots = {dir / "src", dir / "src"};
     setup.state_dir = dir / "state";
     setup.options = options;
-    setup.backends = MakeBackend;
+    setup.backends = backends;
     setup.observer = &watcher;
     StartFailure failure;
     engine = Engine::Start(std::move(setup), failure);
@@ -91,6 +91,7 @@ class RunTest : public ::testing::Test {
   TempDir dir;
   PlanBuilder b;
   RunOptions options;
+  BackendFactory backends = MakeBackend;
   Watcher watcher;
   std::unique_ptr<Engine> engine;
 };

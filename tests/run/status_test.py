@@ -112,6 +112,14 @@ class Numbers(Story):
         self.assertGreaterEqual(by_job["slow"]["duration_ms"]["p50"], 90)
         self.assertEqual(by_job["good"]["queue_wait_ms"]["count"], 3)
 
+    def test_results_that_were_used_again(self):
+        self.run_job('job a { for i in range(3) key "~{i}" run = ["true"] }')
+        self.jobc("run", "a.job", "--resume")
+        status = self.jobc("status", "--json", "--instances").json
+        self.check_schema(status)
+        self.assertEqual((status["jobs"][0]["reused"], status["metrics"]["attempts"]["total"]), (3, 0), "nothing was started")
+        self.assertEqual(self.jobc("report", "--json").json["jobs"][0]["counts"], {"succeeded": 3})
+
     def test_sizes_of_blocks(self):
         self.run_job('job a { run = ["true"] }')
         recent = self.jobc("status", "--json", "--period", "1h", "--block", "30s").json["metrics"]["recent"]
