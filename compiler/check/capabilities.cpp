@@ -230,7 +230,8 @@ class Capable {
     if (placed == nullptr || !First(v, ValueSpan(*placed), name)) return;
     const Span span = ValueSpan(*placed);
     auto& d = out_->Emit(span, diag::AboveLimit, block == "timeout" ? fmt::format("timeout.{}", name) : std::string(name), value, Name(v), most).Label(fmt::format("at most {}", most));
-    Chosen(v, d).AddHelp(fmt::format("write `{} = {}`", name, most), {{span, most}});
+    // No edit: less is enough only where somebody says so.
+    Chosen(v, d).AddHelp(fmt::format("write `{} = {}`", name, most));
     d.AddHelp(v.profile != nullptr ? fmt::format("or only under this profile:  job {} {{ {} {{ {} = {} }} }}", Dotted(v), block, name, most)
                                    : "or choose another backend for this job");
   }
