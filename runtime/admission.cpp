@@ -130,6 +130,27 @@ void Admission::Admit(const std::function<bool(InstanceRef)>& is_ready,
   }
 }
 
+std::optional<std::pair<InstanceRef, uint32_t>> Admission::First(const std::function<bool(InstanceRef)>& is_ready) {
+  while (!order_.empty()) {
+    const auto it = order_.begin();
+    const uint32_t id = std::get<3>(*it);
+    Class& c = classes_[id];
+    const InstanceRef first{c.job, std::get<2>(*it)};
+    if (is_ready(first)) return std::pair(first, id);
+    order_.erase(it);
+    Clean(c, is_ready);
+    if (!c.waiting.empty()) order_.insert(KeyOf(id));
+  }
+  return std::nullopt;
+}
+
+void Admission::Pop(uint32_t claim_class) {
+  Class& c = classes_[claim_class];
+  order_.erase(KeyOf(claim_class));
+  PopFront(c);
+  if (!c.waiting.empty()) order_.insert(KeyOf(claim_class));
+}
+
 std::vector<InstanceRef> Admission::Peek(size_t limit) const {
   std::vector<InstanceRef> out;
   for (const Key& key : order_) {

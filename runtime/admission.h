@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <tuple>
 #include <utility>
@@ -43,6 +44,11 @@ class Admission {
   /// each that fits, after its claims were taken, and returns false where it did not start after all.
   void Admit(const std::function<bool(InstanceRef)>& is_ready,
              const std::function<bool(InstanceRef, uint32_t claim_class)>& start);
+
+  /// The first in order that is ready, whether it fits or not, with its class.
+  std::optional<std::pair<InstanceRef, uint32_t>> First(const std::function<bool(InstanceRef)>& is_ready);
+  /// Takes the first of a class out of those that wait.
+  void Pop(uint32_t claim_class);
 
   /// Up to `limit` of those that will likely start next, so that their intents can be journaled together. A guess: what
   /// fits decides too, and those that are no longer ready may be among them.

@@ -69,7 +69,11 @@ class BackendEvents {
   /// It ended otherwise: could not be started, was lost, preempted …
   virtual void OnFailed(AttemptId id, Verdict verdict) = 0;
   /// Nothing of it is alive any more, and all its output is in the log.
-  virtual void OnReaped(AttemptId id) = 0;
+  /// `next`: the attempt of SubmitAfter() that begins now in its place; 0: none does.
+  virtual void OnReaped(AttemptId id, AttemptId next = 0) = 0;
+  /// An attempt of SubmitAfter() has not begun and never will; nothing else follows for it. Comes before the OnReaped of the
+  /// one it was to follow.
+  virtual void OnRevoked(AttemptId id) = 0;
   /// Nothing of this kind can run any more. Attempts under way are answered one by one as well.
   virtual void OnUnavailable(ir::BackendKind kind, std::string message) = 0;
 };
@@ -81,6 +85,12 @@ class Backend {
   /// (exit 15) if `code` is ENOSPC, EROFS or EDQUOT.
   virtual Result<AttemptPlaces> Prepare(AttemptId id, bool secrets) = 0;
   virtual void Submit(const AttemptLaunch& launch) = 0;
+  /// To begin without being asked again when `before` has ended with exit code 0, undisturbed, with none of the paths
+  /// `unless` there, and is reaped. False: that cannot be, and nothing follows for it. Answered by OnReaped of `before`
+  /// with it as `next`, or by OnRevoked.
+  virtual bool SubmitAfter(const AttemptLaunch&, AttemptId, const std::vector<std::string>&) { return false; }
+  /// What SubmitAfter() took shall not begin. Answered as that is.
+  virtual void Revoke(AttemptId) {}
   /// TERM, after `grace_ms` KILL. Without effect on attempts it does not know.
   virtual void Cancel(AttemptId id, int64_t grace_ms) = 0;
   /// Gives up an attempt whose program has not begun. True: it never begins, and no event about it follows. False: it has

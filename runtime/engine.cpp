@@ -45,6 +45,9 @@ constexpr size_t kStderrLines = 20;
 constexpr int64_t kLookUpSliceMs = 10;
 /// Files up to this size in all are hashed in the loop, larger ones by a thread.
 constexpr uint64_t kHashInLoop = 1 << 20;
+/// Attempts of a job whose last one ran for less are given a next one ahead of time; which is taken back when that turns out
+/// to be wrong, so that nobody waits long behind an attempt that is not short while another place is free.
+constexpr int64_t kShortMs = 50;
 
 int64_t Number(std::string_view text) { return std::strtoll(std::string(text).c_str(), nullptr, 10); }
 
@@ -297,6 +300,10 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     bool holds_secret = false;        ///< what it left must not be kept
     int64_t started_ms = 0;
     uint64_t last_output = 0;
+    bool results_block_next = false;  ///< what was handed over to follow it begins only if it wrote no result
+    AttemptId began_next = 0;         ///< what has begun in its place; 0: nothing
+    bool no_result = false;           ///< the backend has looked, and none was written
+    int64_t planned_ms = -1;          ///< since when it waits for the one before it to end; -1: it does not
   };
 
   /// An attempt of which nothing is alive, to be told after its verdict.
@@ -729,6 +736,8 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
     loop_open = true;
     scheduler = std::make_unique<Scheduler>(plan, *state, options, world.get());
+    last_ms.assign(plan.jobs.size(), -1);
+    needs_more.assign(plan.jobs.size(), 0);
     return true;
   }
 
@@ -786,10 +795,11 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     begin_ms = process::MonotonicMillis();
     uv_timer_init(&loop, &deadline);
     uv_timer_init(&loop, &commit_timer);
+    uv_timer_init(&loop, &next_timer);
     uv_timer_init(&loop, &tick_timer);
     uv_timer_init(&loop, &look_timer);
     uv_check_init(&loop, &check);
-    deadline.data = commit_timer.data = tick_timer.data = look_timer.data = check.data = this;
+    deadline.data = commit_timer.data = next_timer.data = tick_timer.data = look_timer.data = check.data = this;
     handles_open = true;
     uv_check_start(&check, [](uv_check_t* handle) { static_cast<Impl*>(handle->data)->Pump(); });
     if (setup.options.handle_signals) {
@@ -910,6 +920,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     if (handles_open) {
       close(reinterpret_cast<uv_handle_t*>(&deadline));
       close(reinterpret_cast<uv_handle_t*>(&commit_timer));
+      close(reinterpret_cast<uv_handle_t*>(&next_timer));
       close(reinterpret_cast<uv_handle_t*>(&tick_timer));
       close(reinterpret_cast<uv_handle_t*>(&look_timer));
       close(reinterpret_cast<uv_handle_t*>(&check));
@@ -1102,6 +1113,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       for (const FailureReport& report : reports) {
         setup.observer->OnFailure(report);
       }
+      setup.observer->OnBatchEnd();
     }
     for (size_t i = 0; i < events.size() && Watched(); ++i) {
       control->Tell(EventJson(events[i]));
@@ -1118,7 +1130,11 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     for (;;) {
       std::vector<Action> actions = scheduler->TakeActions();
       if (actions.empty() && reaped.empty()) {
-        break;
+        PlanNext();
+        actions = scheduler->TakeActions();
+        if (actions.empty()) {
+          break;
+        }
       }
       bool has_effects = false;
       for (Action& action : actions) {
@@ -1153,6 +1169,8 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     for (const Action& action : actions) {
       if (const auto* start = std::get_if<StartAttempt>(&action)) {
         needed = ahead.erase(Pack(start->instance)) == 0 || needed;
+      } else if (std::holds_alternative<RevokeNext>(action)) {
+        // Nothing depends on a record.
       } else if (std::holds_alternative<EvaluateExports>(action) || std::holds_alternative<LookUp>(action)) {
         // Seen by nobody before the commit of the run's end; a result that is used again changes nothing outside the run.
       } else {
@@ -1163,7 +1181,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   }
 
   static bool HasEffect(const Action& action) {
-    return std::holds_alternative<StartAttempt>(action) || std::holds_alternative<CancelAttempt>(action) ||
+    return std::holds_alternative<StartAttempt>(action) || std::holds_alternative<CancelAttempt>(action) || std::holds_alternative<RevokeNext>(action) ||
            std::holds_alternative<WithdrawAttempt>(action) || std::holds_alternative<EvaluateExports>(action) || std::holds_alternative<jobc::PublishOutputs>(action) ||
            std::holds_alternative<LookUp>(action) || std::holds_alternative<RunFinished>(action);
   }
@@ -1271,6 +1289,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   }
   void Journalize(CancelAttempt&) {}
   void Journalize(WithdrawAttempt&) {}
+  void Journalize(RevokeNext&) {}
   void Journalize(EvaluateExports&) {}
   void Journalize(PublishOutputs&) {}
   void Journalize(RunFinished& done) {
@@ -1449,6 +1468,19 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   void CarryOut(StartAttempt& start) {
     const int64_t intent = intent_records[start.id];
     intent_records.erase(start.id);
+    if (start.began) {
+      if (auto found = live.find(start.id); found != live.end()) {
+        found->second.planned_ms = -1;
+        if (auto key = cache_keys.find(start.id); key != cache_keys.end()) {
+          found->second.cache_key = std::move(key->second);
+        }
+        Submitting(start, intent);
+        TellAttempt(RunEventKind::Submitted, start.id, "");
+      }
+      cache_keys.erase(start.id);
+      changed_inputs.erase(start.id);
+      return;
+    }
     if (environment_failed || killed) {
       scheduler->AttemptEnded(start.id, Answer(Failed(ir::ErrorKind::Cancelled, "the run cannot go on")), Now());
       scheduler->AttemptReaped(start.id, Now());
@@ -1483,22 +1515,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       fail(Failed(ir::ErrorKind::Staging, places.error().message));
       return;
     }
-    Live& one = live[start.id];
-    one.instance = start.instance;
-    one.number = start.number;
-    one.backend = backend;
+    LaunchBuilder::Prepared prepared;
+    Live& one = MakeLive(start, backend, *places, prepared);
     one.cache_key = std::move(cache_key);
-    one.launch.places = *places;
-    one.launch.timeouts = start.timeouts;
-    one.launch.resources = start.resources;
-    one.context = std::make_unique<AttemptContext>(*state, *world, input_evaluator, start.instance);
-    one.context->SetPathEvaluator(&path_evaluator);
-    one.context->SetResources(&one.launch.resources);
-    one.context->SetAttempt(start.number);
-    LaunchBuilder::Prepared prepared = builder->Build(start, *places, evaluator, *one.context);
-    one.launch = std::move(prepared.launch);
-    one.staged = prepared.staged;
-    one.launch.address = state->Address(start.instance);
     if (!prepared.ok) {
       prepared.failure.message = masker.Mask(prepared.failure.message);
       if (!places->secrets_dir.empty()) {
@@ -1515,6 +1534,30 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
     one.result_path = std::move(prepared.result_path);
     one.identities = std::move(prepared.identities);
+    Submitting(start, intent);
+    backend->Submit(one.launch);
+  }
+
+  Live& MakeLive(const StartAttempt& start, Backend* backend, const AttemptPlaces& places, LaunchBuilder::Prepared& prepared) {
+    Live& one = live[start.id];
+    one.instance = start.instance;
+    one.number = start.number;
+    one.backend = backend;
+    one.launch.places = places;
+    one.launch.timeouts = start.timeouts;
+    one.launch.resources = start.resources;
+    one.context = std::make_unique<AttemptContext>(*state, *world, input_evaluator, start.instance);
+    one.context->SetPathEvaluator(&path_evaluator);
+    one.context->SetResources(&one.launch.resources);
+    one.context->SetAttempt(start.number);
+    prepared = builder->Build(start, places, evaluator, *one.context);
+    one.launch = std::move(prepared.launch);
+    one.staged = prepared.staged;
+    one.launch.address = state->Address(start.instance);
+    return one;
+  }
+
+  void Submitting(const StartAttempt& start, int64_t intent) {
     if (Observed()) {
       RunEvent event = Event(RunEventKind::Submitting, start.instance);
       event.record = intent;
@@ -1522,7 +1565,104 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       event.attempt_id = start.id;
       pending_events.push_back(std::move(event));
     }
-    backend->Submit(one.launch);
+    without_next.push_back(start.id);
+  }
+
+  // -- What begins by itself -------------------------------------------------------
+
+  /// Gives short attempts that run the next one of their place ahead of time, so that no time passes between the two. Only
+  /// those whose start is in the journal already, and that need nothing but their two directories.
+  void PlanNext() {
+    if (environment_failed || killed || finished) {
+      return;
+    }
+    std::vector<AttemptId> asking;
+    asking.swap(without_next);
+    for (AttemptId before : asking) {
+      auto found = live.find(before);
+      if (found == live.end() || found->second.exit || found->second.judged) {
+        continue;
+      }
+      const int64_t last = last_ms[found->second.instance.job];
+      if (last < 0 || last >= kShortMs) {
+        continue;
+      }
+      bool not_yet = false;
+      auto next = scheduler->PlanNext(before, [&](InstanceRef instance) {
+        const ir::Job& job = plan.jobs[instance.job];
+        if (needs_more[instance.job] || !job.inputs.empty() || !job.secret_files.empty()) {
+          return false;
+        }
+        not_yet = ahead.count(Pack(instance)) == 0;
+        return !not_yet;
+      }, Now());
+      if (!next) {
+        if (not_yet) {
+          without_next.push_back(before);  // until its start is in the journal
+        }
+        continue;
+      }
+      if (!HandOver(*next, before, found->second)) {
+        needs_more[next->start.instance.job] = true;
+        scheduler->NextRevoked(next->start.id, Now());
+      }
+    }
+  }
+
+  bool HandOver(const Scheduler::Next& next, AttemptId before, Live& one_before) {
+    const StartAttempt& start = next.start;
+    Backend* backend = one_before.backend;
+    std::vector<std::string> unless;
+    if (next.blocked_by_results) {
+      unless = {one_before.result_path, one_before.launch.places.output_dir + "/smartjob.json"};
+    }
+    auto places = backend->Prepare(start.id, false);
+    if (!places) {
+      return false;
+    }
+    LaunchBuilder::Prepared prepared;
+    Live& one = MakeLive(start, backend, *places, prepared);
+    if (!prepared.ok || prepared.staged || !backend->SubmitAfter(one.launch, before, unless)) {
+      CleanUp(start.id, one, false);
+      live.erase(start.id);
+      return false;
+    }
+    one.result_path = std::move(prepared.result_path);
+    one.planned_ms = Now();
+    live.at(before).results_block_next = next.blocked_by_results;
+    if (!uv_is_active(reinterpret_cast<uv_handle_t*>(&next_timer))) {
+      uv_timer_start(&next_timer, [](uv_timer_t* handle) { static_cast<Impl*>(handle->data)->TakeBackLate(); }, kShortMs, 0);
+    }
+    return true;
+  }
+
+  void TakeBackLate() {
+    bool waiting = false;
+    for (auto& [attempt, one] : live) {
+      if (one.planned_ms >= 0 && Now() - one.planned_ms >= kShortMs) {
+        one.backend->Revoke(attempt);
+      }
+      waiting = waiting || one.planned_ms >= 0;
+    }
+    if (waiting) {
+      uv_timer_start(&next_timer, [](uv_timer_t* handle) { static_cast<Impl*>(handle->data)->TakeBackLate(); }, kShortMs, 0);
+    }
+  }
+
+  void CarryOut(RevokeNext& revoke) {
+    if (auto found = live.find(revoke.id); found != live.end()) {
+      found->second.backend->Revoke(revoke.id);
+    }
+  }
+
+  void OnRevoked(AttemptId attempt) override {
+    auto found = live.find(attempt);
+    if (found == live.end()) {
+      return;
+    }
+    CleanUp(attempt, found->second, false);
+    live.erase(found);
+    scheduler->NextRevoked(attempt, Now());
   }
 
   void CarryOut(CancelAttempt& cancel) {
@@ -1838,6 +1978,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     found->second.exit = exit;
     int64_t& ended_ms = spans[found->second.instance.job].ended_ms;
     ended_ms = std::max(ended_ms, exit.wall_ms);
+    last_ms[found->second.instance.job] = exit.wall_ms - found->second.started_ms;
     scheduler->AttemptExited(attempt, Now());
   }
 
@@ -1848,12 +1989,21 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
   }
 
-  void OnReaped(AttemptId attempt) override {
+  void OnReaped(AttemptId attempt, AttemptId next) override {
     auto found = live.find(attempt);
     if (found == live.end()) {
       return;
     }
     Live& one = found->second;
+    one.no_result = next != 0 && one.results_block_next;
+    one.began_next = next;
+    EndOne(attempt, one);  // at once: only attempts without outputs have a next one
+    if (next != 0) {
+      Pump();  // what begins now has its intent in the journal before it says that it has started
+    }
+  }
+
+  void EndOne(AttemptId attempt, Live& one) {
     if (one.judged) {
       return EndReaped(attempt, one, false);
     }
@@ -1962,7 +2112,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       gone.event = std::move(event);
     }
     reaped.push_back(std::move(gone));  // written after the verdict, which Pump() writes
-    scheduler->AttemptReaped(attempt, Now());
+    scheduler->AttemptReaped(attempt, Now(), one.began_next);
     if (!success) {
       DropSecretResult(one);
     }
@@ -2053,6 +2203,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     CollectRequest request;
     request.output_dir = one.launch.places.output_dir;
     request.result_path = one.result_path;
+    request.no_result = one.no_result;
     request.run_dir = run_dir;
     request.place = "outputs/" + ir::SafeName(one.launch.address);
     Collected collected = CollectOutputs(plan, one.instance.job, request, evaluator, *one.context, masker);
@@ -2376,6 +2527,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   bool handles_open = false;
   uv_timer_t deadline{};
   uv_timer_t commit_timer{};
+  uv_timer_t next_timer{};             ///< for attempts that wait in vain for the one before them
   uv_work_t sync_work{};
   bool syncing = false;                ///< a thread waits for the disk
   Journal::Sync sync;
@@ -2394,6 +2546,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   std::unordered_map<AttemptId, FailureTrace> traces;
   std::unordered_map<uint32_t, std::vector<std::string>> failing_lines;
   std::unordered_set<uint64_t> ahead;  ///< packed instances that may start without a commit
+  std::vector<AttemptId> without_next; ///< begun since, to be given a next one
+  std::vector<int64_t> last_ms;        ///< by job: how long its last attempt ran; -1: not known
+  std::vector<char> needs_more;        ///< by job: its attempts cannot be handed over ahead of time
   std::vector<RunEvent> pending_events;
   std::vector<FailureReport> pending_reports;
   std::shared_ptr<const Verdict> last_judged;  ///< of the last AttemptJudged; the change it causes comes right after

@@ -42,6 +42,8 @@ class RunObserver {
   virtual void OnEvent(const RunEvent& event) {}
   /// An instance failed for good.
   virtual void OnFailure(const FailureReport& report) {}
+  /// After what one commit made known.
+  virtual void OnBatchEnd() {}
   /// About ten times a second while the run lasts, if `interval_ms` is not 0.
   virtual void OnTick(const RunProgress& progress) {}
   int64_t interval_ms = 0;

@@ -282,10 +282,10 @@ class Collector {
     }
     std::string path = request_.result_path;
     result_name_ = "$JOB_RESULT";
-    process::UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-    int first_error = fd ? 0 : errno;
+    process::UniqueFd fd(request_.no_result ? -1 : open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    int first_error = fd ? 0 : request_.no_result ? ENOENT : errno;
     std::string other = request_.output_dir + "/smartjob.json";
-    if (!fd && (first_error == ENOENT || first_error == ENOTDIR)) {
+    if (!fd && !request_.no_result && (first_error == ENOENT || first_error == ENOTDIR)) {
       fd.Reset(open(other.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
       if (fd) {
         path = other;

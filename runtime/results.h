@@ -27,6 +27,7 @@ struct CapturedFile {
 struct CollectRequest {
   std::string output_dir;   ///< absolute, the attempt's $JOB_OUTPUT
   std::string result_path;  ///< absolute, the attempt's $JOB_RESULT
+  bool no_result = false;   ///< it is known that neither that nor smartjob.json was written
   std::string run_dir;      ///< absolute, the run's directory
   std::string place;        ///< of the published outputs, relative to run_dir: `outputs/align%5B%22s1%22%5D`
 };

@@ -141,6 +141,19 @@ struct Scheduler::Core {
     int64_t submitted = 0, started = 0, last_output = 0;
     Resources resources;
     Timeouts timeouts;
+    AttemptId next = 0;  ///< begins when this one is reaped
+  };
+
+  /// What PlanNext() gave and has no answer yet. Its instance is ready, but not among those that wait for admission.
+  struct Planned {
+    AttemptId before = 0;
+    uint32_t claim_class = 0;
+    StartAttempt start;
+    bool revoking = false;
+    // It is to be cancelled once its answer is there:
+    std::shared_ptr<const Verdict> cancel;
+    CancelWhy why = CancelWhy::Halt;
+    bool only_unstarted = false;
   };
 
   struct Backoff {
@@ -204,6 +217,9 @@ struct Scheduler::Core {
   std::array<uint32_t, kPhases> live_in{};
   std::unordered_map<AttemptId, Live> live;
   std::unordered_map<uint64_t, AttemptId> current;  ///< instance to its attempt without verdict
+  std::unordered_map<AttemptId, Planned> planned;
+  std::unordered_map<uint64_t, AttemptId> planned_of;  ///< by instance
+  bool one_priority = true;  ///< of all jobs
   std::unordered_map<uint64_t, Backoff> backoffs;
   std::unordered_set<uint64_t> looking;  ///< waiting ones whose LookUp has no answer yet
   std::vector<Deadline> deadlines;  ///< min-heap; some are stale
@@ -910,7 +926,33 @@ struct Scheduler::Core {
     std::optional<int64_t> grace = GraceOf(ref);
     if (!grace) return fail(fmt::format("`grace` has no value: {}", evaluator.fault().message));
 
-    const AttemptId id = state.ApplyAttempt(ref);
+    StartAttempt action = ActionFor(state.ApplyAttempt(ref), attempt, *grace);
+    Launch(std::move(attempt), std::move(action));
+    return true;
+  }
+
+  StartAttempt ActionFor(AttemptId id, const Live& attempt, int64_t grace_ms) {
+    const JobRun& j = RunOf(attempt.instance);
+    StartAttempt action;
+    action.id = id;
+    action.instance = attempt.instance;
+    action.number = attempt.number;
+    action.grace_ms = grace_ms;
+    action.resources = attempt.resources;
+    action.timeouts = attempt.timeouts;
+    for (auto [resource, amount] : admission.claims(attempt.claim_class)) {
+      for (uint32_t pool = 0; pool < pool_resource.size() && !j.job->pools.empty(); ++pool) {
+        if (pool_resource[pool] == resource) action.pools.emplace_back(pool, static_cast<uint32_t>(amount));
+      }
+    }
+    return action;
+  }
+
+  /// Its claims are taken.
+  void Launch(Live attempt, StartAttempt action) {
+    const InstanceRef ref = attempt.instance;
+    const AttemptId id = action.id;
+    const RetryHistory* history = state.history(ref);
     Change(ref, State::Running, nullptr, id);
     ++counters.attempts;
     if (attempt.number > 1) ++counters.retries;
@@ -920,23 +962,93 @@ struct Scheduler::Core {
       Arm(now + std::max<int64_t>(0, *attempt.timeouts.total - (history ? history->total_used_ms : 0)),
           DeadlineKind::Total, id);
     }
-    StartAttempt action;
-    action.id = id;
-    action.instance = ref;
-    action.number = attempt.number;
-    action.grace_ms = *grace;
-    action.resources = attempt.resources;
-    action.timeouts = attempt.timeouts;
-    for (auto [resource, amount] : admission.claims(claim_class)) {
-      for (uint32_t pool = 0; pool < pool_resource.size() && !j.job->pools.empty(); ++pool) {
-        if (pool_resource[pool] == resource) action.pools.emplace_back(pool, static_cast<uint32_t>(amount));
-      }
-    }
     actions.push_back(std::move(action));
     current[Pack(ref)] = id;
-    ++live_in[static_cast<size_t>(j.phase)];
+    ++live_in[static_cast<size_t>(RunOf(ref).phase)];
     live.emplace(id, std::move(attempt));
-    return true;
+  }
+
+  // -- What begins by itself ------------------------------------------------------------------------------------------
+
+  static bool IsReady(const RunState& state, InstanceRef ref) { return state.state(ref) == State::Ready; }
+
+  /// Whether exit code 0 without a result makes an attempt of this job succeed, whatever it did.
+  static bool ExitDecides(const ir::Job& job) { return job.outputs.empty() && job.inputs.empty() && job.errors.empty(); }
+
+  std::optional<Scheduler::Next> PlanNext(AttemptId before, const std::function<bool(InstanceRef)>& may) {
+    auto it = live.find(before);
+    if (it == live.end() || it->second.judged || it->second.next != 0 || it->second.stage == Stage::Exited)
+      return std::nullopt;
+    // Where priorities differ, the end of `before` could make one ready that has more of it.
+    if (phase != RunPhase::Jobs || mode >= ir::Strategy::Drain || ending || interrupted || !one_priority)
+      return std::nullopt;
+    const JobRun& b = RunOf(it->second.instance);
+    const bool stops = b.strategy >= ir::Strategy::Drain;
+    if (b.phase != RunPhase::Jobs || !ExitDecides(*b.job)) return std::nullopt;
+    const auto first = admission.First([&](InstanceRef ref) { return IsReady(state, ref); });
+    if (!first) return std::nullopt;
+    const auto [ref, claim_class] = *first;
+    const JobRun& j = RunOf(ref);
+    if (j.phase != RunPhase::Jobs || j.job->kind != ir::JobKind::Job || j.job->backend.kind != b.job->backend.kind ||
+        admission.claims(claim_class) != admission.claims(it->second.claim_class) || state.history(ref) ||
+        !j.resources || !j.timeouts || !j.grace_ms || !may(ref)) {
+      return std::nullopt;
+    }
+    admission.Pop(claim_class);
+    const Live attempt = Fresh(ref, claim_class);
+    Planned next;
+    next.before = before;
+    next.claim_class = claim_class;
+    next.start = ActionFor(state.ApplyAttempt(ref), attempt, *j.grace_ms);
+    const AttemptId id = next.start.id;
+    it->second.next = id;
+    Scheduler::Next out{next.start, stops};
+    planned_of[Pack(ref)] = id;
+    planned.emplace(id, std::move(next));
+    return out;
+  }
+
+  /// Of an instance whose job has resources and timeouts for all, at its first attempt.
+  Live Fresh(InstanceRef ref, uint32_t claim_class) {
+    const JobRun& j = RunOf(ref);
+    Live attempt;
+    attempt.instance = ref;
+    attempt.claim_class = claim_class;
+    attempt.number = state.attempts(ref) + (planned_of.count(Pack(ref)) ? 0 : 1);
+    attempt.resources = *j.resources;
+    attempt.timeouts = *j.timeouts;
+    return attempt;
+  }
+
+  std::optional<Planned> TakePlanned(AttemptId id) {
+    auto it = planned.find(id);
+    if (it == planned.end()) return std::nullopt;
+    Planned next = std::move(it->second);
+    planned.erase(it);
+    if (auto before = live.find(next.before); before != live.end()) before->second.next = 0;
+    return next;
+  }
+
+  /// It has begun in the place of the one before, which is released.
+  void BeginPlanned(Planned next) {
+    const InstanceRef ref = next.start.instance;
+    Live attempt = Fresh(ref, next.claim_class);
+    planned_of.erase(Pack(ref));
+    admission.Take(next.claim_class);
+    next.start.began = true;
+    Launch(std::move(attempt), std::move(next.start));
+    if (next.cancel && !next.only_unstarted) CancelNow(ref, next.why, next.cancel, false);
+  }
+
+  void DropPlanned(Planned next) {
+    const InstanceRef ref = next.start.instance;
+    planned_of.erase(Pack(ref));
+    state.RetractAttempt(ref);
+    if (next.cancel) {
+      Finish(ref, State::Cancelled, next.cancel);
+    } else {
+      admission.Push(next.claim_class, ref.ordinal);
+    }
   }
 
   /// nullopt: its expression failed. Cached where all instances agree.
@@ -1072,8 +1184,19 @@ struct Scheduler::Core {
 
   void CancelNow(InstanceRef ref, CancelWhy why, const std::shared_ptr<const Verdict>& verdict, bool only_unstarted) {
     switch (state.state(ref)) {
-      case State::Waiting:
-      case State::Ready: Finish(ref, State::Cancelled, verdict); break;
+      case State::Ready:
+        if (auto it = planned_of.find(Pack(ref)); it != planned_of.end()) {
+          Planned& next = planned.at(it->second);
+          if (!next.cancel || (next.only_unstarted && !only_unstarted)) {
+            next.cancel = verdict;
+            next.why = why;
+            next.only_unstarted = only_unstarted;
+          }
+          if (!std::exchange(next.revoking, true)) actions.push_back(RevokeNext{it->second});
+          break;
+        }
+        [[fallthrough]];
+      case State::Waiting: Finish(ref, State::Cancelled, verdict); break;
       case State::Backoff: DropBackoff(ref, State::Cancelled, verdict); break;
       case State::Running: {
         const AttemptId id = current.at(Pack(ref));
@@ -1169,7 +1292,7 @@ struct Scheduler::Core {
   void Pump() {
     do {
       Settle();
-      admission.Admit([&](InstanceRef ref) { return state.state(ref) == State::Ready; },
+      admission.Admit([&](InstanceRef ref) { return IsReady(state, ref); },
                       [&](InstanceRef ref, uint32_t claim_class) { return Start(ref, claim_class); });
     } while (!work.empty() || swept < mode || Advance());
   }
@@ -1295,6 +1418,7 @@ struct Scheduler::Core {
       j.strategy = job.kind == ir::JobKind::Check ? ir::Strategy::Drain : plan.on_error.value_or(ir::Strategy::Drain);
     }
     if (options.on_error && j.strategy != ir::Strategy::Ignore) j.strategy = *options.on_error;
+    one_priority = one_priority && !job.priority.valid();
     state.set_tolerated(index, j.strategy == ir::Strategy::Ignore);
     auto shared = [&](std::initializer_list<ir::ExprId> ids) {
       return std::all_of(ids.begin(), ids.end(), [&](ir::ExprId id) { return IsSharedByInstances(plan.program, id); });
@@ -1582,7 +1706,7 @@ void Scheduler::AttemptEnded(AttemptId id, AttemptResult result, int64_t now) {
   c.Pump();
 }
 
-void Scheduler::AttemptReaped(AttemptId id, int64_t now) {
+void Scheduler::AttemptReaped(AttemptId id, int64_t now, AttemptId next) {
   Core& c = *core_;
   c.SetNow(now);
   auto it = c.live.find(id);
@@ -1595,7 +1719,32 @@ void Scheduler::AttemptReaped(AttemptId id, int64_t now) {
     result.verdict = Failed(ErrorKind::NodeLost, "it ended without an answer");
     c.Judge(id, std::move(result), std::nullopt, false);
   }
+  std::optional<Core::Planned> planned = c.TakePlanned(it->second.next);
+  JOBC_CHECK(next == 0 || (planned && planned->start.id == next));
   c.Reap(id);
+  if (planned && next != 0) {
+    c.BeginPlanned(std::move(*planned));
+  } else if (planned) {
+    c.DropPlanned(std::move(*planned));
+  }
+  c.Pump();
+}
+
+std::optional<Scheduler::Next> Scheduler::PlanNext(AttemptId before, const std::function<bool(InstanceRef)>& may,
+                                                   int64_t now) {
+  core_->SetNow(now);
+  return core_->PlanNext(before, may);
+}
+
+void Scheduler::NextRevoked(AttemptId id, int64_t now) {
+  Core& c = *core_;
+  c.SetNow(now);
+  std::optional<Core::Planned> planned = c.TakePlanned(id);
+  if (!planned) {
+    ++c.counters.late;
+    return;
+  }
+  c.DropPlanned(std::move(*planned));
   c.Pump();
 }
 
@@ -1612,6 +1761,7 @@ void Scheduler::AttemptLost(AttemptId id, std::string message, int64_t now) {
     result.verdict = Failed(ErrorKind::NodeLost, std::move(message));
     c.Judge(id, std::move(result), std::nullopt, false);
   }
+  if (auto planned = c.TakePlanned(it->second.next)) c.DropPlanned(std::move(*planned));
   c.Reap(id);
   c.Pump();
 }
@@ -1633,6 +1783,7 @@ void Scheduler::StartRefused(AttemptId id, Verdict verdict, int64_t now) {
     --c.counters.attempts;
     c.Finish(ref, State::Failed, std::make_shared<const Verdict>(std::move(verdict)), id);
   }
+  if (auto planned = c.TakePlanned(it->second.next)) c.DropPlanned(std::move(*planned));
   c.Reap(id);
   c.Pump();
 }
@@ -1650,6 +1801,7 @@ void Scheduler::AttemptWithdrawn(AttemptId id, int64_t now) {
     result.verdict = *it->second.withdrawn;
     c.Judge(id, std::move(result), std::nullopt, true);
   }
+  if (auto planned = c.TakePlanned(it->second.next)) c.DropPlanned(std::move(*planned));
   c.Reap(id);
   c.Pump();
 }
@@ -1741,8 +1893,10 @@ void Scheduler::CancelInstance(InstanceRef instance, std::string reason, int64_t
   c.SetNow(now);
   Core::JobRun& j = c.jobs[instance.job];
   if (!j.active || instance.ordinal >= c.state.size(instance.job) || IsFinal(c.state.state(instance))) return;
-  c.CancelNow(instance, CancelWhy::User, Core::Why(std::move(reason)), false);
-  c.CountFailure(instance, *c.state.verdict(instance));
+  const auto verdict = Core::Why(std::move(reason));
+  c.CancelNow(instance, CancelWhy::User, verdict, false);
+  const auto known = c.state.verdict(instance);  // not yet, if it is to be taken back from where it was handed over to
+  c.CountFailure(instance, known ? *known : *verdict);
   c.Pump();
 }
 
@@ -1823,6 +1977,16 @@ std::string Scheduler::Core::CheckInvariants() const {
     if (used[r] > admission.total(r) && !adopted)
       return fmt::format("resource {}: {} used of {}", r, used[r], admission.total(r));
   }
+  if (planned.size() != planned_of.size()) return "planned attempts are miscounted";
+  for (const auto& [id, next] : planned) {
+    auto before = live.find(next.before);
+    if (before == live.end() || before->second.next != id)
+      return fmt::format("attempt {} is planned after one that is not alive", id);
+    if (admission.claims(next.claim_class) != admission.claims(before->second.claim_class))
+      return fmt::format("attempt {} is planned with other claims than those of the one before", id);
+    if (Stopped(jobs[next.start.instance.job]) && !next.cancel)
+      return fmt::format("attempt {} is planned although the run is stopped", id);
+  }
   // States: counts, who waits where.
   std::array<uint64_t, kPhases> open{};
   std::unordered_map<uint64_t, int> waiting;
@@ -1847,14 +2011,16 @@ std::string Scheduler::Core::CheckInvariants() const {
         return fmt::format("`{}` runs without an attempt", Address(ref));
       if (s == State::Backoff && !backoffs.count(Pack(ref)))
         return fmt::format("`{}` is in backoff without a time", Address(ref));
-      if (s == State::Ready && !waiting.count(Pack(ref)))
+      if (planned_of.count(Pack(ref)) && (s != State::Ready || waiting.count(Pack(ref))))
+        return fmt::format("`{}` is planned as the next but is {} or waits as well", Address(ref), StateName(s));
+      if (s == State::Ready && !waiting.count(Pack(ref)) && !planned_of.count(Pack(ref)))
         return fmt::format("`{}` is ready but does not wait for admission", Address(ref));
       if (s == State::Waiting && j.active && j.linked && !Stopped(j) && !j.broken && j.whole_pending == 0 &&
           (j.pending.empty() || j.pending[i] == 0) && !looking.count(Pack(ref))) {
         return fmt::format("`{}` was forgotten", Address(ref));
       }
       if ((s == State::Waiting || s == State::Ready || s == State::Backoff) && j.phase == RunPhase::Jobs &&
-          Stopped(j)) {
+          Stopped(j) && !planned_of.count(Pack(ref))) {
         return fmt::format("`{}` is {} although the run is stopped", Address(ref), StateName(s));
       }
       in_backoff += s == State::Backoff;

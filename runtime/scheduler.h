@@ -10,10 +10,16 @@
 // Contract with the engine, for every StartAttempt: AttemptStarted at most once, AttemptExited at most once,
 // AttemptEnded or StartRefused exactly once or not at all after a CancelAttempt, AttemptReaped exactly once
 // (StartRefused, AttemptWithdrawn and AttemptLost imply it). The first verdict wins; what comes later is ignored and counted in
-// Counters::late. Cost per event does not depend on the number of instances (mode changes look at each instance once).
+// Counters::late.
+//
+// A backend may begin an attempt by itself when one before it has ended well and is reaped, if PlanNext() gave it: it takes
+// over exactly the claims of the one before, so no limit can be passed, and it is the first that waits, so no order is
+// broken. Until then it is ready. For each, one answer: AttemptReaped(before, now, next), or NextRevoked(next), which
+// comes before the AttemptReaped of the one before. Cost per event does not depend on the number of instances (mode changes look at each instance once).
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -71,6 +77,12 @@ struct StartAttempt {
   Resources resources;                               ///< effective
   Timeouts timeouts;                                 ///< effective; also given to remote backends
   std::vector<std::pair<uint32_t, uint32_t>> pools;  ///< Plan::pools, slots taken
+  bool began = false;  ///< PlanNext() gave it, and it has begun already
+};
+
+/// What PlanNext() gave shall not begin: NextRevoked() is to follow, unless it begins first.
+struct RevokeNext {
+  AttemptId id = 0;
 };
 
 /// TERM, after `grace_ms` KILL. The attempt has its verdict already; its reaping is awaited.
@@ -154,7 +166,7 @@ struct RunFinished {
   std::string message;              ///< the first cause in words; empty on success
 };
 
-using Action = std::variant<StartAttempt, CancelAttempt, WithdrawAttempt, InstanceChanged, AttemptJudged, RetryScheduled, JobExpanded,
+using Action = std::variant<StartAttempt, RevokeNext, CancelAttempt, WithdrawAttempt, InstanceChanged, AttemptJudged, RetryScheduled, JobExpanded,
                             ModeChanged, EvaluateExports, PublishOutputs, PhaseChanged, HookFailed, LookUp, RunFinished>;
 
 class Scheduler {
@@ -188,7 +200,18 @@ class Scheduler {
   /// The program ended; outputs are being collected: the run and idle clocks stop.
   void AttemptExited(AttemptId id, int64_t now);
   void AttemptEnded(AttemptId id, AttemptResult result, int64_t now);
-  void AttemptReaped(AttemptId id, int64_t now);
+  /// `next`: what PlanNext() gave for it has begun; a StartAttempt with `began` follows.
+  void AttemptReaped(AttemptId id, int64_t now, AttemptId next = 0);
+  /// The attempt that may begin when `before` has ended with exit code 0, has left none of `blocked_by_results` where
+  /// that is set, and is reaped: nothing else that can still happen to `before` decides whether it is to begin.
+  struct Next {
+    StartAttempt start;
+    bool blocked_by_results = false;  ///< not if `before` wrote a result: that may be wrong, and would stop the run
+  };
+  /// nullopt: there is none. `may` is asked about the instance.
+  std::optional<Next> PlanNext(AttemptId before, const std::function<bool(InstanceRef)>& may, int64_t now);
+  /// What PlanNext() gave has not begun and never will; the attempt never was.
+  void NextRevoked(AttemptId id, int64_t now);
   /// Nothing of it can be found any more: node_lost, and reaped.
   void AttemptLost(AttemptId id, std::string message, int64_t now);
   /// An expression of its inputs, env or argv failed: the instance fails with `expression`; the attempt never was.

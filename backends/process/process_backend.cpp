@@ -79,25 +79,19 @@ class ProcessBackend : public Backend, private process::ProcessEvents {
   }
 
   void Submit(const AttemptLaunch& launch) override {
-    Attempt& attempt = attempts_[launch.id];
-    attempt.secrets_dir = launch.places.secrets_dir;
-    if (launch.log_limit || !host_.masker->empty()) {
-      process::LogOptions options;
-      if (launch.log_limit) {
-        options.limit_bytes = *launch.log_limit;
-      }
-      auto filter = [&]() { return host_.masker->empty() ? process::LogFilter() : process::MakeMaskingFilter(host_.masker->patterns(), std::string(kMask)); };
-      host_.log->Configure(launch.id, options, filter(), filter());
-    }
-    process::ProcessSpec spec;
-    spec.argv = launch.argv;
-    spec.env = launch.env;
-    spec.directory = launch.places.output_dir;
-    spec.limits.memory_bytes = static_cast<uint64_t>(std::max<int64_t>(launch.resources.memory.value_or(0), 0));
-    spec.limits.cpu_milli = static_cast<uint32_t>(std::max<int64_t>(launch.resources.cpu_milli.value_or(0), 0));
-    client_->Start(launch.id, spec);
+    client_->Start(launch.id, Take(launch));
     host_.events->OnSubmitted(launch.id, "");
   }
+
+  bool SubmitAfter(const AttemptLaunch& launch, AttemptId before, const std::vector<std::string>& unless) override {
+    if (client_->StartAfter(launch.id, Take(launch), before, unless)) {
+      return true;
+    }
+    Forget(launch.id);
+    return false;
+  }
+
+  void Revoke(AttemptId id) override { client_->Revoke(id); }
 
   void Cancel(AttemptId id, int64_t grace_ms) override {
     auto found = attempts_.find(id);
@@ -162,6 +156,26 @@ class ProcessBackend : public Backend, private process::ProcessEvents {
     Timer* timer = nullptr;  // freed by its close callback
   };
 
+  process::ProcessSpec Take(const AttemptLaunch& launch) {
+    Attempt& attempt = attempts_[launch.id];
+    attempt.secrets_dir = launch.places.secrets_dir;
+    if (launch.log_limit || !host_.masker->empty()) {
+      process::LogOptions options;
+      if (launch.log_limit) {
+        options.limit_bytes = *launch.log_limit;
+      }
+      auto filter = [&]() { return host_.masker->empty() ? process::LogFilter() : process::MakeMaskingFilter(host_.masker->patterns(), std::string(kMask)); };
+      host_.log->Configure(launch.id, options, filter(), filter());
+    }
+    process::ProcessSpec spec;
+    spec.argv = launch.argv;
+    spec.env = launch.env;
+    spec.directory = launch.places.output_dir;
+    spec.limits.memory_bytes = static_cast<uint64_t>(std::max<int64_t>(launch.resources.memory.value_or(0), 0));
+    spec.limits.cpu_milli = static_cast<uint32_t>(std::max<int64_t>(launch.resources.cpu_milli.value_or(0), 0));
+    return spec;
+  }
+
   static void CloseTimer(Attempt& attempt) {
     if (attempt.timer != nullptr) {
       uv_timer_stop(&attempt.timer->handle);
@@ -217,9 +231,14 @@ class ProcessBackend : public Backend, private process::ProcessEvents {
     host_.events->OnExited(id, out);
   }
 
-  void OnReaped(uint64_t id, const process::LogWriter::Closed&, uint32_t, uint64_t) override {
+  void OnReaped(uint64_t id, const process::LogWriter::Closed&, uint32_t, uint64_t next) override {
     Forget(id);
-    host_.events->OnReaped(id);
+    host_.events->OnReaped(id, next);
+  }
+
+  void OnRevoked(uint64_t id) override {
+    Forget(id);
+    host_.events->OnRevoked(id);
   }
 
   void OnGuardianLost(const std::vector<uint64_t>& attempts) override {

@@ -13,7 +13,6 @@ RunDisplay::RunDisplay(Terminal& terminal, bool json, bool live)
 void RunDisplay::OnEvent(const RunEvent& event) {
   if (json_) {
     terminal_.Out(EventJson(event) + "\n");
-    terminal_.Flush();
     return;
   }
   std::optional<ProgressEvent> progress = ToProgressEvent(event);
@@ -21,7 +20,7 @@ void RunDisplay::OnEvent(const RunEvent& event) {
   if (live_) {
     if (progress->kind == ProgressEvent::Kind::Note) display_.PrintAboveRaw(EventLine(*progress, options_));
   } else {
-    terminal_.Err(EventLine(*progress, options_));
+    lines_ += EventLine(*progress, options_);
   }
 }
 
@@ -30,7 +29,15 @@ void RunDisplay::OnFailure(const FailureReport& report) {
   if (live_) {
     display_.PrintAboveRaw(FailureText(report, options_));
   } else {
-    terminal_.Err(FailureText(report, options_));
+    lines_ += FailureText(report, options_);
+  }
+}
+
+void RunDisplay::OnBatchEnd() {
+  terminal_.Flush();
+  if (!lines_.empty()) {
+    terminal_.Err(lines_);
+    lines_.clear();
   }
 }
 

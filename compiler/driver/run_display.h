@@ -2,6 +2,8 @@
 // and by watchers.
 #pragma once
 
+#include <string>
+
 #include "compiler/driver/terminal.h"
 #include "runtime/engine.h"
 #include "runtime/status_printer.h"
@@ -15,6 +17,7 @@ class RunDisplay : public RunObserver {
 
   void OnEvent(const RunEvent& event) override;
   void OnFailure(const FailureReport& report) override;
+  void OnBatchEnd() override;
   void OnTick(const RunProgress& progress) override;
   /// The last picture and the closing line.
   void End(const RunProgress& progress);
@@ -25,6 +28,7 @@ class RunDisplay : public RunObserver {
   bool live_;
   PrinterOptions options_;
   LiveDisplay display_;
+  std::string lines_;  ///< for stderr, written at the end of the batch
 };
 
 }  // namespace jobc

@@ -133,6 +133,7 @@ class Watcher {
       }
       display_.OnEvent(*event);
       if (event->kind == RunEventKind::Failed && !json_) display_.OnFailure(ReportOf(run_, {static_cast<uint32_t>(record.job), record.ordinal < 0 ? kWholeJob : static_cast<uint32_t>(record.ordinal)}));
+      display_.OnBatchEnd();
     });
     if (json_) terminal_.Flush();
     return done;

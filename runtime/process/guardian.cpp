@@ -143,7 +143,8 @@ struct StartFrame {
     auto take = [&] { return const_cast<char*>(TakeText(&rest).data()); };
     request = SpawnRequest();
     request.directory = take();
-    for (auto [list, count] : {std::pair(&argv_, body.argc), std::pair(&envp_, body.envc)}) {
+    for (auto [list, count] :
+         {std::pair(&argv_, body.argc), std::pair(&envp_, body.envc), std::pair(&unless_, body.unless)}) {
       list->clear();
       list->reserve(count + 1);
       for (uint32_t i = 0; i < count; ++i) {
@@ -156,10 +157,21 @@ struct StartFrame {
     return true;
   }
 
+  /// True if a path is there that is not to be.
+  bool Blocked() const {
+    for (const char* path : unless_) {
+      if (path != nullptr && (access(path, F_OK) == 0 || errno != ENOENT)) {
+        return true;
+      }
+    }
+    return false;
+  }
+
  private:
   std::string text_;
   std::vector<char*> argv_;
   std::vector<char*> envp_;
+  std::vector<char*> unless_;
 };
 
 StartedBody MakeStarted(pid_t pid, const CgroupLimits& enforced) {
@@ -480,7 +492,7 @@ class Shim {
         }
       }
     }
-    const bool go_on = next_waits_ && succeeded_ && !disturbed_ && body.left == 0;
+    const bool go_on = next_waits_ && succeeded_ && !disturbed_ && body.left == 0 && !next_.Blocked();
     next_waits_ = false;
     body.next = go_on ? 1 : 0;
     FrameWriter(&out_).Add(FrameKind::kReaped, slot_, head_.attempt, body);

@@ -304,11 +304,12 @@ void ProcessClient::Start(uint64_t attempt, const ProcessSpec& spec) {
   slot.pairs[slot.pair].attempt = attempt;
   slot.pairs[slot.pair].last_output = uv_now(loop_);
   running_[attempt] = index;
-  WriteStart(slot, attempt, spec, 0, 0);
+  WriteStart(slot, attempt, spec, 0, 0, {});
   UpdateReference();
 }
 
-bool ProcessClient::StartAfter(uint64_t attempt, const ProcessSpec& spec, uint64_t before) {
+bool ProcessClient::StartAfter(uint64_t attempt, const ProcessSpec& spec, uint64_t before,
+                               const std::vector<std::string>& unless) {
   auto it = running_.find(before);
   if (it == running_.end() || lost_ || stopped_) {
     return false;
@@ -327,7 +328,7 @@ bool ProcessClient::StartAfter(uint64_t attempt, const ProcessSpec& spec, uint64
   pair.attempt = attempt;
   pair.last_output = uv_now(loop_);
   running_[attempt] = slot.index;
-  WriteStart(slot, attempt, spec, kAfter, slot.next_token);
+  WriteStart(slot, attempt, spec, kAfter, slot.next_token, unless);
   return true;
 }
 
@@ -338,7 +339,8 @@ void ProcessClient::Revoke(uint64_t attempt) {
   }
 }
 
-void ProcessClient::WriteStart(Slot& slot, uint64_t attempt, const ProcessSpec& spec, uint32_t flags, uint32_t token) {
+void ProcessClient::WriteStart(Slot& slot, uint64_t attempt, const ProcessSpec& spec, uint32_t flags, uint32_t token,
+                               const std::vector<std::string>& unless) {
   size_t size = spec.directory.size() + 1;
   for (const std::string& argument : spec.argv) {
     size += argument.size() + 1;
@@ -349,7 +351,7 @@ void ProcessClient::WriteStart(Slot& slot, uint64_t attempt, const ProcessSpec& 
   std::string tail;
   tail.reserve(size);
   tail.append(spec.directory.c_str(), spec.directory.size() + 1);
-  for (const std::vector<std::string>* list : {&spec.argv, &spec.env}) {
+  for (const std::vector<std::string>* list : std::initializer_list<const std::vector<std::string>*>{&spec.argv, &spec.env, &unless}) {
     for (const std::string& text : *list) {
       tail.append(text.c_str(), strlen(text.c_str()) + 1);  // values with a NUL were refused when they were rendered
     }
@@ -372,7 +374,8 @@ void ProcessClient::WriteStart(Slot& slot, uint64_t attempt, const ProcessSpec& 
   const int pair = flags & kAfter ? 1 - slot.pair : slot.pair;
   StartBody body{limits.memory_bytes,      limits.cpu_milli, limits.pids,
                  flags,                    static_cast<uint32_t>(pair),
-                 static_cast<uint32_t>(spec.argv.size()), static_cast<uint32_t>(spec.env.size())};
+                 static_cast<uint32_t>(spec.argv.size()), static_cast<uint32_t>(spec.env.size()),
+                 static_cast<uint32_t>(unless.size())};
   FrameWriter(out).Add(FrameKind::kStart, slot.index, attempt, body, tail, token);
 }
 
@@ -657,6 +660,7 @@ void ProcessClient::RevokeNext(Slot& slot) {
   if (uint64_t next = std::exchange(slot.next, 0)) {
     slot.pairs[1 - slot.pair].attempt = 0;
     running_.erase(next);
+    log_->Close(next);
     events_->OnRevoked(next);
   }
 }

@@ -110,9 +110,10 @@ class ProcessClient {
 
   /// Attempt ids are the caller's: above 0, and unique within the run, also over resumes, as they name the logs.
   void Start(uint64_t attempt, const ProcessSpec& spec);
-  /// Starts it when `before`, which runs, has ended with exit code 0, undisturbed, and is reaped; else never, and
-  /// OnRevoked is called. False: that is not possible here (OnRevoked is not called), say because one waits already.
-  bool StartAfter(uint64_t attempt, const ProcessSpec& spec, uint64_t before);
+  /// Starts it when `before`, which runs, has ended with exit code 0, undisturbed, with none of the paths `unless` there,
+  /// and is reaped; else never, and OnRevoked is called. False: that is not possible here (OnRevoked is not called), say
+  /// because one waits already.
+  bool StartAfter(uint64_t attempt, const ProcessSpec& spec, uint64_t before, const std::vector<std::string>& unless = {});
   /// For an attempt of StartAfter(): it shall not start. OnRevoked follows, or the events of an attempt that was faster.
   void Revoke(uint64_t attempt);
   /// Sends `signal` to every process of the attempt's tree.
@@ -149,7 +150,8 @@ class ProcessClient {
   /// 0, or an errno value.
   int OpenSlot(Slot& slot);
   void CloseSlot(Slot& slot);
-  void WriteStart(Slot& slot, uint64_t attempt, const ProcessSpec& spec, uint32_t flags, uint32_t token);
+  void WriteStart(Slot& slot, uint64_t attempt, const ProcessSpec& spec, uint32_t flags, uint32_t token,
+                  const std::vector<std::string>& unless);
   std::string* OutTo(Slot& slot);
   void SendTo(Slot& slot);
   void ReceiveFrom(Slot& slot);

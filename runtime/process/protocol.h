@@ -26,7 +26,7 @@ enum class FrameKind : uint32_t {
   kLimitsReady,  ///< LimitsBody; the answer to kLimits
   kSlotLost,     ///< LostBody: the shim of this generation is no more, or never was; nothing of its attempt is alive
   // jobc to a shim
-  kStart,        ///< StartBody, then directory, arguments, environment, each ended by NUL
+  kStart,        ///< StartBody, then directory, arguments, environment, paths, each ended by NUL
   kRevoke,       ///< an attempt that waits for the one before it (kAfter) shall not start
   kSignal,       ///< SignalBody: to every process of the attempt
   kKillTree,     ///< SIGKILL to every process of the attempt
@@ -72,6 +72,7 @@ struct StartBody {
   uint32_t pair = 0;  ///< of the slot's pipes
   uint32_t argc = 0;
   uint32_t envc = 0;
+  uint32_t unless = 0;  ///< paths: with kAfter it does not start if one of them is there
 };
 
 struct SignalBody {

@@ -130,7 +130,8 @@ class Harness : public ProcessEvents {
     std::optional<SpawnFailure> failure;
     ProcessExit exit;
     LogWriter::Closed output;
-    bool over() const { return failure || events.find("reaped") != std::string::npos; }
+    uint64_t next = 0;
+    bool over() const { return failure || events.find("revoked") != std::string::npos || events.find("reaped") != std::string::npos; }
   };
 
   explicit Harness(const GuardianOptions& options = {}) {
@@ -163,6 +164,14 @@ class Harness : public ProcessEvents {
     }
     client_->Start(attempt, spec);
     return attempt;
+  }
+  /// 0 if it was refused.
+  uint64_t StartShellAfter(const std::string& script, uint64_t before, const std::vector<std::string>& unless = {}) {
+    ProcessSpec spec;
+    spec.argv = {"/bin/sh", "-c", script};
+    spec.directory = dir_.path();
+    spec.env = TestEnv();
+    return client_->StartAfter(last_ + 1, spec, before, unless) ? ++last_ : 0;
   }
   uint64_t StartShell(const std::string& script, ProcessLimits limits = {}) {
     ProcessSpec spec;
@@ -224,14 +233,16 @@ class Harness : public ProcessEvents {
     seen[attempt].events += "exited ";
     seen[attempt].exit = exit;
   }
-  void OnReaped(uint64_t attempt, const LogWriter::Closed& output, uint32_t left, uint64_t) override {
+  void OnReaped(uint64_t attempt, const LogWriter::Closed& output, uint32_t left, uint64_t next) override {
     EXPECT_EQ(left, 0u);
     seen[attempt].events += "reaped ";
     seen[attempt].output = output;
+    seen[attempt].next = next;
     if (on_reaped) {
       on_reaped(attempt);
     }
   }
+  void OnRevoked(uint64_t attempt) override { seen[attempt].events += "revoked "; }
   void OnGuardianLost(const std::vector<uint64_t>& attempts) override { lost = attempts; }
 
  private:

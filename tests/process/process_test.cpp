@@ -6,6 +6,8 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
 #include "tests/process/harness.h"
 
 namespace jobc::process {
@@ -396,6 +398,123 @@ TEST_P(Process, StartsTheNextFromWithinACallback) {
   run.StartShell("exit 0");
   run.Until([&] { return run.seen.size() == 51 && run.client().running() == 0; });
   EXPECT_EQ(uv_run(run.loop(), UV_RUN_NOWAIT), 0) << "an idle client does not keep its loop alive";
+}
+
+// Attempts that are handed over ahead of time.
+
+TEST_P(Process, BeginsTheNextAloneWhenTheOneBeforeHasEndedWell) {
+  Harness run(options());
+  ASSERT_EQ(mkfifo((run.dir() / "gate").c_str(), 0600), 0);
+  uint64_t first = run.StartShell("cat gate; echo first; echo to stderr >&2");
+  run.Until([&] { return run.seen[first].started.pid != 0; });
+  uint64_t second = run.StartShellAfter("echo second", first);
+  ASSERT_NE(second, 0u);
+  EXPECT_EQ(run.StartShellAfter("echo third", first), 0u) << "one at a time";
+  run.client().Flush();
+  WriteText(run.dir() / "gate", "");
+  EXPECT_EQ(run.Finish(first).next, second);
+  EXPECT_EQ(run.Finish(second).events, "started exited reaped ");
+  EXPECT_GE(run.seen[second].started.wall_ms, run.seen[first].exit.wall_ms);
+  EXPECT_EQ(run.Text(first), "first\n");
+  EXPECT_EQ(run.Text(first, LogStream::kStderr), "to stderr\n");
+  EXPECT_EQ(run.Text(second), "second\n");
+  EXPECT_EQ(run.Text(second, LogStream::kStderr), "");
+  EXPECT_EQ(run.seen[second].next, 0u);
+}
+
+TEST_P(Process, NeverBeginsTheNextAfterAnythingElse) {
+  struct Case {
+    const char* script;
+    bool signal;
+    bool blocked;
+  };
+  for (const Case& one : {Case{"cat gate; exit 1", false, false}, Case{"cat gate; kill -9 $$", false, false},
+                          Case{"trap 'exit 0' TERM; cat gate; exit 0", true, false}, Case{"cat gate; touch there", false, true}}) {
+    Harness run(options());
+    ASSERT_EQ(mkfifo((run.dir() / "gate").c_str(), 0600), 0);
+    uint64_t first = run.StartShell(one.script);
+    run.Until([&] { return run.seen[first].started.pid != 0; });
+    std::vector<std::string> unless;
+    if (one.blocked) {
+      unless = {run.dir() / "not there", run.dir() / "there"};
+    }
+    uint64_t second = run.StartShellAfter("echo second", first, unless);
+    ASSERT_NE(second, 0u);
+    run.client().Flush();
+    if (one.signal) {
+      run.client().Signal(first, SIGTERM);
+    } else {
+      WriteText(run.dir() / "gate", "");
+    }
+    EXPECT_EQ(run.Finish(second).events, "revoked ") << one.script;
+    EXPECT_EQ(run.Finish(first).next, 0u);
+    EXPECT_EQ(run.client().running(), 0u);
+    run.Shell("echo third");
+    EXPECT_EQ(run.LastText(), "third\n");
+  }
+}
+
+TEST_P(Process, TakesBackWhatHasNotBegun) {
+  Harness run(options());
+  ASSERT_EQ(mkfifo((run.dir() / "gate").c_str(), 0600), 0);
+  uint64_t first = run.StartShell("cat gate");
+  run.Until([&] { return run.seen[first].started.pid != 0; });
+  uint64_t second = run.StartShellAfter("echo second", first);
+  ASSERT_NE(second, 0u);
+  run.client().Revoke(second);
+  EXPECT_EQ(run.Finish(second).events, "revoked ");
+  EXPECT_FALSE(run.seen[first].over());
+  uint64_t third = run.StartShellAfter("echo third", first);
+  ASSERT_NE(third, 0u) << "another may wait now";
+  run.client().Flush();
+  WriteText(run.dir() / "gate", "");
+  EXPECT_EQ(run.Finish(first).next, third);
+  run.Finish(third);
+  EXPECT_EQ(run.LastText(), "third\n");
+}
+
+TEST_P(Process, ATakenBackStartAndAnEndThatCrossHaveOneAnswer) {
+  Harness run(options());
+  size_t begun = 0, revoked = 0;
+  for (int i = 0; i < 200; ++i) {
+    uint64_t first = run.StartShell(fmt::format("exec sleep 0.00{}", i % 7));
+    run.Until([&] { return run.seen[first].started.pid != 0; });
+    uint64_t second = run.StartShellAfter("echo second", first);
+    if (second == 0) {
+      run.Finish(first);
+      continue;  // it has ended already
+    }
+    if (i % 3 == 0) {
+      run.client().Flush();
+      if (i % 2 == 0) {
+        ProcessWatch(run.seen[first].started.pid).EndsWithin(1000);
+      }
+    }
+    if (i % 3 < 2) {
+      run.client().Revoke(second);
+    }
+    run.Finish(first);
+    const std::string& events = run.Finish(second).events;
+    EXPECT_TRUE(events == "revoked " || events == "started exited reaped ") << events;
+    EXPECT_EQ(run.seen[first].next, events == "revoked " ? 0 : second);
+    (events == "revoked " ? revoked : begun) += 1;
+    EXPECT_EQ(run.client().running(), 0u);
+  }
+  EXPECT_GT(begun, 0u);
+  EXPECT_GT(revoked, 0u);
+}
+
+TEST_P(Process, TheNextEndsWithItsShim) {
+  Harness run(options());
+  uint64_t first = run.StartShell("echo $PPID > shim; while :; do sleep 1; done");
+  run.Until([&] { return run.seen[first].started.pid != 0 && ReadFile(run.dir() / "shim").value_or("").size() > 1; });
+  uint64_t second = run.StartShellAfter("echo second", first);
+  ASSERT_NE(second, 0u);
+  kill(atoi(ReadFile(run.dir() / "shim").value().c_str()), SIGKILL);
+  EXPECT_EQ(run.Finish(second).events, "revoked ");
+  EXPECT_TRUE(run.Finish(first).exit.supervisor_lost);
+  run.Shell("echo third");
+  EXPECT_EQ(run.LastText(), "third\n");
 }
 
 /// Starts attempts in a shortage and checks that each has exactly one answer; returns how many could not be started.

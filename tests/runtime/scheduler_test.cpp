@@ -127,6 +127,104 @@ TEST(Scheduler, KnowsWhatStartsNextHoweverManyHaveStarted) {
   }
 }
 
+TEST(Scheduler, ThePlannedNextTakesOverThePlaceOfTheOneBefore) {
+  PlanBuilder b;
+  b.Scatter("p", 4);
+  SchedulerOptions options;
+  options.max_parallel = 1;
+  FakeBackend backend(b.plan, options);
+  auto any = [](InstanceRef) { return true; };
+  backend.Begin();
+  const AttemptId first = backend.Of("p[\"0\"]").start.id;
+  backend.Run("p[\"0\"]");
+  auto next = backend.scheduler.PlanNext(first, any, backend.now);
+  ASSERT_TRUE(next);
+  EXPECT_EQ(next->start.instance.ordinal, 1u);
+  EXPECT_TRUE(next->blocked_by_results) << "a result may be wrong, and then nothing else is to start";
+  EXPECT_FALSE(backend.scheduler.PlanNext(first, any, backend.now)) << "one at a time";
+  EXPECT_EQ(backend.StateOf("p[\"1\"]"), InstanceState::Ready);
+  backend.End("p[\"0\"]", Succeeded());
+  EXPECT_THAT(backend.started, ElementsAre("p[\"0\"]"));
+  backend.scheduler.AttemptReaped(first, backend.now, next->start.id);
+  backend.Take();
+  EXPECT_THAT(backend.started, ElementsAre("p[\"0\"]", "p[\"1\"]"));
+  EXPECT_TRUE(backend.Of("p[\"1\"]").start.began);
+  EXPECT_EQ(backend.Of("p[\"1\"]").start.id, next->start.id);
+  // Taken back, it is first again.
+  auto again = backend.scheduler.PlanNext(next->start.id, any, backend.now);
+  ASSERT_TRUE(again);
+  backend.scheduler.NextRevoked(again->start.id, backend.now);
+  backend.Take();
+  backend.Finish("p[\"1\"]");
+  EXPECT_EQ(backend.started.back(), "p[\"2\"]");
+  EXPECT_FALSE(backend.Of("p[\"2\"]").start.began);
+  EXPECT_EQ(backend.Of("p[\"2\"]").start.number, 1u);
+  backend.Finish("p[\"2\"]");
+  backend.Finish("p[\"3\"]");
+  EXPECT_EQ(backend.scheduler.counters().attempts, 4u);
+}
+
+TEST(Scheduler, WhatIsPlannedIsTakenBackWhenTheRunStops) {
+  for (bool faster : {false, true}) {
+    PlanBuilder b;
+    b.Scatter("p", 4);
+    SchedulerOptions options;
+    options.max_parallel = 2;
+    FakeBackend backend(b.plan, options);
+    backend.Begin();
+    const AttemptId first = backend.Of("p[\"0\"]").start.id;
+    backend.Run("p[\"0\"]");
+    auto next = backend.scheduler.PlanNext(first, [](InstanceRef) { return true; }, backend.now);
+    ASSERT_TRUE(next);
+    backend.Fail("p[\"1\"]");  // drain
+    const auto* revoke = [&]() -> const RevokeNext* {
+      for (const Action& action : backend.log) {
+        if (auto* one = std::get_if<RevokeNext>(&action)) return one;
+      }
+      return nullptr;
+    }();
+    ASSERT_TRUE(revoke);
+    EXPECT_EQ(revoke->id, next->start.id);
+    EXPECT_EQ(backend.StateOf("p[\"3\"]"), InstanceState::Cancelled);
+    EXPECT_EQ(backend.StateOf("p[\"2\"]"), InstanceState::Ready) << "not known yet";
+    backend.End("p[\"0\"]", Succeeded());
+    if (faster) {
+      backend.scheduler.AttemptReaped(first, backend.now, next->start.id);
+      backend.Take();
+      EXPECT_EQ(backend.StateOf("p[\"2\"]"), InstanceState::Running) << "drain lets finish what has begun";
+      backend.Finish("p[\"2\"]");
+      EXPECT_EQ(backend.StateOf("p[\"2\"]"), InstanceState::Succeeded);
+    } else {
+      backend.scheduler.NextRevoked(next->start.id, backend.now);
+      backend.Take();
+      EXPECT_EQ(backend.StateOf("p[\"2\"]"), InstanceState::Cancelled);
+      backend.scheduler.AttemptReaped(first, backend.now);
+      backend.Take();
+    }
+    EXPECT_EQ(backend.finished.size(), 1u);
+  }
+}
+
+TEST(Scheduler, PlansNothingWhereTheEndOfTheOneBeforeDecides) {
+  PlanBuilder b;
+  uint32_t p = b.Scatter("p", 2), q = b.Scatter("q", 3);
+  b.AddOutput(p, "x", b.Type(ir::TypeKind::Int));
+  SchedulerOptions options;
+  options.max_parallel = 2;
+  FakeBackend backend(b.plan, options);
+  auto any = [](InstanceRef) { return true; };
+  backend.Begin();
+  backend.Run("p[\"0\"]");
+  backend.Run("p[\"1\"]");
+  EXPECT_FALSE(backend.scheduler.PlanNext(backend.Of("p[\"0\"]").start.id, any, backend.now))
+      << "an output may be missing, which would stop the run";
+  backend.Finish("p[\"0\"]", Succeeded(), {ir::Value::Int(1)});
+  (void)q;
+  EXPECT_FALSE(backend.scheduler.PlanNext(backend.Of("q[\"0\"]").start.id, [](InstanceRef) { return false; }, backend.now))
+      << "the caller does not want it";
+  EXPECT_TRUE(backend.scheduler.PlanNext(backend.Of("q[\"0\"]").start.id, any, backend.now));
+}
+
 TEST(Scheduler, RetriesAFailedInstanceBeforeItsDependents) {
   PlanBuilder b;
   uint32_t fetch = b.Job("fetch"), align = b.Job("align");
