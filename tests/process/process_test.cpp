@@ -506,7 +506,8 @@ TEST_P(Process, ATakenBackStartAndAnEndThatCrossHaveOneAnswer) {
 
 TEST_P(Process, TheNextEndsWithItsShim) {
   Harness run(options());
-  uint64_t first = run.StartShell("echo $PPID > shim; while :; do sleep 1; done");
+  uint64_t first = run.StartShell("echo $PPID > shim; echo written; while :; do sleep 1; done");
+  // Each output turns the loop once more.
   run.Until([&] { return run.seen[first].started.pid != 0 && ReadFile(run.dir() / "shim").value_or("").size() > 1; });
   uint64_t second = run.StartShellAfter("echo second", first);
   ASSERT_NE(second, 0u);
