@@ -41,6 +41,24 @@ void Admission::Push(uint32_t claim_class, uint32_t ordinal) {
   if (first) order_.insert(KeyOf(claim_class));
 }
 
+std::pair<uint64_t, InstanceRef> Admission::Ready(uint32_t claim_class, const std::function<bool(InstanceRef)>& is_ready) const {
+  const Class& c = classes_[claim_class];
+  std::pair<uint64_t, InstanceRef> out{0, {c.job, kWholeJob}};
+  for (const Entry& entry : c.waiting) {
+    if (!is_ready({c.job, entry.ordinal})) continue;
+    ++out.first;
+    out.second.ordinal = std::min(out.second.ordinal, entry.ordinal);
+  }
+  return out;
+}
+
+std::optional<std::pair<uint32_t, int64_t>> Admission::Lacking(uint32_t claim_class) const {
+  for (auto [resource, amount] : classes_[claim_class].claims) {
+    if (amount > free_[resource]) return std::pair(resource, amount);
+  }
+  return std::nullopt;
+}
+
 void Admission::Take(uint32_t claim_class) {
   for (auto [resource, amount] : classes_[claim_class].claims) free_[resource] -= amount;
 }

@@ -36,6 +36,12 @@ class Admission {
   const Claims& claims(uint32_t claim_class) const { return classes_[claim_class].claims; }
   int priority(uint32_t claim_class) const { return classes_[claim_class].priority; }
 
+  bool HasWaiting(uint32_t claim_class) const { return !classes_[claim_class].waiting.empty(); }
+  /// Of those that wait in the class and are still ready: how many, and the one whose turn is next. Looks at all of them.
+  std::pair<uint64_t, InstanceRef> Ready(uint32_t claim_class, const std::function<bool(InstanceRef)>& is_ready) const;
+  /// The first claim of the class of which too little is free; nullopt: there is enough, but it is reserved for others.
+  std::optional<std::pair<uint32_t, int64_t>> Lacking(uint32_t claim_class) const;
+
   void Push(uint32_t claim_class, uint32_t ordinal);
   void Take(uint32_t claim_class);
   void Release(uint32_t claim_class);

@@ -44,6 +44,7 @@ struct AttemptLaunch {
   Timeouts timeouts;
   int64_t grace_ms = 10'000;
   std::optional<uint64_t> log_limit;
+  uint32_t submission = 1;        ///< above 1: it may have arrived before. Look for `execution_id` there, send only if it is not found
 };
 
 /// How a program ended by itself or by a signal.

@@ -297,6 +297,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     StoredOutputs stored;             ///< of a success, to be journaled once `captured` is hashed
     bool has_outputs = false;
     bool judged = false;              ///< the scheduler has its verdict, or was told to cancel it
+    bool parked = false;              ///< its backend does not have it: it waits to be submitted again
     bool holds_secret = false;        ///< what it left must not be kept
     int64_t started_ms = 0;
     uint64_t last_output = 0;
@@ -799,9 +800,18 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     uv_timer_init(&loop, &tick_timer);
     uv_timer_init(&loop, &look_timer);
     uv_check_init(&loop, &check);
+    uv_prepare_init(&loop, &prepare);
     deadline.data = commit_timer.data = next_timer.data = tick_timer.data = look_timer.data = check.data = this;
     handles_open = true;
     uv_check_start(&check, [](uv_check_t* handle) { static_cast<Impl*>(handle->data)->Pump(); });
+    // What a backend said from a timer: the loop would wait for the next event before the check.
+    prepare.data = this;
+    uv_prepare_start(&prepare, [](uv_prepare_t* handle) {
+      auto* self = static_cast<Impl*>(handle->data);
+      if (self->answered) {
+        self->PumpBeforePoll();
+      }
+    });
     if (setup.options.handle_signals) {
       for (size_t i = 0; i < signals.size(); ++i) {
         static constexpr int kSignals[] = {SIGINT, SIGTERM, SIGHUP};
@@ -924,6 +934,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       close(reinterpret_cast<uv_handle_t*>(&tick_timer));
       close(reinterpret_cast<uv_handle_t*>(&look_timer));
       close(reinterpret_cast<uv_handle_t*>(&check));
+      close(reinterpret_cast<uv_handle_t*>(&prepare));
     }
     for (uv_signal_t& handle : signals) {
       if (handle.loop != nullptr) {
@@ -1122,10 +1133,19 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
 
   // -- Actions -------------------------------------------------------------------
 
+  /// From a timer: if that was the end of the run, the loop must not wait for another event.
+  void PumpBeforePoll() {
+    Pump();
+    if (finished) {
+      uv_stop(&loop);
+    }
+  }
+
   void Pump() {
     if (pumping || finished) {
       return;
     }
+    answered = false;
     pumping = true;
     for (;;) {
       std::vector<Action> actions = scheduler->TakeActions();
@@ -1182,7 +1202,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
 
   static bool HasEffect(const Action& action) {
     return std::holds_alternative<StartAttempt>(action) || std::holds_alternative<CancelAttempt>(action) || std::holds_alternative<RevokeNext>(action) ||
-           std::holds_alternative<WithdrawAttempt>(action) || std::holds_alternative<EvaluateExports>(action) || std::holds_alternative<jobc::PublishOutputs>(action) ||
+           std::holds_alternative<WithdrawAttempt>(action) || std::holds_alternative<SubmitAgain>(action) || std::holds_alternative<EvaluateExports>(action) || std::holds_alternative<jobc::PublishOutputs>(action) ||
            std::holds_alternative<LookUp>(action) || std::holds_alternative<RunFinished>(action);
   }
 
@@ -1193,7 +1213,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
           auto* self = static_cast<Impl*>(handle->data);
           self->log->Flush();
           self->CommitInBackground();
-          self->Pump();
+          self->PumpBeforePoll();
         }, kCommitIntervalMs, 0);
       }
     } else {
@@ -1206,7 +1226,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       uv_timer_start(&deadline, [](uv_timer_t* handle) {
         auto* self = static_cast<Impl*>(handle->data);
         self->Tick();
-        self->Pump();
+        self->PumpBeforePoll();
       }, static_cast<uint64_t>(std::max<int64_t>(0, *next - Now())), 0);
     } else {
       uv_timer_stop(&deadline);
@@ -1290,6 +1310,14 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   void Journalize(CancelAttempt&) {}
   void Journalize(WithdrawAttempt&) {}
   void Journalize(RevokeNext&) {}
+  void Journalize(SubmitAgain&) {}
+  void Journalize(SubmissionRetry& retry) {
+    const std::string text = fmt::format("{} could not be submitted; submission {} follows in {}", state->Address(retry.instance), retry.submission, ir::DurationText(retry.delay_ms));
+    Warn(text, Write({.type = RecordType::Note, .job = static_cast<int32_t>(retry.instance.job), .ordinal = Ordinal(retry.instance), .text = text}));
+  }
+  void Journalize(Starving& starving) {
+    Warn(starving.text, Write({.type = RecordType::Note, .job = static_cast<int32_t>(starving.instance.job), .ordinal = Ordinal(starving.instance), .text = starving.text}));
+  }
   void Journalize(EvaluateExports&) {}
   void Journalize(PublishOutputs&) {}
   void Journalize(RunFinished& done) {
@@ -1678,12 +1706,33 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       event.text = CancelWhyText(cancel.why);
       pending_events.push_back(std::move(event));
     }
+    if (found->second.parked) {
+      OnReaped(cancel.id, 0);
+      return;
+    }
     found->second.backend->Cancel(cancel.id, cancel.grace_ms);
+  }
+
+  void CarryOut(SubmitAgain& again) {
+    auto found = live.find(again.id);
+    if (found == live.end()) {
+      return;
+    }
+    Live& one = found->second;
+    one.parked = false;
+    one.launch.submission = again.submission;
+    if (Observed()) {
+      RunEvent event = Event(RunEventKind::Submitting, one.instance);
+      event.attempt = one.number;
+      event.attempt_id = again.id;
+      pending_events.push_back(std::move(event));
+    }
+    one.backend->Submit(one.launch);
   }
 
   void CarryOut(WithdrawAttempt& withdraw) {
     auto found = live.find(withdraw.id);
-    if (found == live.end() || !found->second.backend->Withdraw(withdraw.id)) {
+    if (found == live.end() || (!found->second.parked && !found->second.backend->Withdraw(withdraw.id))) {
       return;
     }
     scheduler->AttemptWithdrawn(withdraw.id, Now());
@@ -1949,6 +1998,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   }
 
   void OnStarted(AttemptId attempt, int64_t wall_ms, int64_t pid, const std::string& handle) override {
+    answered = true;
     auto found = live.find(attempt);
     if (found == live.end()) {
       return;
@@ -1971,6 +2021,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   }
 
   void OnExited(AttemptId attempt, const AttemptExit& exit) override {
+    answered = true;
     auto found = live.find(attempt);
     if (found == live.end()) {
       return;
@@ -1990,11 +2041,20 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   }
 
   void OnReaped(AttemptId attempt, AttemptId next) override {
+    answered = true;
     auto found = live.find(attempt);
     if (found == live.end()) {
       return;
     }
     Live& one = found->second;
+    if (!one.judged && one.failed && one.started_ms == 0) {
+      one.failed->message = masker.Mask(one.failed->message);
+      if (scheduler->SubmitFailed(attempt, *one.failed, Now())) {
+        one.failed.reset();
+        one.parked = true;
+        return;
+      }
+    }
     one.no_result = next != 0 && one.results_block_next;
     one.began_next = next;
     EndOne(attempt, one);  // at once: only attempts without outputs have a next one
@@ -2121,6 +2181,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   }
 
   void OnUnavailable(ir::BackendKind kind, std::string message) override {
+    answered = true;
     Warn(fmt::format("backend {}: {}", ir::BackendName(kind), message));
     scheduler->BackendUnavailable(std::move(message), Now());
   }
@@ -2539,6 +2600,8 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   uv_timer_t look_timer{};
   std::deque<InstanceRef> look_ups;    ///< whether there is a result already
   uv_check_t check{};
+  uv_prepare_t prepare{};
+  bool answered = false;               ///< a backend said something since the last Pump()
   std::array<uv_signal_t, 3> signals{};
 
   std::array<std::unique_ptr<Backend>, ir::kBackendKinds> backends;

@@ -318,6 +318,19 @@ bool BackoffDelay(const ir::Backoff& backoff, uint32_t k, uint64_t seed, ir::Eva
   return true;
 }
 
+bool MayResubmit(const Verdict& verdict, const ir::Retry& retry) {
+  if (verdict.success || verdict.no_retry || Best(retry.never, verdict) > 0) return false;
+  return verdict.kind == ErrorKind::Submit || verdict.kind == ErrorKind::Quota || verdict.kind == ErrorKind::Network;
+}
+
+bool SubmitDelay(const ir::Submit& submit, uint32_t k, uint64_t seed, ir::Evaluator& evaluator,
+                 ir::EvalContext& context, int64_t& delay_ms) {
+  if (submit.backoff.base.valid()) return BackoffDelay(submit.backoff, k, seed, evaluator, context, delay_ms);
+  constexpr int64_t kBase = 1000, kMax = 300'000;
+  delay_ms = k > 9 ? kMax : std::min(kMax, kBase << (std::max(k, 1U) - 1));
+  return true;
+}
+
 Decision Decide(const Verdict& verdict, const FailedAttempt& failed, const GrantedRetries& granted,
                 const ir::Retry& retry, const ir::Program& program, ir::Evaluator& evaluator, ir::EvalContext& context,
                 uint64_t seed) {

@@ -55,6 +55,14 @@ Decision Decide(const Verdict& verdict, const FailedAttempt& failed, const Grant
 bool BackoffDelay(const ir::Backoff& backoff, uint32_t k, uint64_t seed, ir::Evaluator& evaluator,
                   ir::EvalContext& context, int64_t& delay_ms);
 
+/// Whether a submission that failed so is sent again: of kind `submit`, `quota` or `network`, and not named by `never`.
+bool MayResubmit(const Verdict& verdict, const ir::Retry& retry);
+
+/// Milliseconds before the submission after the `k`th failed one (from 1); where nothing is declared,
+/// exponential(1s, factor = 2.0, max = 300s). Fails if an expression fails.
+bool SubmitDelay(const ir::Submit& submit, uint32_t k, uint64_t seed, ir::Evaluator& evaluator,
+                 ir::EvalContext& context, int64_t& delay_ms);
+
 uint64_t JitterSeed(std::string_view run_id, std::string_view address, uint32_t attempt);
 
 /// Evaluates resources and timeouts as declared. The error names the attribute and what is wrong with it.

@@ -139,6 +139,8 @@ struct Scheduler::Core {
     bool judged = false;
     std::shared_ptr<const Verdict> withdrawn;  ///< asked to be given back, and why
     int64_t submitted = 0, started = 0, last_output = 0;
+    uint32_t submissions = 1;
+    int64_t resubmit_at = -1;  ///< it waits to be submitted again
     Resources resources;
     Timeouts timeouts;
     AttemptId next = 0;  ///< begins when this one is reaped
@@ -162,7 +164,7 @@ struct Scheduler::Core {
     bool reaped = false, due = false;
   };
 
-  enum class DeadlineKind : uint8_t { Queue, Run, Idle, Total, Backoff, TotalInBackoff, Limit };
+  enum class DeadlineKind : uint8_t { Queue, Run, Idle, Total, Resubmit, Backoff, TotalInBackoff, Limit };
   struct Deadline {
     int64_t at;
     uint64_t order;  ///< equal times: first armed, first served
@@ -224,6 +226,14 @@ struct Scheduler::Core {
   std::unordered_set<uint64_t> looking;  ///< waiting ones whose LookUp has no answer yet
   std::vector<Deadline> deadlines;  ///< min-heap; some are stale
   uint64_t deadline_order = 0;
+
+  /// Of a class of claims in which somebody waits.
+  struct Patience {
+    int64_t since = 0;   ///< the last start in it, or when somebody came to wait
+    bool armed = false;  ///< it has an entry in `patience_ends`
+  };
+  std::vector<Patience> patience;                              ///< by class
+  std::vector<std::pair<int64_t, uint32_t>> patience_ends;     ///< (time, class), min-heap, at most one for each class
 
   // Resources of `admission`; kNone: unlimited.
   uint32_t run_places = kNone, local_places = kNone, cpu = kNone, memory = kNone, gpu = kNone;
@@ -291,6 +301,7 @@ struct Scheduler::Core {
     auto it = live.find(d.key);
     if (it == live.end() || it->second.judged) return false;
     if (d.kind == DeadlineKind::Queue) return it->second.stage == Stage::Submitted;
+    if (d.kind == DeadlineKind::Resubmit) return it->second.stage == Stage::Submitted && it->second.resubmit_at == d.at;
     if (d.kind == DeadlineKind::Run || d.kind == DeadlineKind::Idle) return it->second.stage == Stage::Started;
     return true;  // Total
   }
@@ -870,7 +881,79 @@ struct Scheduler::Core {
       if (j.claims_shared) j.claim_class = claim_class;
     }
     Change(ref, State::Ready);
-    admission.Push(*claim_class, ref.ordinal);
+    Wait(*claim_class, ref.ordinal);
+  }
+
+  void Wait(uint32_t claim_class, uint32_t ordinal) {
+    admission.Push(claim_class, ordinal);
+    if (patience.size() <= claim_class) patience.resize(claim_class + 1);
+    if (!patience[claim_class].armed) {
+      patience[claim_class].since = now;
+      ArmPatience(claim_class);
+    }
+  }
+
+  // -- Starvation -----------------------------------------------------------------------------------------------------
+
+  void ArmPatience(uint32_t claim_class) {
+    patience[claim_class].armed = true;
+    patience_ends.emplace_back(patience[claim_class].since + kStarvation + 1, claim_class);
+    std::push_heap(patience_ends.begin(), patience_ends.end(), std::greater<>());
+  }
+
+  void PopPatience() {
+    std::pop_heap(patience_ends.begin(), patience_ends.end(), std::greater<>());
+    patience[patience_ends.back().second].armed = false;
+    patience_ends.pop_back();
+  }
+
+  std::optional<int64_t> FirstPatience() {
+    while (!patience_ends.empty() && (ending || !admission.HasWaiting(patience_ends.front().second))) PopPatience();
+    return patience_ends.empty() ? std::nullopt : std::optional(patience_ends.front().first);
+  }
+
+  /// The first class of which the patience has ended: reports it, unless something of it was started meanwhile.
+  void PatienceDue() {
+    const uint32_t claim_class = patience_ends.front().second;
+    PopPatience();
+    auto [count, next] = admission.Ready(claim_class, [&](InstanceRef ref) { return state.state(ref) == State::Ready; });
+    if (count == 0) return;
+    const int64_t waited = now - patience[claim_class].since;
+    if (waited <= kStarvation) return ArmPatience(claim_class);
+    Starving starving{next, count, waited, ""};
+    const std::string who = count == 1 ? fmt::format("`{}` has waited", Address(next))
+                                       : fmt::format("`{}` and {} more have waited", Address(next), count - 1);
+    starving.text = fmt::format("{} {} for {}", who, ir::DurationText(waited / 1000 * 1000), WaitsFor(claim_class));
+    actions.push_back(std::move(starving));
+    // Said once; again only after something of it has been started.
+  }
+
+  std::string WaitsFor(uint32_t claim_class) {
+    auto lacking = admission.Lacking(claim_class);
+    if (!lacking) return "what is reserved for others that have waited longer";
+    auto [resource, amount] = *lacking;
+    const int64_t total = admission.total(resource), used = admission.used(resource);
+    std::string text;
+    if (resource == memory) {
+      text = fmt::format("{} of memory, {} of {} are taken", ir::BytesForPeople(amount), ir::BytesForPeople(used), ir::BytesForPeople(total));
+    } else if (resource == cpu) {
+      text = fmt::format("{:g} cpus, {:g} of {:g} are taken", static_cast<double>(amount) / 1000, static_cast<double>(used) / 1000, static_cast<double>(total) / 1000);
+    } else {
+      std::string what = resource == gpu ? "gpus" : "places";
+      for (uint32_t pool = 0; pool < pool_resource.size(); ++pool) {
+        if (pool_resource[pool] == resource) what = fmt::format("slots of pool `{}`", plan.pools[pool].name);
+      }
+      text = fmt::format("{} {}, {} of {} are taken", amount, what, used, total);
+    }
+    std::vector<AttemptId> holders;
+    for (const auto& [id, attempt] : live) {
+      for (auto [claimed, by] : admission.claims(attempt.claim_class)) {
+        if (claimed == resource) holders.push_back(id);
+      }
+    }
+    std::sort(holders.begin(), holders.end());
+    for (size_t i = 0; i < holders.size() && i < 3; ++i) text += fmt::format("{}`{}`", i == 0 ? " by " : ", ", Address(live.at(holders[i]).instance));
+    return text + (holders.size() > 3 ? fmt::format(" and {} more", holders.size() - 3) : "");
   }
 
   bool PriorityOf(InstanceRef ref, int& out) {
@@ -965,7 +1048,10 @@ struct Scheduler::Core {
     actions.push_back(std::move(action));
     current[Pack(ref)] = id;
     ++live_in[static_cast<size_t>(RunOf(ref).phase)];
+    const uint32_t claim_class = attempt.claim_class;
     live.emplace(id, std::move(attempt));
+    patience[claim_class].since = now;
+    if (!patience[claim_class].armed && admission.HasWaiting(claim_class)) ArmPatience(claim_class);
   }
 
   // -- What begins by itself ------------------------------------------------------------------------------------------
@@ -1047,7 +1133,7 @@ struct Scheduler::Core {
     if (next.cancel) {
       Finish(ref, State::Cancelled, next.cancel);
     } else {
-      admission.Push(next.claim_class, ref.ordinal);
+      Wait(next.claim_class, ref.ordinal);
     }
   }
 
@@ -1579,6 +1665,14 @@ struct Scheduler::Core {
                               ir::DurationText(*live.at(d.key).timeouts.total)),
                   CancelWhy::TotalTimeout, false, true);
         break;
+      case DeadlineKind::Resubmit: {
+        Live& attempt = live.at(d.key);
+        attempt.resubmit_at = -1;
+        ++attempt.submissions;
+        ++counters.resubmissions;
+        actions.push_back(SubmitAgain{d.key, attempt.submissions});
+        break;
+      }
       case DeadlineKind::Backoff: {
         Backoff& backoff = backoffs.at(d.key);
         backoff.due = true;
@@ -1677,6 +1771,7 @@ void Scheduler::AttemptStarted(AttemptId id, int64_t now) {
   }
   Core::Live& attempt = it->second;
   attempt.stage = Core::Stage::Started;
+  attempt.resubmit_at = -1;  // it had arrived all the same
   attempt.started = attempt.last_output = c.now;
   if (attempt.timeouts.run) c.Arm(c.now + *attempt.timeouts.run, Core::DeadlineKind::Run, id);
   if (attempt.timeouts.idle) c.Arm(c.now + *attempt.timeouts.idle, Core::DeadlineKind::Idle, id);
@@ -1702,8 +1797,34 @@ void Scheduler::AttemptEnded(AttemptId id, AttemptResult result, int64_t now) {
     ++c.counters.late;
     return;
   }
+  if (it->second.submissions > 1 && it->second.stage == Core::Stage::Submitted && !result.verdict.success) {
+    result.verdict.message += fmt::format("{}submitted {} times", result.verdict.message.empty() ? "" : "; ", it->second.submissions);
+  }
   c.Judge(id, std::move(result), std::nullopt, false);
   c.Pump();
+}
+
+bool Scheduler::SubmitFailed(AttemptId id, const Verdict& verdict, int64_t now) {
+  Core& c = *core_;
+  c.SetNow(now);
+  auto it = c.live.find(id);
+  if (it == c.live.end() || it->second.judged || it->second.stage != Core::Stage::Submitted) return false;
+  Core::Live& attempt = it->second;
+  const Core::JobRun& j = c.RunOf(attempt.instance);
+  if (attempt.resubmit_at >= 0) {  // told twice
+    ++c.counters.late;
+    return true;
+  }
+  if (c.Stopped(j) || attempt.withdrawn || !MayResubmit(verdict, j.job->retry) || attempt.submissions >= j.job->submit.max_attempts) return false;
+  int64_t delay = 0;
+  c.context.SetInstance(attempt.instance);
+  // Its own draw for each submission, and not that of the attempt's retry.
+  const uint64_t seed = JitterSeed(c.state.run_id(), fmt::format("{} submission {}", c.Address(attempt.instance), attempt.submissions), attempt.number);
+  if (!SubmitDelay(j.job->submit, attempt.submissions, seed, c.evaluator, c.context, delay)) return false;
+  attempt.resubmit_at = c.now + delay;
+  c.actions.push_back(SubmissionRetry{id, attempt.instance, attempt.submissions + 1, delay});
+  c.Arm(attempt.resubmit_at, Core::DeadlineKind::Resubmit, id);
+  return true;
 }
 
 void Scheduler::AttemptReaped(AttemptId id, int64_t now, AttemptId next) {
@@ -1884,6 +2005,7 @@ void Scheduler::Tick(int64_t now) {
     c.PopDeadline();
     c.Due(due);
   }
+  for (std::optional<int64_t> at = c.FirstPatience(); at && *at <= c.now; at = c.FirstPatience()) c.PatienceDue();
   c.Pump();
 }
 
@@ -1930,7 +2052,10 @@ std::vector<Action> Scheduler::TakeActions() {
   return out;
 }
 
-std::optional<int64_t> Scheduler::NextDeadline() { return core_->FirstDeadline(); }
+std::optional<int64_t> Scheduler::NextDeadline() {
+  const std::optional<int64_t> deadline = core_->FirstDeadline(), patience = core_->FirstPatience();
+  return deadline && patience ? std::min(*deadline, *patience) : deadline ? deadline : patience;
+}
 
 RunPhase Scheduler::phase() const { return core_->phase; }
 RunMode Scheduler::mode() const { return core_->mode; }

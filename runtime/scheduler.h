@@ -127,6 +127,30 @@ struct RetryScheduled {
   int64_t delay_ms = 0;
 };
 
+/// The backend did not take an attempt; it is submitted again after `delay_ms`, see SubmitAgain. The attempt stays what it
+/// was: its number, its id and its slots.
+struct SubmissionRetry {
+  AttemptId id = 0;
+  InstanceRef instance;
+  uint32_t submission = 2;  ///< number of the next one
+  int64_t delay_ms = 0;
+};
+
+/// Now. The attempt may have reached the backend before: it must be looked for there, by its execution id, and only be
+/// sent if it is not found. Only for attempts without a verdict.
+struct SubmitAgain {
+  AttemptId id = 0;
+  uint32_t submission = 2;
+};
+
+/// Nothing of this sort was started for kStarvation although instances are ready and what they claim exists.
+struct Starving {
+  InstanceRef instance;   ///< whose turn is next
+  uint64_t count = 1;     ///< of the same job with the same claims that wait
+  int64_t waited_ms = 0;
+  std::string text;       ///< what it waits for, and who has it
+};
+
 struct JobExpanded {
   uint32_t job = 0;
   uint32_t count = 0;
@@ -166,7 +190,8 @@ struct RunFinished {
   std::string message;              ///< the first cause in words; empty on success
 };
 
-using Action = std::variant<StartAttempt, RevokeNext, CancelAttempt, WithdrawAttempt, InstanceChanged, AttemptJudged, RetryScheduled, JobExpanded,
+using Action = std::variant<StartAttempt, RevokeNext, CancelAttempt, WithdrawAttempt, InstanceChanged, AttemptJudged, RetryScheduled, SubmissionRetry,
+                            SubmitAgain, Starving, JobExpanded,
                             ModeChanged, EvaluateExports, PublishOutputs, PhaseChanged, HookFailed, LookUp, RunFinished>;
 
 class Scheduler {
@@ -176,10 +201,14 @@ class Scheduler {
   /// At most so many different claims that do not fit are looked at before an admission round ends.
   static constexpr uint32_t kMaxLookahead = 256;
 
+  /// Whoever is ready waits longer than this, in milliseconds, is reported.
+  static constexpr int64_t kStarvation = 10 * 60'000;
+
   struct Counters {
     uint64_t late = 0;      ///< late, stale and duplicate answers that were ignored
     uint64_t attempts = 0;  ///< started in this process
     uint64_t retries = 0;
+    uint64_t resubmissions = 0;
   };
 
   /// `plan`, `state` and `world` must outlive it. `world` answers for files and secrets, see RunContext.
@@ -214,6 +243,10 @@ class Scheduler {
   void NextRevoked(AttemptId id, int64_t now);
   /// Nothing of it can be found any more: node_lost, and reaped.
   void AttemptLost(AttemptId id, std::string message, int64_t now);
+  /// The backend could not take it: nothing of it is known to exist. True: it waits; SubmitAgain follows, unless it is
+  /// cancelled or withdrawn first, which the engine then answers itself. False: nothing happened, AttemptEnded and
+  /// AttemptReaped must follow. An answer to a submission that only seemed to fail counts like any other.
+  bool SubmitFailed(AttemptId id, const Verdict& verdict, int64_t now);
   /// An expression of its inputs, env or argv failed: the instance fails with `expression`; the attempt never was.
   void StartRefused(AttemptId id, Verdict verdict, int64_t now);
   /// The answer to a WithdrawAttempt: its program never began and never will. The instance is cancelled.

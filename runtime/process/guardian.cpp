@@ -378,7 +378,10 @@ class Shim {
     leader_ = outcome.pid;
     head_ = start.head;
     disturbed_ = false;
-    FrameWriter(&out_).Add(FrameKind::kStarted, slot_, head_.attempt, MakeStarted(leader_, limits_.enforced()));
+    const StartedBody started = MakeStarted(leader_, limits_.enforced());
+    started_wall_ms_ = started.wall_ms;
+    started_at_ms_ = MonotonicMillis();
+    FrameWriter(&out_).Add(FrameKind::kStarted, slot_, head_.attempt, started);
   }
 
   // The group that attempts are born in.
@@ -446,6 +449,8 @@ class Shim {
       if (pid == leader_) {
         leader_ended_ = true;
         ExitedBody exited = MakeExited(status, usage);
+        // A duration is what lies between the two: a wall clock that was set meanwhile must not change it.
+        exited.wall_ms = started_wall_ms_ + (MonotonicMillis() - started_at_ms_);
         if (limits_.enforced().any()) {
           exited.oom = limits_.OomKills() > 0;
           exited.peak_bytes = limits_.PeakMemory();
@@ -539,6 +544,8 @@ class Shim {
   FrameHead head_;           ///< of what runs
   std::string secrets_;      ///< directory of secret files of the attempt
   pid_t leader_ = 0;
+  int64_t started_wall_ms_ = 0;
+  int64_t started_at_ms_ = 0;  ///< monotonic
   bool leader_ended_ = false;
   bool succeeded_ = false;   ///< the leader ended by itself with exit code 0
   bool disturbed_ = false;   ///< jobc has sent it a signal

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "runtime/scheduler.h"
@@ -93,6 +94,18 @@ class FakeBackend {
     scheduler.AttemptWithdrawn(attempt.start.id, now);
     Take();
   }
+  /// The backend did not take it: as an engine does, AttemptEnded and AttemptReaped where it is not submitted again.
+  bool SubmitFails(const std::string& address, ir::ErrorKind kind = ir::ErrorKind::Submit) {
+    const AttemptId id = Of(address).start.id;
+    const bool again = scheduler.SubmitFailed(id, Failed(kind, "not taken"), now);
+    Take();
+    if (again) return true;
+    End(address, Failed(kind, "not taken"));
+    attempts[id].reaped = true;
+    scheduler.AttemptReaped(id, now);
+    Take();
+    return false;
+  }
   void Fail(const std::string& address, ir::ErrorKind kind = ir::ErrorKind::Exit) {
     Finish(address, Failed(kind, "it broke"));
   }
@@ -141,6 +154,12 @@ class FakeBackend {
         attempt.why = cancel->why;
         attempt.grace_ms = cancel->grace_ms;
         cancelled.push_back(attempt.address);
+      } else if (auto* wait = std::get_if<SubmissionRetry>(&action)) {
+        submit_delays.push_back(wait->delay_ms);
+      } else if (auto* again = std::get_if<SubmitAgain>(&action)) {
+        submitted_again.push_back(fmt::format("{} {}", attempts[again->id].address, again->submission));
+      } else if (auto* hungry = std::get_if<Starving>(&action)) {
+        starving.push_back(hungry->text);
       } else if (auto* withdraw = std::get_if<WithdrawAttempt>(&action)) {
         withdrawn.push_back(attempts[withdraw->id].address);
       } else if (auto* end = std::get_if<RunFinished>(&action)) {
@@ -161,7 +180,8 @@ class FakeBackend {
   }
 
   int64_t now = 1000;
-  std::vector<std::string> started, cancelled, withdrawn;
+  std::vector<std::string> started, cancelled, withdrawn, submitted_again, starving;
+  std::vector<int64_t> submit_delays;
   std::map<AttemptId, Attempt> attempts;
   std::vector<RunFinished> finished;
   std::vector<int64_t> delays;

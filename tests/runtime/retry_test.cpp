@@ -125,6 +125,91 @@ TEST(Resolve, GivesANamedErrorItsNameClassAndTitle) {
   EXPECT_THAT(verdict.message, HasSubstr("exit code 65"));
 }
 
+TEST(Resolve, EveryEndByEveryListOfUpToThreeArms) {
+  // What each fact means, said again in plain words: of the code (an end by a signal counts as 128 + signal), the signal
+  // (128 + n counts as signal n) and whether stderr says `disk`.
+  struct Form {
+    const char* name;
+    Fact fact;
+    bool names_zero;
+    bool (*holds)(int code, int signal, bool says_disk);
+  };
+  const Fact disk = Log(LogStream::Stderr, "disk");
+  const std::vector<Form> forms = {
+      {"exit(0)", Exit(0, 0), true, [](int code, int, bool) { return code == 0; }},
+      {"exit(1)", Exit(1, 1), false, [](int code, int, bool) { return code == 1; }},
+      {"exit(0..255)", Exit(0, 255), true, [](int, int, bool) { return true; }},
+      {"exit(2..140)", Exit(2, 140), false, [](int code, int, bool) { return code >= 2 && code <= 140; }},
+      {"signal(9)", Signal(9), false, [](int, int signal, bool) { return signal == 9; }},
+      {"stderr", disk, false, [](int, int, bool says) { return says; }},
+      {"stdout", Log(LogStream::Stdout, "disk"), false, [](int, int, bool) { return false; }},
+      {"!exit(1)", Join(Fact::Kind::Not, {Exit(1, 1)}), false, [](int code, int, bool) { return code != 1; }},
+      {"exit(0) && stderr", Join(Fact::Kind::And, {Exit(0, 0), disk}), true, [](int code, int, bool says) { return code == 0 && says; }},
+      {"signal(9) || stderr", Join(Fact::Kind::Or, {Signal(9), disk}), false, [](int, int signal, bool says) { return signal == 9 || says; }},
+  };
+  struct End {
+    std::optional<int> exit_code, signal;
+  };
+  std::vector<End> ends;
+  for (int code : {0, 1, 2, 65, 126, 127, 137, 139, 255}) ends.push_back({code, std::nullopt});
+  for (int signal : {1, 9, 11, 15}) ends.push_back({std::nullopt, signal});
+  // The outcome says which arm it was.
+  auto arm = [](const Form& form, int place) {
+    ir::ErrorArm out;
+    out.fact = form.fact;
+    out.success = place == 1;
+    out.kind = place == 0 ? ErrorKind::Oom : ErrorKind::InvalidInput;
+    out.error_class = place == 0 ? ErrorClass::System : ErrorClass::Data;
+    if (place == 2) out.name = "third", out.title = "the third arm";
+    return out;
+  };
+  size_t tried = 0;
+  const size_t n = forms.size();
+  for (const End& end : ends) {
+    const int code = end.exit_code ? *end.exit_code : 128 + *end.signal;
+    const int signal = end.signal ? *end.signal : code > 128 ? code - 128 : 0;
+    for (bool says : {false, true}) {
+      for (size_t list = 0; list < 1 + n + n * n + n * n * n; ++list) {
+        std::vector<const Form*> chosen;
+        if (list >= 1 + n + n * n) {
+          const size_t i = list - 1 - n - n * n;
+          chosen = {&forms[i / n / n], &forms[i / n % n], &forms[i % n]};
+        } else if (list >= 1 + n) {
+          chosen = {&forms[(list - 1 - n) / n], &forms[(list - 1 - n) % n]};
+        } else if (list >= 1) {
+          chosen = {&forms[list - 1]};
+        }
+        int hit = -1;
+        std::vector<ir::ErrorArm> arms;
+        for (size_t i = 0; i < chosen.size(); ++i) {
+          arms.push_back(arm(*chosen[i], static_cast<int>(i)));
+          const bool asked = code != 0 || chosen[i]->names_zero;
+          if (hit < 0 && asked && chosen[i]->holds(code, signal, says)) hit = static_cast<int>(i);
+        }
+        FakeLogs logs(says ? "the disk is full" : "all is well");
+        const Verdict verdict = Resolve({end.exit_code, end.signal, &logs}, arms);
+        ++tried;
+        const bool success = hit == 1 || (hit < 0 && code == 0);
+        const ErrorKind kind = hit == 0   ? ErrorKind::Oom
+                               : hit == 2 ? ErrorKind::InvalidInput
+                               : end.signal ? ErrorKind::Signal
+                               : code == 126 || code == 127 ? ErrorKind::Command
+                                                            : ErrorKind::Exit;
+        ASSERT_EQ(verdict.success, success) << code << " " << list;
+        ASSERT_EQ(verdict.exit_code, end.exit_code);
+        ASSERT_EQ(verdict.signal, end.signal);
+        if (success) continue;
+        ASSERT_EQ(verdict.kind, kind) << code << " " << list;
+        ASSERT_EQ(verdict.error_class, hit == 2 ? ErrorClass::Data : hit == 0 ? ErrorClass::System : ErrorClass::Algorithm);
+        ASSERT_EQ(verdict.name, hit == 2 ? "third" : "");
+        ASSERT_FALSE(verdict.message.empty());
+        ASSERT_FALSE(verdict.no_retry);
+      }
+    }
+  }
+  EXPECT_EQ(tried, 13u * 2 * 1111);
+}
+
 // -- Which rule governs
 // ------------------------------------------------------------------------------------------------
 
@@ -256,6 +341,84 @@ TEST_F(DecideTest, RetriesWhileBothLimitsAllow) {
   }
 }
 
+TEST_F(DecideTest, EveryCombinationKeepsThePromises) {
+  // error x rule x short form x never x max_attempts x attempts x retries x granted x overlay: about 200,000 decisions
+  // against the promise in words, each made twice.
+  enum Form { kAbsent, kByClass, kByKind, kByName };
+  enum Overlay { kNone, kGrows, kAtItsCap, kSets };
+  ir::Evaluator evaluator(b.plan.program);
+  ir::EvalContext context;
+  const ir::ExprId base = b.Ms(100), doubled = b.Doubled(ir::PrevKind::Memory, ir::TypeKind::Bytes, b.Bytes(64)), fixed = b.Bytes(64);
+  size_t tried = 0, granted_ones = 0;
+  for (int k = 0; k < ir::kErrorKinds; ++k) {
+    const ErrorKind kind = static_cast<ErrorKind>(k);
+    auto matcher = [&](Form form) { return form == kByClass ? OnClass(ir::ClassOf(kind)) : form == kByKind ? OnKind(kind) : OnName("flaky"); };
+    for (Form rule_form : {kAbsent, kByClass, kByKind, kByName}) {
+      for (Form on : {kAbsent, kByKind}) {
+        for (bool never : {false, true}) {
+          for (Overlay overlay : {kNone, kGrows, kAtItsCap, kSets}) {
+            if (rule_form == kAbsent && overlay != kNone) continue;
+            for (int64_t max_attempts : {1, 2, 4}) {
+              for (uint32_t number : {1u, 2u, 4u, 5u}) {
+                for (int retries : {-1, 0, 1}) {
+                  for (uint32_t granted : {0u, 1u, 3u}) {
+                    ir::Retry r;
+                    r.max_attempts = max_attempts;
+                    r.backoff.kind = ir::Backoff::Kind::Linear;
+                    r.backoff.base = base;
+                    if (rule_form != kAbsent) {
+                      ir::RetryRule rule;
+                      rule.matchers = {matcher(rule_form)};
+                      if (retries >= 0) rule.retries = retries;
+                      if (overlay == kGrows || overlay == kAtItsCap) rule.resources.memory = doubled;
+                      if (overlay == kSets) rule.resources.memory = fixed;
+                      r.rules = {rule};
+                    }
+                    if (on != kAbsent) r.has_on = true, r.on = {matcher(on)};
+                    if (never) r.never = {OnKind(kind)};
+                    Verdict verdict = Failed(kind, "it broke");
+                    verdict.name = "flaky";
+                    FailedAttempt failed{number, {}, {}};
+                    failed.resources.memory = overlay == kAtItsCap ? 64 : 16;
+                    const uint32_t index = static_cast<uint32_t>(r.rules.size());
+                    GrantedRetries counts(index + 1, granted);
+                    const Decision d = Decide(verdict, failed, counts, r, b.plan.program, evaluator, context, 7);
+                    const Decision again = Decide(verdict, failed, counts, r, b.plan.program, evaluator, context, 7);
+                    ++tried;
+                    ASSERT_TRUE(d.retry == again.retry && d.rule == again.rule && d.delay_ms == again.delay_ms && d.why_not == again.why_not);
+                    // In words.
+                    const int by_on = on != kAbsent ? on : ir::ClassOf(kind) == ErrorClass::System ? kByClass : kAbsent;
+                    const bool by_rule = rule_form != kAbsent && rule_form >= by_on;
+                    const bool governed = !never && !NeverRetryable(kind) && (by_rule || by_on != kAbsent);
+                    const bool left = number < max_attempts && (!by_rule || retries < 0 || static_cast<int>(granted) < retries);
+                    const bool capped = by_rule && overlay == kAtItsCap;
+                    ASSERT_EQ(d.retry, governed && left && !capped)
+                        << ir::KindName(kind) << " rule " << rule_form << " on " << on << " never " << never << " overlay " << overlay << " max " << max_attempts
+                        << " number " << number << " retries " << retries << " granted " << granted;
+                    ASSERT_EQ(d.cap_reached, governed && left && capped);
+                    ASSERT_EQ(d.why_not.empty(), d.retry || max_attempts == 1 || NeverRetryable(kind)) << d.why_not;
+                    if (!d.retry) {
+                      ASSERT_EQ(d.delay_ms, 0);
+                      continue;
+                    }
+                    ++granted_ones;
+                    ASSERT_EQ(d.rule, by_rule ? 0u : index);
+                    ASSERT_EQ(d.delay_ms, 100 * (static_cast<int64_t>(granted) + 1));
+                    ASSERT_EQ(*d.resources.memory, !by_rule || overlay == kNone ? *failed.resources.memory : overlay == kGrows ? 32 : 64);
+                    ASSERT_EQ(d.timeouts, failed.timeouts);
+                  }
+                }
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(tried, 100'000u);
+  EXPECT_GT(granted_ones, 1'000u);
+}
+
 TEST_F(DecideTest, TheGoverningRuleAloneDecidesEvenIfItsRetriesAreUsedUp) {
   retry.max_attempts = 10;
   ir::RetryRule specific, wide;
@@ -295,6 +458,25 @@ TEST_F(DecideTest, BackoffFormulasAreExact) {
   EXPECT_EQ(delay(Kind::Exponential, 6, 30'000, 600'000, 2), 600'000);
   EXPECT_EQ(delay(Kind::Exponential, 4000, 30'000, 600'000, 2), 600'000) << "no overflow";
   EXPECT_EQ(delay(Kind::Exponential, 3, 1000, 0, 1.5), 2250);
+}
+
+TEST_F(DecideTest, SubmissionsAreRepeatedAsDeclaredOrByDefault) {
+  ir::Evaluator evaluator(b.plan.program);
+  ir::EvalContext context;
+  ir::Submit submit;
+  const int64_t expected[] = {1000, 2000, 4000, 8000, 16'000, 32'000, 64'000, 128'000, 256'000, 300'000, 300'000};
+  for (uint32_t k = 1; k <= 11; ++k) {
+    int64_t delay = -1;
+    ASSERT_TRUE(SubmitDelay(submit, k, 3, evaluator, context, delay));
+    EXPECT_EQ(delay, expected[k - 1]) << k;
+  }
+  int64_t delay = -1;
+  ASSERT_TRUE(SubmitDelay(submit, 4'000'000'000u, 3, evaluator, context, delay));
+  EXPECT_EQ(delay, 300'000) << "no overflow";
+  submit.backoff.kind = ir::Backoff::Kind::Linear;
+  submit.backoff.base = b.Ms(70);
+  ASSERT_TRUE(SubmitDelay(submit, 3, 3, evaluator, context, delay));
+  EXPECT_EQ(delay, 210);
 }
 
 TEST_F(DecideTest, FullJitterIsUniformRepeatableAndWithinBounds) {

@@ -1,7 +1,7 @@
 // Random plans, random ends, random order of events: whatever happens, limits hold, every instance reaches exactly one
 // final state, dependencies are respected, nothing starts after drain or halt, slots are freed by reaping alone, and
-// the run ends with everything reaped. JOBC_SCHEDULES sets how many schedules are tried (20,000; `--full` sets
-// 100,000), JOBC_SEED the first seed; a failure names the seed to repeat it with.
+// the run ends with everything reaped. JOBC_SCHEDULES sets how many schedules are tried (100,000; 20,000
+// where nothing is optimized), JOBC_SEED the first seed; a failure names the seed to repeat it with.
 #include <cstdlib>
 #include <random>
 #include <set>
@@ -143,6 +143,7 @@ struct RandomPlan {
               {testing::OnClass(ir::ErrorClass::System), testing::OnKind(ErrorKind::Exit)},
               static_cast<int64_t>(r.Below(3)) * 50);
     }
+    if (r.OneIn(3)) b[job].submit.max_attempts = 1 + static_cast<int64_t>(r.Below(4));
     if (r.OneIn(5)) b[job].timeout.run = b.Ms(1 + static_cast<int64_t>(r.Below(300)));
     if (r.OneIn(5)) b[job].timeout.queue = b.Ms(1 + static_cast<int64_t>(r.Below(300)));
     if (r.OneIn(5)) b[job].timeout.idle = b.Ms(1 + static_cast<int64_t>(r.Below(300)));
@@ -204,6 +205,7 @@ class Play {
     AttemptId next = 0;
     InstanceRef next_instance;
     bool next_needs_success = false, next_revoked = false;
+    uint32_t submissions = 1;
   };
 
   void Wrong(std::string what) {
@@ -333,7 +335,8 @@ class Play {
         attempt.next_needs_success = next->blocked_by_results;
         attempt.next_revoked = false;
         ++planned_;
-        if (next->start.number != attempts_[next->start.instance] + 1) Wrong("planned attempts are miscounted");
+        const auto made = attempts_.find(next->start.instance);  // none is made by asking
+        if (next->start.number != (made == attempts_.end() ? 0 : made->second) + 1) Wrong("planned attempts are miscounted");
         if (state.state(next->start.instance) != InstanceState::Ready) Wrong("what is planned is not ready");
         if (mode_ >= Strategy::Drain) Wrong("an attempt was planned after drain or halt");
         return;
@@ -344,7 +347,7 @@ class Play {
       scheduler.NextRevoked(next, now_);
       return;
     }
-    switch (r_.Below(8)) {
+    switch (r_.Below(9)) {
       case 0:
       case 1:
         if (!attempt.started && !attempt.ended) {
@@ -375,6 +378,18 @@ class Play {
           live_.erase(it);
           scheduler.AttemptReaped(id, now_, began_);
           if (r_.OneIn(10)) scheduler.AttemptReaped(id, now_);
+        }
+        break;
+      case 7:
+        if (!attempt.started && !attempt.ended && r_.OneIn(3)) {
+          static const std::vector<ErrorKind> kinds = {ErrorKind::Submit, ErrorKind::Quota, ErrorKind::Network, ErrorKind::Image};
+          const Verdict failed = Failed(r_.Pick(kinds), "not taken");
+          if (!scheduler.SubmitFailed(id, failed, now_) && !attempt.judged) {
+            attempt.ended = true;
+            AttemptResult result;
+            result.verdict = failed;
+            scheduler.AttemptEnded(id, std::move(result), now_);
+          }
         }
         break;
       default:
@@ -428,6 +443,8 @@ class Play {
         expansions_[expanded->job] = expanded->list;
       else if (auto* look = std::get_if<LookUp>(&action))
         OnLookUp(look->instance);
+      else if (auto* again = std::get_if<SubmitAgain>(&action))
+        OnSubmitAgain(*again);
       else if (std::get_if<EvaluateExports>(&action))
         awaiting_exports_ = true;
       else if (std::get_if<PublishOutputs>(&action))
@@ -455,6 +472,14 @@ class Play {
     if (it == live_.end()) return;  // its place was lost at once
     if (it->second.judged) Wrong("an attempt got a second verdict");
     it->second.judged = true;
+  }
+
+  void OnSubmitAgain(const SubmitAgain& again) {
+    auto it = live_.find(again.id);
+    if (it == live_.end()) return Wrong("an attempt that is gone was submitted again");
+    if (it->second.judged || it->second.started) Wrong("an attempt that began or has a verdict was submitted again");
+    if (again.submission != ++it->second.submissions) Wrong("submissions are miscounted");
+    if (again.submission > std::max<int64_t>(1, plan_.jobs[it->second.instance.job].submit.max_attempts)) Wrong("more submissions than allowed");
   }
 
   void OnMode(const ModeChanged& changed) {
@@ -588,13 +613,19 @@ class Play {
   std::string wrong_;
 };
 
+#ifdef __OPTIMIZE__
+constexpr uint64_t kSchedules = 100'000;
+#else
+constexpr uint64_t kSchedules = 20'000;
+#endif
+
 uint64_t Setting(const char* name, uint64_t fallback) {
   const char* text = std::getenv(name);
   return text ? std::strtoull(text, nullptr, 10) : fallback;
 }
 
 TEST(Schedules, KeepEveryPromiseWhateverHappens) {
-  const uint64_t count = Setting("JOBC_SCHEDULES", 20'000), first = Setting("JOBC_SEED", 1);
+  const uint64_t count = Setting("JOBC_SCHEDULES", kSchedules), first = Setting("JOBC_SEED", 1);
   uint64_t begun = 0;
   for (uint64_t seed = first; seed < first + count; ++seed) {
     Random r(seed);
@@ -609,7 +640,7 @@ TEST(Schedules, KeepEveryPromiseWhateverHappens) {
 }
 
 TEST(Schedules, CanBeResumedFromWhatWasRecordedAtAnyPoint) {
-  const uint64_t count = Setting("JOBC_SCHEDULES", 20'000) / 5 + 1, first = Setting("JOBC_SEED", 1);
+  const uint64_t count = Setting("JOBC_SCHEDULES", kSchedules) / 5 + 1, first = Setting("JOBC_SEED", 1);
   uint64_t resumes = 0;
   for (uint64_t seed = first; seed < first + count; ++seed) {
     Random r(seed);

@@ -1,6 +1,9 @@
 // Stories of runs, told to the pure core by a fake backend on a virtual clock.
 #include "runtime/scheduler.h"
 
+#include <set>
+
+#include <algorithm>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -656,6 +659,240 @@ TEST(Retry, ACancelFromOutsideIsNotRetriedAndFailsTheJob) {
   EXPECT_EQ(backend.finished.at(0).exit_code, 10);
 }
 
+// -- Submissions
+// --------------------------------------------------------------------------------------------------------------
+
+TEST(Submissions, AreRepeatedAfterExactDelaysAndStayTheSameAttempt) {
+  PlanBuilder b;
+  uint32_t a = b.Job("a");
+  b[a].submit.max_attempts = 12;
+  FakeBackend backend(b.plan);
+  backend.Begin();
+  const StartAttempt first = backend.Of("a").start;
+  int64_t expected = 1000;
+  for (int k = 1; k < 12; ++k) {
+    ASSERT_TRUE(backend.SubmitFails("a", k % 3 == 0 ? ErrorKind::Quota : k % 3 == 1 ? ErrorKind::Submit : ErrorKind::Network));
+    EXPECT_EQ(backend.submit_delays.back(), expected);
+    backend.Sleep(expected - 1);
+    EXPECT_EQ(backend.submitted_again.size(), static_cast<size_t>(k - 1)) << "not a millisecond early";
+    backend.Sleep(1);
+    ASSERT_EQ(backend.submitted_again.size(), static_cast<size_t>(k));
+    EXPECT_EQ(backend.submitted_again.back(), fmt::format("a {}", k + 1));
+    expected = std::min<int64_t>(expected * 2, 300'000);
+  }
+  EXPECT_EQ(backend.Starts("a"), 1) << "one attempt";
+  EXPECT_EQ(backend.Of("a").start.id, first.id);
+  EXPECT_EQ(backend.scheduler.counters().resubmissions, 11u);
+  backend.Finish("a");
+  EXPECT_EQ(backend.finished.at(0).exit_code, 0);
+  EXPECT_EQ(backend.state().attempts({a, 0}), 1u);
+}
+
+TEST(Submissions, ThatAreUsedUpAreOneFailedAttempt) {
+  PlanBuilder b;
+  uint32_t a = b.Job("a");
+  b[a].submit.max_attempts = 2;
+  b.Retry(a, 2, {OnKind(ErrorKind::Submit)});
+  FakeBackend backend(b.plan);
+  backend.Begin();
+  EXPECT_TRUE(backend.SubmitFails("a"));
+  backend.ToDeadline();
+  EXPECT_FALSE(backend.SubmitFails("a"));
+  backend.Sleep(0);
+  ASSERT_EQ(backend.Starts("a"), 2) << "the next attempt";
+  EXPECT_EQ(backend.Of("a").start.number, 2u);
+  EXPECT_TRUE(backend.SubmitFails("a")) << "with submissions of its own";
+  backend.ToDeadline();
+  EXPECT_FALSE(backend.SubmitFails("a"));
+  EXPECT_EQ(backend.StateOf("a"), S::Failed);
+  EXPECT_THAT(backend.WhyOf("a"), HasSubstr("submitted 2 times"));
+  EXPECT_THAT(backend.WhyOf("a"), HasSubstr("all 2 attempts"));
+}
+
+TEST(Submissions, OfOtherKindsOrNamedByNeverAreNotRepeated) {
+  for (int kind = 0; kind < ir::kErrorKinds; ++kind) {
+    for (int never = 0; never < 4; ++never) {  // nobody, the kind, its class, another kind
+      const ErrorKind failed = static_cast<ErrorKind>(kind);
+      if (failed == ErrorKind::Check || failed == ErrorKind::Expression) continue;  // no backend says so
+      PlanBuilder b;
+      uint32_t a = b.Job("a");
+      if (never == 1) b[a].retry.never = {OnKind(failed)};
+      if (never == 2) b[a].retry.never = {testing::OnClass(ir::ClassOf(failed))};
+      if (never == 3) b[a].retry.never = {OnKind(ErrorKind::Oom)};
+      FakeBackend backend(b.plan);
+      backend.Begin();
+      const bool expected = (failed == ErrorKind::Submit || failed == ErrorKind::Quota || failed == ErrorKind::Network) && never != 1 && never != 2;
+      EXPECT_EQ(backend.SubmitFails("a", failed), expected) << ir::KindName(failed) << " " << never;
+      EXPECT_EQ(backend.StateOf("a"), expected ? S::Running : S::Failed);
+    }
+  }
+}
+
+TEST(Submissions, HaveASeededJitterOfTheirOwn) {
+  auto delays = [](const std::string& run) {
+    PlanBuilder b;
+    uint32_t a = b.Job("a");
+    b[a].submit.max_attempts = 6;
+    b[a].submit.backoff.kind = ir::Backoff::Kind::Constant;
+    b[a].submit.backoff.base = b.Ms(100'000);
+    b[a].submit.backoff.full_jitter = true;
+    RunState state(b.plan, run);
+    FakeBackend backend(b.plan, {}, &state);
+    backend.Begin();
+    for (int k = 1; k < 6; ++k) {
+      EXPECT_TRUE(backend.SubmitFails("a"));
+      backend.ToDeadline();
+    }
+    return backend.submit_delays;
+  };
+  const std::vector<int64_t> one = delays("run1");
+  EXPECT_EQ(one, delays("run1"));
+  EXPECT_NE(one, delays("run2"));
+  EXPECT_EQ(std::set<int64_t>(one.begin(), one.end()).size(), 5u) << "a draw for each";
+  for (int64_t delay : one) EXPECT_TRUE(delay >= 0 && delay <= 100'000) << delay;
+}
+
+TEST(Submissions, ThatArrivedAllTheSameAreNotRepeated) {
+  PlanBuilder b;
+  b.Job("a");
+  FakeBackend backend(b.plan);
+  backend.Begin();
+  ASSERT_TRUE(backend.SubmitFails("a"));
+  backend.Run("a");
+  backend.Sleep(1'000'000);
+  EXPECT_THAT(backend.submitted_again, IsEmpty());
+  backend.End("a", Succeeded());
+  backend.Reap("a");
+  EXPECT_EQ(backend.finished.at(0).exit_code, 0);
+  EXPECT_EQ(backend.scheduler.counters().late, 0u);
+}
+
+TEST(Submissions, ToldTwiceWaitOnce) {
+  PlanBuilder b;
+  b.Job("a");
+  FakeBackend backend(b.plan);
+  backend.Begin();
+  ASSERT_TRUE(backend.SubmitFails("a"));
+  ASSERT_TRUE(backend.SubmitFails("a"));
+  EXPECT_EQ(backend.submit_delays.size(), 1u);
+  EXPECT_EQ(backend.scheduler.counters().late, 1u);
+  backend.Sleep(10'000);
+  EXPECT_THAT(backend.submitted_again, ElementsAre("a 2"));
+}
+
+TEST(Submissions, ThatWaitCanBeCancelledAndTimedOutAndKeepTheirSlots) {
+  PlanBuilder b;
+  const uint32_t pool = b.Pool("one", 1);
+  uint32_t a = b.Job("a"), next = b.Job("next");
+  for (uint32_t job : {a, next}) {
+    b[job].pools.emplace_back(pool, b.Int(1));
+    b.OnError(job, Strategy::Continue);
+  }
+  b[next].timeout.queue = b.Ms(1500);
+  FakeBackend backend(b.plan);
+  backend.Begin();
+  ASSERT_TRUE(backend.SubmitFails("a"));
+  EXPECT_FALSE(backend.Started("next"));
+  backend.scheduler.CancelJob(a, "not needed", backend.now);
+  backend.Take();
+  EXPECT_EQ(backend.StateOf("a"), S::Cancelled);
+  EXPECT_EQ(backend.Of("a").cancels, 1);
+  backend.Reap("a");
+  ASSERT_TRUE(backend.Started("next"));
+  ASSERT_TRUE(backend.SubmitFails("next"));
+  backend.Sleep(1000);
+  EXPECT_THAT(backend.submitted_again, ElementsAre("next 2"));
+  ASSERT_TRUE(backend.SubmitFails("next"));
+  backend.Sleep(500);
+  EXPECT_EQ(backend.StateOf("next"), S::Failed) << "the time in the queue goes on";
+  EXPECT_EQ(backend.Of("next").why, CancelWhy::QueueTimeout);
+  backend.Sleep(100'000);
+  EXPECT_EQ(backend.submitted_again.size(), 1u);
+  backend.Reap("next");
+  EXPECT_EQ(backend.finished.size(), 1u);
+}
+
+TEST(Submissions, AreNotRepeatedWhenTheRunStartsNothingNew) {
+  PlanBuilder b;
+  b.Job("a");
+  b.Job("bad");
+  FakeBackend backend(b.plan);
+  backend.Begin();
+  ASSERT_TRUE(backend.SubmitFails("a"));
+  backend.Fail("bad");
+  EXPECT_THAT(backend.withdrawn, ElementsAre("a"));
+  backend.Withdraw("a");
+  EXPECT_EQ(backend.StateOf("a"), S::Cancelled);
+  EXPECT_EQ(backend.finished.size(), 1u);
+  EXPECT_THAT(backend.submitted_again, IsEmpty());
+}
+
+// -- Starvation
+// ---------------------------------------------------------------------------------------------------------------
+
+TEST(Starvation, OfWhatExistsIsReportedAfterMoreThanTenMinutesAndOnce) {
+  PlanBuilder b;
+  const uint32_t pool = b.Pool("db", 2);
+  uint32_t holder = b.Job("holder"), waits = b.Scatter("waits", 1000);
+  b[holder].pools.emplace_back(pool, b.Int(2));
+  b[waits].pools.emplace_back(pool, b.Int(1));
+  FakeBackend backend(b.plan);
+  backend.Begin();
+  backend.Run("holder");
+  backend.Sleep(600'000);
+  EXPECT_THAT(backend.starving, IsEmpty()) << "exactly ten minutes are not longer than ten minutes";
+  backend.Sleep(1);
+  EXPECT_THAT(backend.starving, ElementsAre("`waits[\"0\"]` and 999 more have waited 10m for 1 slots of pool `db`, 2 of 2 are taken by `holder`"));
+  backend.Sleep(3'600'000);
+  EXPECT_EQ(backend.starving.size(), 1u) << "once";
+  backend.End("holder", Succeeded());
+  backend.Reap("holder");
+  backend.Sleep(600'001);
+  EXPECT_EQ(backend.starving.size(), 2u) << "again, as something was started since";
+  EXPECT_THAT(backend.starving.back(), HasSubstr("by `waits[\"0\"]`, `waits[\"1\"]`"));
+}
+
+TEST(Starvation, AQueueThatMovesIsNone) {
+  PlanBuilder b;
+  b.Scatter("a", 20);
+  SchedulerOptions options;
+  options.max_parallel = 1;
+  FakeBackend backend(b.plan, options);
+  backend.Begin();
+  for (int i = 0; i < 20; ++i) {
+    const std::string address = fmt::format("a[\"{}\"]", i);
+    backend.Run(address);
+    backend.Sleep(600'000);
+    backend.End(address, Succeeded());
+    backend.Reap(address);
+  }
+  EXPECT_THAT(backend.starving, IsEmpty());
+  EXPECT_EQ(backend.finished.size(), 1u);
+}
+
+TEST(Starvation, SaysWhatIsMissing) {
+  auto story = [](auto claim, SchedulerOptions options) {
+    PlanBuilder b;
+    for (const char* name : {"first", "second"}) claim(b, b.Job(name));
+    FakeBackend backend(b.plan, options);
+    backend.Begin();
+    backend.Sleep(600'001);
+    EXPECT_EQ(backend.starving.size(), 1u);
+    return backend.starving.empty() ? std::string() : backend.starving[0];
+  };
+  SchedulerOptions options;
+  options.cpu_milli = 4000;
+  options.memory = int64_t{8} << 30;
+  options.gpu = 1;
+  EXPECT_THAT(story([](PlanBuilder& b, uint32_t job) { b[job].resources.cpu = b.Float(2.5); }, options),
+              HasSubstr("for 2.5 cpus, 2.5 of 4 are taken by `first`"));
+  EXPECT_THAT(story([](PlanBuilder& b, uint32_t job) { b[job].resources.memory = b.Bytes(int64_t{5} << 30); }, options),
+              HasSubstr("for 5 GiB of memory, 5 GiB of 8 GiB are taken by `first`"));
+  EXPECT_THAT(story([](PlanBuilder& b, uint32_t job) { b[job].resources.gpu = b.Int(1); }, options), HasSubstr("for 1 gpus, 1 of 1 are taken"));
+  options.max_parallel = 1;
+  EXPECT_THAT(story([](PlanBuilder&, uint32_t) {}, options), HasSubstr("for 1 places, 1 of 1 are taken by `first`"));
+}
+
 // -- Verdict and reaping
 // -----------------------------------------------------------------------------------------------------------
 
@@ -675,6 +912,78 @@ TEST(Attempts, TheFirstVerdictWinsAndLaterAnswersAreCounted) {
   backend.End("a", Failed(ErrorKind::Exit, "stale"));
   EXPECT_EQ(backend.scheduler.counters().late, 4u);
   EXPECT_THAT(backend.finished, IsEmpty());
+}
+
+TEST(Attempts, EveryAnswerAfterTheFirstVerdictIsIgnoredAndCounted) {
+  // Whatever decided first (an end, a time limit, a cancel), and whatever comes then, once or twice, before and after the
+  // reaping: nothing but the counter changes.
+  enum First { kSuccess, kFailure, kTimeLimit, kCancelled };
+  for (First first : {kSuccess, kFailure, kTimeLimit, kCancelled}) {
+    for (bool reaped : {false, true}) {
+      for (int answer = 0; answer < 5; ++answer) {
+        PlanBuilder b;
+        uint32_t a = b.Job("a");
+        b.OnError(a, Strategy::Continue);
+        b[a].timeout.run = b.Ms(50);
+        uint32_t keep = b.Job("keep");
+        b.OnError(keep, Strategy::Continue);
+        FakeBackend backend(b.plan);
+        backend.Begin();
+        backend.Run("a");
+        if (first == kSuccess) backend.End("a", Succeeded());
+        if (first == kFailure) backend.End("a", Failed(ErrorKind::Exit, "first"));
+        if (first == kTimeLimit) backend.Sleep(50);
+        if (first == kCancelled) backend.scheduler.CancelJob(a, "not needed", backend.now), backend.Take();
+        const S state = backend.StateOf("a");
+        const std::string why = backend.WhyOf("a");
+        if (reaped) backend.Reap("a");
+        const size_t changes = backend.log.size();
+        const AttemptId id = backend.Of("a").start.id;
+        for (int times = 0; times < 2; ++times) {
+          switch (answer) {
+            case 0: backend.End("a", Succeeded()); break;
+            case 1: backend.End("a", Failed(ErrorKind::NodeLost, "late")); break;
+            case 2: backend.Run("a"); break;
+            case 3: backend.scheduler.AttemptExited(id, backend.now); break;
+            case 4: backend.scheduler.AttemptOutput(id, backend.now); break;
+          }
+          backend.Take();
+        }
+        EXPECT_EQ(backend.StateOf("a"), state) << first << reaped << answer;
+        EXPECT_EQ(backend.WhyOf("a"), why) << first << reaped << answer;
+        EXPECT_EQ(backend.log.size(), changes) << "nothing was to be done";
+        EXPECT_EQ(backend.scheduler.counters().late, answer < 3 ? 2u : 0u) << first << reaped << answer;
+        EXPECT_EQ(backend.scheduler.live_attempts(), reaped ? 1u : 2u);
+      }
+    }
+  }
+}
+
+TEST(Attempts, SlotsComeFreeAtTheReapingWhateverTheVerdict) {
+  for (bool by_limit : {false, true}) {
+    PlanBuilder b;
+    const uint32_t pool = b.Pool("one", 1);
+    for (const char* name : {"a", "b"}) {
+      uint32_t job = b.Job(name);
+      b.OnError(job, Strategy::Continue);
+      b[job].pools.emplace_back(pool, b.Int(1));
+      b[job].timeout.run = b.Ms(50);
+    }
+    FakeBackend backend(b.plan);
+    backend.Begin();
+    backend.Run("a");
+    if (by_limit) {
+      backend.Sleep(50);
+    } else {
+      backend.End("a", Failed(ErrorKind::Exit, "it broke"));
+    }
+    EXPECT_EQ(backend.StateOf("a"), S::Failed);
+    backend.Sleep(60'000);
+    EXPECT_FALSE(backend.Started("b")) << "its tree may still be alive";
+    EXPECT_EQ(backend.scheduler.PoolUsed(pool), 1u);
+    backend.Reap("a");
+    EXPECT_TRUE(backend.Started("b"));
+  }
 }
 
 TEST(Attempts, OneThatIsGoneWithoutAnAnswerIsLost) {
