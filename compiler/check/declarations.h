@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "compiler/check/checker.h"
+#include "compiler/lock/lock.h"
 #include "compiler/check/schema.h"
 
 namespace jobc::check {
@@ -140,6 +141,7 @@ struct Declarations {
   };
   std::deque<UnitBlocks> unit_blocks;                        ///< same order as Checker::units
   std::vector<ProfileInfo> profiles;
+  std::optional<Result<Lock>> lock;                          ///< of the root's directory, once a remote import asked for it
   Unit* test_unit = nullptr;                                 ///< of a test file without jobs: sees the names of the file it is about
   std::set<std::pair<uint32_t, uint32_t>> shell_scripts;     ///< heredocs that Model::shell_scripts holds: source, offset
   /// What a job is under a profile: (Model::profiles, job). Only those that the profile touches.

@@ -299,6 +299,7 @@ class Declarer {
   }
 
   const ast::File* LoadImport(Unit& unit, const std::string& path, Span where);
+  std::optional<std::string> LockedText(const std::string& address, Span where);
 
   void DeclareModule(Unit& unit, ast::ItemId id, const ast::Item& item, bool with_jobs) {
     auto index = static_cast<uint32_t>(c_.modules.size());
@@ -488,6 +489,44 @@ class Declarer {
   Declarations& d_;
 };
 
+/// The text of a remote import, as `job.lock` beside the root pins it; nullopt after E106. Never uses the network.
+std::optional<std::string> Declarer::LockedText(const std::string& address, Span where) {
+  const Source& root = c_.sources[c_.model.root];
+  const std::string path = (root.directory.empty() ? "" : root.directory + "/") + std::string(kLockName);
+  const std::string command = root.path.empty() ? "jobc lock" : "jobc lock " + root.name;
+  if (!d_.lock) d_.lock = ReadLock(path);
+  if (!d_.lock->ok()) {
+    c_.diags.Emit(where, diag::ImportNotFound, address, d_.lock->error().message)
+        .Label("needs the lock")
+        .AddHelp("repair it, or remove it and type:  " + command);
+    return std::nullopt;
+  }
+  const auto entry = (*d_.lock)->find(address);
+  if (entry == (*d_.lock)->end()) {
+    c_.diags.Emit(where, diag::ImportNotLocked, address)
+        .Label("remote imports are pinned by their hash, so that a check never needs the network")
+        .AddHelp("to fetch and pin it, type:  " + command);
+    return std::nullopt;
+  }
+  std::string text;
+  switch (ReadCachedImport(entry->second, text)) {
+    case Cached::Found: return text;
+    case Cached::Missing:
+      c_.diags.Emit(where, diag::ImportNotFound, address, "it is locked, but not in the cache of this machine")
+          .Label("has to be fetched once")
+          .AddHelp("to fetch it again, type:  " + command)
+          .Note(CacheDirectory().empty() ? "there is no cache folder: set JOBC_CACHE, or HOME" : "the cache is " + CacheDirectory());
+      return std::nullopt;
+    case Cached::Damaged:
+      c_.diags.Emit(where, diag::ImportNotFound, address, "its copy in the cache is not what `job.lock` says")
+          .Label("the hash differs")
+          .AddHelp("to fetch it again, type:  " + command)
+          .Note(fmt::format("locked is sha256 {}; the copy is {}", entry->second.sha256, CachedImportPath(entry->second.sha256)));
+      return std::nullopt;
+  }
+  return std::nullopt;
+}
+
 const ast::File* Declarer::LoadImport(Unit& unit, const std::string& path, Span where) {
   const Source& importer = c_.sources[unit.file->source];
   std::string key;
@@ -524,11 +563,29 @@ const ast::File* Declarer::LoadImport(Unit& unit, const std::string& path, Span 
       return known->second;
     }
     source = c_.sources.Add(key, module->text, key);
-  } else if (path.find("://") != std::string::npos) {
-    c_.diags.Emit(where, diag::ImportNotLocked, path)
-        .Label("remote imports are pinned by their hash, so that a check never needs the network")
-        .AddHelp("run `jobc lock`, and keep `job.lock` beside the file");
-    return nullptr;
+  } else if (IsRemote(path) || IsRemote(importer.directory)) {
+    const std::optional<std::string> address = ResolveRemote(IsRemote(importer.directory) ? importer.directory : path, path);
+    if (!address) {
+      c_.diags.Emit(where, diag::ImportNotFound, path, "only https addresses can be imported")
+          .Label("could be changed on its way here")
+          .AddHelp("use an https address, or keep a copy beside the file");
+      return nullptr;
+    }
+    key = *address;
+    auto known = d_.file_of_path.find(key);
+    if (known != d_.file_of_path.end()) {
+      if (std::find(d_.loading.begin(), d_.loading.end(), key) != d_.loading.end()) {
+        std::string circle;
+        for (auto it = std::find(d_.loading.begin(), d_.loading.end(), key); it != d_.loading.end(); ++it) circle += *it + " -> ";
+        c_.diags.Emit(where, diag::ImportCycle, circle + key).Label("this import closes the circle");
+        return nullptr;
+      }
+      d_.loading.push_back(key);
+      return known->second;
+    }
+    const std::optional<std::string> text = LockedText(key, where);
+    if (!text) return nullptr;
+    source = c_.sources.Add(key, *text, key);
   } else {
     if (path.empty()) {
       c_.diags.Emit(where, diag::ImportNotFound, path, "the path is empty").Label("expected a path");

@@ -80,6 +80,7 @@ int RunLogs(const Invocation& invocation, Terminal& terminal);
 int RunResult(const Invocation& invocation, Terminal& terminal);
 int RunDiff(const Invocation& invocation, Terminal& terminal);
 int RunDoctor(const Invocation& invocation, Terminal& terminal);
+int RunLock(const Invocation& invocation, Terminal& terminal);
 int RunTest(const Invocation& invocation, Terminal& terminal);
 int RunDoc(const Invocation& invocation, Terminal& terminal);
 int RunLint(const Invocation& invocation, Terminal& terminal);
