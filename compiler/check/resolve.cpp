@@ -360,22 +360,24 @@ const ast::Label* UsesLabel(const ast::Item& item) {
   return nullptr;
 }
 
-/// `job NAME`, `job NAME uses TEMPLATE`; the others have a name only.
+/// `job NAME`, `job NAME uses TEMPLATE`, the same with `finally NAME` and `hook on EVENT`; a check has a name only.
 void CheckLabels(Checker& c, const ast::Item& item, ir::JobKind kind) {
-  if (kind == ir::JobKind::Hook || item.labels.size() <= 1) return;
-  const ast::Label& second = item.labels[1];
+  const size_t head = kind == ir::JobKind::Hook ? 2 : 1;
+  const bool takes_template = kind != ir::JobKind::Check;
+  if (item.labels.size() <= head) return;
+  const ast::Label& second = item.labels[head];
   const bool uses = !second.is_string && second.path.size() == 1 && second.path[0].text == "uses";
-  if (!uses || (kind == ir::JobKind::Job && item.labels.size() > 3)) {
-    const ast::Label& extra = uses ? item.labels[3] : second;
+  if (!uses || (takes_template && item.labels.size() > head + 2)) {
+    const ast::Label& extra = uses ? item.labels[head + 2] : second;
     auto& d = c.diags.Emit(extra.span, diag::MisplacedItem, fmt::format("`{}`", c.sources.Text(extra.span)), fmt::format("the head of `{}`", item.name.text));
     d.Label(uses ? "`uses` takes one template" : "expected `{`");
     if (uses) d.AddHelp("a template may itself use another one");
-    else if (kind == ir::JobKind::Job) d.AddHelp(fmt::format("to use a template write:  uses {}", c.sources.Text(extra.span)));
+    else if (takes_template) d.AddHelp(fmt::format("to use a template write:  uses {}", c.sources.Text(extra.span)));
     return;
   }
-  if (kind != ir::JobKind::Job) {
-    c.diags.Emit(second.span, diag::MisplacedItem, "`uses`", fmt::format("the head of `{}`", item.name.text)).Label("only jobs and templates use a template");
-  } else if (item.labels.size() == 2) {
+  if (!takes_template) {
+    c.diags.Emit(second.span, diag::MisplacedItem, "`uses`", fmt::format("the head of `{}`", item.name.text)).Label("a check has nothing that a template could say");
+  } else if (item.labels.size() == head + 1) {
     c.diags.Emit(second.span, diag::MissingAttribute, "`uses`", "the name of a template").Label("uses which template?");
   }
 }
@@ -794,7 +796,7 @@ JobInfo& Checker::ResolveJob(uint32_t index) {
     for (const Layer& layer : blocks.defaults) layers.push_back(layer);
   }
   CheckLabels(*this, item, job.kind);
-  if (job.kind == ir::JobKind::Job) {
+  if (job.kind != ir::JobKind::Check) {
     if (const ast::Label* uses = UsesLabel(item)) AddTemplateLayers(*this, decl, *job.unit, *uses, layers);
   }
   Layer own;

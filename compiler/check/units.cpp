@@ -445,7 +445,7 @@ class Declarer {
     if (kind == ir::JobKind::Hook) {
       // hook on EVENT { … }
       ast::Name event;
-      if (item.labels.size() == 2 && !item.labels[0].path.empty() && item.labels[0].path[0].text == "on" && !item.labels[1].path.empty()) {
+      if (item.labels.size() >= 2 && !item.labels[0].path.empty() && item.labels[0].path[0].text == "on" && !item.labels[1].path.empty()) {
         event = item.labels[1].path[0];
       }
       static constexpr std::string_view kEvents[] = {"start", "success", "failure", "finish"};

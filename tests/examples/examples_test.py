@@ -22,6 +22,7 @@ EXAMPLES = [
     ("log_analysis", "log_analysis.job", []),
     ("contact_sheet", "contact_sheet.job", ["-p", "pictures=4"]),
     ("survey", "survey.job", ["-p", "@answers.json"]),
+    ("deliveries", "deliveries.job", []),
 ]
 
 
