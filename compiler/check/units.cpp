@@ -657,7 +657,12 @@ const ast::File* LoadSubject(Checker& c, Declarer& declarer, const ast::File& te
   if (source.path.empty()) return nullptr;
   auto subject_of = [](const std::string& path) { return path.substr(0, path.size() - kTestSuffix.size()) + ".job"; };
   const std::string path = subject_of(source.path);
-  Result<SourceId> loaded = c.sources.Load(path, subject_of(source.name));
+  // Where both files are checked together, what is wrong with this one is told once.
+  Result<SourceId> loaded = Error{};
+  for (uint32_t i = 0; i < c.sources.size() && !loaded.ok(); ++i) {
+    if (c.sources[SourceId{i}].path == path) loaded = SourceId{i};
+  }
+  if (!loaded.ok()) loaded = c.sources.Load(path, subject_of(source.name));
   if (!loaded.ok()) {
     Span where{tests.source, 0, 0};
     for (const ast::ItemId* id = tests.begin(tests.root); id != tests.end(tests.root); ++id) {

@@ -553,15 +553,16 @@ int RunTest(const Invocation& invocation, Terminal& terminal) {
   std::vector<Found> found;
   size_t declared = 0;
   int code = kExitOk;
+  SourceManager sources;
+  Diagnostics faults;
   for (const std::string& file : files) {
-    SourceManager sources;
     Diagnostics diags;
     LoadedRoot root = LoadRoot(file, sources);
     if (root.error) return usage(*root.error);
     const Model model = Check(*root.source, sources, diags);
     if (diags.has_errors()) {
-      // Nothing of a file with errors is run; the others are.
-      code = std::max(code, ReportDiagnostics(invocation, terminal, sources, diags));
+      // Nothing of a file with errors is run; the others are. A test file and the file it is about have the same faults.
+      (void)Check(*root.source, sources, faults);
       continue;
     }
     for (size_t i = 0; i < model.tests.size(); ++i) {
@@ -571,6 +572,7 @@ int RunTest(const Invocation& invocation, Terminal& terminal) {
       if (RE2::PartialMatch(model.tests[i].name, pattern)) found.push_back({file, i});
     }
   }
+  if (faults.has_errors()) code = ReportDiagnostics(invocation, terminal, sources, faults);
   if (found.empty()) {
     if (code != kExitOk) return code;
     if (declared > 0) return usage({fmt::format("no test has a name that matches `{}`", filter), {"leave out `--filter` to run all"}});

@@ -139,7 +139,7 @@ class Test(unittest.TestCase):
     def test_a_mock_that_does_not_fit_is_a_compile_error(self):
         done = self.write_tests('test "x" { mock count { result = { rows = "three" }, files { table = "" } } expect { status = failed } }', code=3)
         self.assertIn("error[E201]: the mock does not fit the output `rows: Int(0..)`", done.stderr)
-        check = self.run_jobc("check", "count_test.job", code=3)
+        check = self.run_jobc("check", code=3)
         self.assertEqual(check.stderr, done.stderr)
 
     def test_parameters_are_checked_and_the_environment_is_not_looked_at(self):
@@ -172,6 +172,13 @@ class Test(unittest.TestCase):
         self.assertIn("`n` is declared twice", done.stderr)
         done = self.write_tests('test "x" { expect plan { count j = 1 } }', name="other_test.job", arguments=["other_test.job"], code=3)
         self.assertIn('cannot import "other.job": there is no such file', done.stderr)
+
+    def test_a_fault_of_the_tested_file_is_told_once(self):
+        (self.at / "m.job").write_text("edition = 1\njob j { run = [nothing] }\n")
+        (self.at / "m_test.job").write_text('edition = 1\ntest "x" { mock j { exit = 0 } expect { status = succeeded } }\n')
+        for command in "check", "test":
+            done = self.run_jobc(command, "m.job", "m_test.job", code=3)
+            self.assertEqual(done.stderr.count("no value named `nothing`"), 1, done.stderr)
 
     def test_json_and_junit(self):
         body = 'test "good" {' + self.GOOD + 'expect { status = succeeded } } test "bad <&>" {' + self.GOOD + "expect { status = failed } }"
