@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "compiler/check/declarations.h"
+#include "support/stack_room.h"
 
 namespace jobc::check {
 
@@ -383,6 +384,7 @@ void NameSources(Checker& c) {
 namespace jobc {
 
 Model Check(SourceId root, SourceManager& sources, Diagnostics& diags) {
+  const StackRoom room(size_t{100} << 20);
   Model model;
   {
     check::Checker checker(sources, diags, model);

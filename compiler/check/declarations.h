@@ -133,6 +133,8 @@ struct Declarations {
   std::deque<ImportInfo> imports;
   std::deque<JobDecl> job_decls;                             ///< same order as Checker::jobs
   std::vector<std::string> resolving;                        ///< names being resolved, for cycles
+  uint32_t references_inside = 0;                            ///< of `resolving`, those that are not jobs
+  std::vector<uint32_t> resolving_depth;                     ///< as many: how deep is what each refers to, so far
   struct UnitBlocks {
     std::vector<Layer> defaults;
     std::vector<std::pair<ast::ItemId, uint32_t>> jobs;      ///< with Checker::jobs index

@@ -21,12 +21,45 @@ uint32_t FrameSize(const ir::ExprPool& pool, ir::ExprId expr, uint32_t least) {
 /// Marks a declaration as being resolved for as long as it lives.
 class Resolving {
  public:
-  Resolving(Checker& checker, std::string name) : d_(*checker.declarations) { d_.resolving.push_back(std::move(name)); }
-  ~Resolving() { d_.resolving.pop_back(); }
+  Resolving(Checker& checker, std::string name, bool is_job = false) : d_(*checker.declarations), is_job_(is_job) {
+    if (!is_job_) ++d_.references_inside;
+    d_.resolving.push_back(std::move(name));
+    d_.resolving_depth.push_back(0);
+  }
+  ~Resolving() {
+    if (!is_job_) --d_.references_inside;
+    d_.resolving.pop_back();
+    d_.resolving_depth.pop_back();
+  }
+  /// What is being resolved around it, if anything.
+  uint32_t* around() const { return d_.resolving_depth.size() > 1 ? &d_.resolving_depth[d_.resolving_depth.size() - 2] : nullptr; }
+  /// One more than the deepest of what it refers to.
+  uint32_t depth() const { return d_.resolving_depth.back() + 1; }
 
  private:
   Declarations& d_;
+  const bool is_job_;
 };
+
+/// Far more than people need, and little enough for the stack of everything that follows references.
+constexpr unsigned kMaxReferenceDepth = 400;
+/// Jobs that are declared above what they need are resolved inside each other.
+constexpr unsigned kMaxJobDepth = 20'000;
+
+/// Whatever is being resolved refers to something so deep.
+void NoteDepth(Checker& checker, uint32_t depth) {
+  std::vector<uint32_t>& depths = checker.declarations->resolving_depth;
+  if (!depths.empty()) depths.back() = std::max(depths.back(), depth);
+}
+
+/// Constants and functions may build on each other, but everything that follows them recurses.
+bool TooDeep(Checker& checker, const Resolving& resolving, Span span) {
+  if (resolving.depth() <= kMaxReferenceDepth && checker.declarations->references_inside <= kMaxReferenceDepth) return false;
+  checker.diags.Emit(span, diag::ReferencesTooDeep, kMaxReferenceDepth)
+      .Label("builds on so many others, one after the other")
+      .AddHelp("use fewer steps: a list or map with a comprehension, a struct instead of a chain of types");
+  return true;
+}
 
 void ReportCycle(Checker& checker, Span span, const std::string& name) {
   checker.diags.Emit(span, diag::DefinedByItself, name, CyclePath(checker.declarations->resolving, name))
@@ -40,7 +73,10 @@ std::string_view Text(const ast::Name& name) { return name.text; }
 
 const LetInfo& Checker::ResolveLet(uint32_t index) {
   LetInfo& info = lets[index];
-  if (info.progress == Progress::Done) return info;
+  if (info.progress == Progress::Done) {
+    NoteDepth(*this, info.depth);
+    return info;
+  }
   const ast::Item& item = (*info.unit->file)[info.item];
   std::string name = info.unit->prefix + std::string(Text(item.name));
   if (info.progress == Progress::Running) {
@@ -55,6 +91,13 @@ const LetInfo& Checker::ResolveLet(uint32_t index) {
   }
   info.progress = Progress::Running;
   Resolving resolving(*this, name);
+  if (TooDeep(*this, resolving, item.name.span)) {
+    info.type = types.Basic(ir::TypeKind::Error);
+    info.program_index = static_cast<uint32_t>(program.lets.size());
+    program.lets.push_back({name, ErrorExpr(), false});
+    info.progress = Progress::Done;
+    return info;
+  }
   Scope scope;
   scope.unit = info.unit;
   scope.place = "a constant";
@@ -82,12 +125,22 @@ const LetInfo& Checker::ResolveLet(uint32_t index) {
   done.phase = value.phase;
   done.leaf = value.leaf;
   done.progress = Progress::Done;
+  done.depth = resolving.depth();
+  if (TooDeep(*this, resolving, item.name.span)) {
+    program.lets[done.program_index].value = ErrorExpr();
+    done.type = types.Basic(ir::TypeKind::Error);
+    done.depth = 0;
+  }
+  if (uint32_t* around = resolving.around()) *around = std::max(*around, done.depth);
   return done;
 }
 
 const FnInfo& Checker::ResolveFn(uint32_t index) {
   FnInfo& info = fns[index];
-  if (info.progress == Progress::Done) return info;
+  if (info.progress == Progress::Done) {
+    NoteDepth(*this, info.depth);
+    return info;
+  }
   const ast::File& file = *info.unit->file;
   const ast::Item& item = file[info.item];
   std::string name = info.unit->prefix + std::string(Text(item.name));
@@ -126,6 +179,11 @@ const FnInfo& Checker::ResolveFn(uint32_t index) {
   info.result = item.type.valid() ? ResolveType(item.type, *info.unit) : types.Basic(ir::TypeKind::Error);
   info.program_index = static_cast<uint32_t>(program.fns.size());
   program.fns.push_back({name, static_cast<uint32_t>(info.param_names.size()), 0, ErrorExpr()});
+  if (TooDeep(*this, resolving, item.name.span)) {
+    info.result = types.Basic(ir::TypeKind::Error);
+    info.progress = Progress::Done;
+    return info;
+  }
   if (item.value.valid()) {
     Typed body = CheckExpr(item.value, scope, info.result);
     FnInfo& done = fns[index];
@@ -134,8 +192,16 @@ const FnInfo& Checker::ResolveFn(uint32_t index) {
     program.fns[done.program_index].body = body.expr;
     program.fns[done.program_index].locals = FrameSize(exprs, body.expr, static_cast<uint32_t>(done.param_names.size()));
   }
-  fns[index].progress = Progress::Done;
-  return fns[index];
+  FnInfo& done = fns[index];
+  done.progress = Progress::Done;
+  done.depth = resolving.depth();
+  if (TooDeep(*this, resolving, item.name.span)) {
+    program.fns[done.program_index].body = ErrorExpr();
+    done.result = types.Basic(ir::TypeKind::Error);
+    done.depth = 0;
+  }
+  if (uint32_t* around = resolving.around()) *around = std::max(*around, done.depth);
+  return done;
 }
 
 ParamInfo& Checker::ResolveParam(uint32_t index) {
@@ -246,6 +312,11 @@ ir::TypeId Checker::ResolveTypeSymbol(const Symbol& symbol) {
   info.progress = Progress::Running;
   Resolving resolving(*this, std::string(Text(name)));
   ir::TypeId result = types.Basic(ir::TypeKind::Error);
+  if (TooDeep(*this, resolving, name.span)) {
+    info.type = result;
+    info.progress = Progress::Done;
+    return info.type;
+  }
   if (symbol.kind == SymbolKind::Alias) {
     if (item.type.valid()) result = ResolveType(item.type, *info.unit);
   } else if (symbol.kind == SymbolKind::Enum) {
@@ -407,6 +478,10 @@ void AddTemplateLayers(Checker& c, JobDecl& decl, Unit& unit, const ast::Label& 
   info.progress = Progress::Running;
   {
     Resolving resolving(c, name);
+    if (TooDeep(c, resolving, item.name.span)) {
+      info.progress = Progress::Untouched;
+      return;
+    }
     if (const ast::Label* uses = UsesLabel(item)) AddTemplateLayers(c, decl, *info.unit, *uses, layers);
   }
   info.progress = Progress::Untouched;
@@ -786,7 +861,14 @@ JobInfo& Checker::ResolveJob(uint32_t index) {
     return job;
   }
   job.progress = Progress::Running;
-  Resolving resolving(*this, job.address);
+  Resolving resolving(*this, job.address, true);
+  if (declarations->resolving.size() > kMaxJobDepth) {
+    diags.Emit(job.name.span, diag::JobsTooDeep, kMaxJobDepth)
+        .Label("the end of a longer chain")
+        .AddHelp("declare jobs above those that need them: then the length of a chain does not matter");
+    job.progress = Progress::Done;
+    return job;
+  }
   JobDecl& decl = declarations->job_decls[index];
   const ast::File& file = *job.unit->file;
   const ast::Item& item = file[job.item];

@@ -66,6 +66,7 @@ struct LetInfo {
   ir::TypeId type;
   Phase phase = Phase::C;
   Span leaf;
+  uint32_t depth = 0;                   ///< 1: refers to no other constant or function
 };
 
 struct FnInfo {
@@ -78,6 +79,7 @@ struct FnInfo {
   ir::TypeId result;
   Phase phase = Phase::C;               ///< of the body with parameters of phase C
   Span leaf;
+  uint32_t depth = 0;                   ///< as LetInfo::depth
 };
 
 struct TypeInfo {  // struct, enum or alias
