@@ -42,7 +42,8 @@ const EarlyParts::Facts& EarlyParts::LookAt(ExprId expr) {
 void EarlyParts::Collect(ExprId expr, std::vector<ExprId>& out) {
   if (!expr.valid() || !collected_.insert(expr.index).second) return;
   const Facts facts = LookAt(expr);
-  if (facts.early) {
+  // `...xs` has no value of its own, only what it splices.
+  if (facts.early && program_.exprs[expr].op != Op::Splice) {
     if (facts.faults) out.push_back(expr);
     return;
   }

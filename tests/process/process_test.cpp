@@ -429,7 +429,8 @@ TEST_P(Process, NeverBeginsTheNextAfterAnythingElse) {
     bool blocked;
   };
   for (const Case& one : {Case{"cat gate; exit 1", false, false}, Case{"cat gate; kill -9 $$", false, false},
-                          Case{"trap 'exit 0' TERM; cat gate; exit 0", true, false}, Case{"cat gate; touch there", false, true}}) {
+                          // (A child between fork and exec could lose the signal and keep the shell waiting, so there is none.)
+                          Case{"trap 'exit 0' TERM; while :; do :; done", true, false}, Case{"cat gate; touch there", false, true}}) {
     Harness run(options());
     ASSERT_EQ(mkfifo((run.dir() / "gate").c_str(), 0600), 0);
     uint64_t first = run.StartShell(one.script);

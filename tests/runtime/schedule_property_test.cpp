@@ -248,6 +248,7 @@ class Play {
         continue;
       }
       attempt.withdrawn = false;  // whoever asked for it is gone
+      attempt.submissions = 1;    // counted anew by whoever goes on
       attempt.next = 0;
       scheduler->Adopt(it->first, attempt.instance, attempts_[attempt.instance], attempt.resources, {}, attempt.started,
                        now_);
