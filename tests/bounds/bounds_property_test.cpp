@@ -294,28 +294,41 @@ class Adversary {
       const Decision decision = Decide(choice.verdict, at, granted, retry_, plan_.program, evaluator_, context_, JitterSeed(run_id_, "", at.number));
       if (!decision.retry) continue;
       const int64_t after = decision.timeouts.total ? *decision.timeouts.total - used : kForever;
-      int64_t took = attempts_ ? soon : late, gap = attempts_ ? decision.delay_ms : std::max(decision.delay_ms, lag);
-      if (took + gap > std::max(after, took)) {
-        if (!attempts_) {
-          // `total` may end it while it waits.
-          path_.push_back(Ends(choice, at.timeouts, took, wait, lag));
-          Done(used + std::max(after, took), Script{});
-          path_.pop_back();
-        }
-        took = std::max(soon, std::min(late, after - decision.delay_ms));
-        gap = std::max(decision.delay_ms, std::min(gap, after - took));
-        if (took + gap > std::max(after, took)) continue;
-      }
-      const bool drawn = !attempts_ && Jitters(choice.verdict);
-      if (drawn) drawn_.push_back(at.number);
-      path_.push_back(Ends(choice, at.timeouts, took, wait, std::min(lag, gap)));
-      GrantedRetries more = granted;
-      if (more.size() <= decision.rule) more.resize(decision.rule + 1);
-      ++more[decision.rule];
-      Try({at.number + 1, decision.resources, decision.timeouts}, more, used + took + gap);
-      path_.pop_back();
-      if (drawn) drawn_.pop_back();
+      // Where there is a `total`, an attempt that is over soon may leave the time that another one needs to begin; it then
+      // ends at `total` and has its grace beyond that.
+      Follow(at, granted, used, choice, decision, {soon, attempts_ ? soon : late, wait, lag, after});
+      if (!attempts_ && soon < late && decision.timeouts.total) Follow(at, granted, used, choice, decision, {soon, soon, wait, lag, after});
     }
+  }
+
+  struct Span {
+    int64_t soon, late, wait, lag, after;  ///< since the hand-over, but `wait` and `lag`
+  };
+
+  /// The attempt ends in that way within the span, and another one follows.
+  void Follow(const FailedAttempt& at, const GrantedRetries& granted, int64_t used, const Choice& choice, const Decision& decision, const Span& span) {
+    const auto [soon, late, wait, lag, after] = span;
+    int64_t took = late, gap = attempts_ ? decision.delay_ms : std::max(decision.delay_ms, lag);
+    if (took + gap > std::max(after, took)) {
+      if (!attempts_) {
+        // `total` may end it while it waits.
+        path_.push_back(Ends(choice, at.timeouts, took, wait, lag));
+        Done(used + std::max(after, took), Script{});
+        path_.pop_back();
+      }
+      took = std::max(soon, std::min(late, after - decision.delay_ms));
+      gap = std::max(decision.delay_ms, std::min(gap, after - took));
+      if (took + gap > std::max(after, took)) return;
+    }
+    const bool drawn = !attempts_ && Jitters(choice.verdict);
+    if (drawn) drawn_.push_back(at.number);
+    path_.push_back(Ends(choice, at.timeouts, took, wait, std::min(lag, gap)));
+    GrantedRetries more = granted;
+    if (more.size() <= decision.rule) more.resize(decision.rule + 1);
+    ++more[decision.rule];
+    Try({at.number + 1, decision.resources, decision.timeouts}, more, used + took + gap);
+    path_.pop_back();
+    if (drawn) drawn_.pop_back();
   }
 
   bool Jitters(const Verdict& verdict) const {
