@@ -489,7 +489,7 @@ class Declarer {
   Declarations& d_;
 };
 
-/// The text of a remote import, as `job.lock` beside the root pins it; nullopt after E106. Never uses the network.
+/// The text of a remote import, as `job.lock` beside the root pins it; nullopt after E106 or E801. Never uses the network.
 std::optional<std::string> Declarer::LockedText(const std::string& address, Span where) {
   const Source& root = c_.sources[c_.model.root];
   const std::string path = (root.directory.empty() ? "" : root.directory + "/") + std::string(kLockName);
@@ -518,8 +518,8 @@ std::optional<std::string> Declarer::LockedText(const std::string& address, Span
           .Note(CacheDirectory().empty() ? "there is no cache folder: set JOBC_CACHE, or HOME" : "the cache is " + CacheDirectory());
       return std::nullopt;
     case Cached::Damaged:
-      c_.diags.Emit(where, diag::ImportNotFound, address, "its copy in the cache is not what `job.lock` says")
-          .Label("the hash differs")
+      c_.diags.Emit(where, diag::LockDiffers, address)
+          .Label("its copy in the cache has another hash")
           .AddHelp("to fetch it again, type:  " + command)
           .Note(fmt::format("locked is sha256 {}; the copy is {}", entry->second.sha256, CachedImportPath(entry->second.sha256)));
       return std::nullopt;

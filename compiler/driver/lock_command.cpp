@@ -112,9 +112,14 @@ class Locker {
   int code() const { return environment_ ? kExitEnvironment : failed_ ? kExitDiagnostics : check_ && !changes_.empty() ? kExitFindings : kExitOk; }
 
  private:
-  void Fail(const std::string& message) {
+  /// `code`: of the diagnostic that it is, if it is one.
+  void Fail(const std::string& message, std::string_view code = "") {
     failed_ = true;
-    terminal_.Err(fmt::format("error: {}\n", message));
+    if (code.empty()) {
+      terminal_.Err(fmt::format("error: {}\n", message));
+    } else {
+      terminal_.Err(fmt::format("error[{}]: {}\n  note: `jobc explain {}`\n", code, message, code));
+    }
   }
 
   void Tell(const std::string& address, std::string what) {
@@ -157,7 +162,8 @@ class Locker {
       if (locked != lock_.end() && locked->second.sha256 != entry.sha256 && !update) {
         Fail(fmt::format("\"{}\" is no longer what is locked\n  locked: sha256 {}, {} bytes\n  there:  sha256 {}, {} bytes\n"
                          "  help: look at what has changed; if it is meant, type:  jobc lock --update {}",
-                         address, locked->second.sha256, locked->second.size, entry.sha256, entry.size, name));
+                         address, locked->second.sha256, locked->second.size, entry.sha256, entry.size, name),
+             diag::LockDiffers.kind.code);
         return;
       }
       Diagnostics faults;

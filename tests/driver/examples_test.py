@@ -41,7 +41,9 @@ class Examples(unittest.TestCase):
             wrong, right = job_blocks(section)
             if code in declared:
                 with self.subTest(code=code, example="wrong"):
-                    self.assertEqual(codes_of(wrong), [code] if found_by_check and code not in NOT_FOUND_YET else [])
+                    # There is no lock beside the one of E801, whose examples import what cannot be had here.
+                    nothing = ["E106"] if code == "E801" else []
+                    self.assertEqual(codes_of(wrong), [code] if found_by_check and code not in NOT_FOUND_YET else nothing)
             with self.subTest(code=code, example="right"):
                 # Its import is a file that is not there.
                 self.assertEqual(codes_of(right), ["E106"] if code == "E801" else [])

@@ -225,7 +225,10 @@ job half {{ for n in range(60) key to_string(n)
 export {{ sum: Int = sum([for p in half[*] : p.v]) }}
 """)
         done = set()
-        for kill in range(8):
+        kill = 0
+        # How much of a run is recorded when it is killed depends on the machine: enough kills for a good part of the jobs.
+        while kill < 8 or len(done) <= 20:
+            self.assertLess(kill, 60, done)
             lines = len(log.read_text().splitlines())
             process = self.start("run", "a.job", "--max-parallel", "2", *(["--resume"] if kill else []), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             wait_until(lambda: len(log.read_text().splitlines()) >= lines + 11, what="another eleven attempts")
@@ -234,7 +237,7 @@ export {{ sum: Int = sum([for p in half[*] : p.v]) }}
             instances = self.instances()
             self.assertEqual({a for a, one in instances.items() if one["attempts"]} & done, set())
             done |= {a for a, one in instances.items() if one["state"] == "succeeded"}
-        self.assertGreater(len(done), 20)
+            kill += 1
         run = self.go("--resume")
         self.assertEqual(self.ran(run) & done, set())
         self.assertEqual(self.result(run), {"sum": sum(range(60))})
