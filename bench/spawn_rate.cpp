@@ -53,7 +53,7 @@ class Feeder : public ProcessEvents {
   Feeder(int jobs, bool dirs, const std::string& state) : jobs_(jobs) {
     spec_.argv = {"/bin/true"};
     spec_.env = {"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/root", "USER=root", "LANG=C.UTF-8", "TMPDIR=/tmp",
-                 "JOB_OUTPUT=" + state + "/work/1", "JOB_INPUT=" + state + "/in/1", "JOB_RESULT=" + state + "/work/1/result",
+                 "JOB_OUTPUT=" + state + "/out/1", "JOB_INPUT=" + state + "/in/1", "JOB_RESULT=" + state + "/out/1/result",
                  "JOB_NAME=noop", "JOB_KEY=17", "JOB_ATTEMPT=1", "JOB_RUN_ID=bench", "JOB_EXECUTION_ID=bench-17"};
     spec_.directory = "/tmp";
     if (dirs) {
