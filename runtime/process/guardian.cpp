@@ -378,10 +378,10 @@ class Shim {
     leader_ = outcome.pid;
     head_ = start.head;
     disturbed_ = false;
-    const StartedBody started = MakeStarted(leader_, limits_.enforced());
-    started_wall_ms_ = started.wall_ms;
-    started_at_ms_ = MonotonicMillis();
-    FrameWriter(&out_).Add(FrameKind::kStarted, slot_, head_.attempt, started);
+    FrameWriter(&out_).Add(FrameKind::kStarted, slot_, head_.attempt, MakeStarted(leader_, limits_.enforced()));
+    // In this order, so that what is added up of it is never ahead of the wall clock that the next one starts by.
+    const int64_t wall_us = WallMicros();
+    wall_ahead_us_ = wall_us - MonotonicMicros();
   }
 
   // The group that attempts are born in.
@@ -450,7 +450,7 @@ class Shim {
         leader_ended_ = true;
         ExitedBody exited = MakeExited(status, usage);
         // A duration is what lies between the two: a wall clock that was set meanwhile must not change it.
-        exited.wall_ms = started_wall_ms_ + (MonotonicMillis() - started_at_ms_);
+        exited.wall_ms = (wall_ahead_us_ + MonotonicMicros()) / 1000;
         if (limits_.enforced().any()) {
           exited.oom = limits_.OomKills() > 0;
           exited.peak_bytes = limits_.PeakMemory();
@@ -544,8 +544,7 @@ class Shim {
   FrameHead head_;           ///< of what runs
   std::string secrets_;      ///< directory of secret files of the attempt
   pid_t leader_ = 0;
-  int64_t started_wall_ms_ = 0;
-  int64_t started_at_ms_ = 0;  ///< monotonic
+  int64_t wall_ahead_us_ = 0;  ///< the wall clock less the monotonic one when it started
   bool leader_ended_ = false;
   bool succeeded_ = false;   ///< the leader ended by itself with exit code 0
   bool disturbed_ = false;   ///< jobc has sent it a signal

@@ -53,14 +53,16 @@ int WriteFile(const std::string& path, std::string_view text) {
   return n == static_cast<ssize_t>(text.size()) ? 0 : (n < 0 ? errno : EIO);
 }
 
-static int64_t Millis(clockid_t clock) {
+static int64_t Micros(clockid_t clock) {
   timespec now{};
   clock_gettime(clock, &now);
-  return static_cast<int64_t>(now.tv_sec) * 1000 + now.tv_nsec / 1000000;
+  return static_cast<int64_t>(now.tv_sec) * 1000000 + now.tv_nsec / 1000;
 }
 
-int64_t WallMillis() { return Millis(CLOCK_REALTIME); }
-int64_t MonotonicMillis() { return Millis(CLOCK_MONOTONIC); }
+int64_t WallMicros() { return Micros(CLOCK_REALTIME); }
+int64_t MonotonicMicros() { return Micros(CLOCK_MONOTONIC); }
+int64_t WallMillis() { return WallMicros() / 1000; }
+int64_t MonotonicMillis() { return MonotonicMicros() / 1000; }
 
 namespace {
 

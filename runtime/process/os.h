@@ -52,9 +52,11 @@ std::string_view ReadFd(int fd, char* buffer, size_t size);
 /// One write() to an existing (pseudo) file; returns 0 or an errno value.
 int WriteFile(const std::string& path, std::string_view text);
 
-/// Wall clock, milliseconds since 1970.
+/// Wall clock, since 1970.
+int64_t WallMicros();
 int64_t WallMillis();
-/// Monotonic clock, milliseconds.
+/// Monotonic clock.
+int64_t MonotonicMicros();
 int64_t MonotonicMillis();
 
 /// Removes a file or a directory tree and does not follow links. Directories without permissions are opened up first;
