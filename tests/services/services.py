@@ -1,0 +1,52 @@
+"""What the tests of this folder share: a case that gets an engine or is skipped with a reason that is printed, and a main() that
+says at its end which tests were skipped and why."""
+import contextlib
+import pathlib
+import sys
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "run"))
+
+import daemons
+
+_own = contextlib.ExitStack()
+_engines = {}
+
+
+class Case(unittest.TestCase):
+    maxDiff = None
+
+    def skip(self, reason):
+        raise unittest.SkipTest(reason)
+
+    @contextlib.contextmanager
+    def engine(self, kind):
+        """The shared engine of a kind, with all images; of this process if `daemons.py start` has not run."""
+        if kind not in _engines:
+            try:
+                _engines[kind] = _own.enter_context(daemons.shared(kind))
+            except (daemons.Missing, daemons.images.Missing) as missing:
+                _engines[kind] = missing
+        if isinstance(_engines[kind], Exception):
+            self.skip(str(_engines[kind]))
+        yield _engines[kind]
+
+    def own_engine(self, make):
+        """An engine of this test alone, removed at its end; `make` as daemons.Docker."""
+        try:
+            engine = make().__enter__()
+        except daemons.Missing as missing:
+            self.skip(str(missing))
+        self.addCleanup(engine.remove)
+        return engine
+
+
+def main():
+    try:
+        done = unittest.main(verbosity=1, exit=False).result
+    finally:
+        _own.close()
+    for test, reason in done.skipped:
+        print(f"skipped: {test.id().split('.', 1)[1]}: {reason}")
+    sys.exit(0 if done.wasSuccessful() else 1)
