@@ -217,7 +217,7 @@ bool AttemptContext::OutputPath(uint32_t output, ir::Value& out, ir::Fault& faul
   const ir::TypeTable& types = state_.plan().program.types;
   file.is_dir = types.kind(types.NonNull(types.Bare(declared.type))) == ir::TypeKind::Dir;
   file.path = *relative;
-  file.location = relative->empty() ? output_dir_ : output_dir_ + "/" + *relative;
+  file.location = relative->empty() ? seen_output_dir_ : seen_output_dir_ + "/" + *relative;
   out = ir::Value::File(std::move(file));
   return true;
 }
@@ -336,18 +336,36 @@ bool AttemptContext::ReadJson(const std::string& path, ir::Value& out, ir::Fault
   return true;
 }
 
+std::string AttemptContext::OnThisMachine(const std::string& seen) const {
+  if (auto original = originals_.find(seen); original != originals_.end()) {
+    return original->second;
+  }
+  if (!seen_output_dir_.empty() && seen.compare(0, seen_output_dir_.size(), seen_output_dir_) == 0 &&
+      (seen.size() == seen_output_dir_.size() || seen[seen_output_dir_.size()] == '/')) {
+    return output_dir_ + seen.substr(seen_output_dir_.size());
+  }
+  return seen;
+}
+
+ir::FileValue AttemptContext::Found(ir::FileValue file) const {
+  if (!file.location.empty()) {
+    file.location = OnThisMachine(file.location);
+  }
+  return file;
+}
+
 bool AttemptContext::FileSize(const ir::FileValue& file, ir::Value& out, ir::Fault& fault) {
   if (file.row == UINT32_MAX && file.base == ir::FileBase::Output) {
-    return SizeOf(file.location, file.is_dir, out, fault);
+    return SizeOf(OnThisMachine(file.location), file.is_dir, out, fault);
   }
-  return world_context_.FileSize(file, out, fault);
+  return world_context_.FileSize(Found(file), out, fault);
 }
 
 bool AttemptContext::FileSha256(const ir::FileValue& file, ir::Value& out, ir::Fault& fault) {
   if (file.row == UINT32_MAX && file.base == ir::FileBase::Output) {
-    return DigestOf(file.location, out, fault);
+    return DigestOf(OnThisMachine(file.location), out, fault);
   }
-  return world_context_.FileSha256(file, out, fault);
+  return world_context_.FileSha256(Found(file), out, fault);
 }
 
 bool AttemptContext::FileText(const ir::FileValue& file, std::string& out, ir::Fault& fault) {

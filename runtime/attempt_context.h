@@ -65,8 +65,11 @@ class AttemptContext : public InstanceContext {
   World& world() { return world_context_; }
   const RunState& run_state() const { return state_; }
 
-  /// `$JOB_OUTPUT`; before it is set `output.x` is unavailable.
-  void SetOutputDir(std::string dir) { output_dir_ = std::move(dir); }
+  /// `$JOB_OUTPUT` on this machine, and as the job sees it if that differs; before it is set `output.x` is unavailable.
+  void SetOutputDir(std::string dir, std::string seen = "") {
+    seen_output_dir_ = seen.empty() ? dir : std::move(seen);
+    output_dir_ = std::move(dir);
+  }
   const std::string& output_dir() const { return output_dir_; }
   /// Evaluates `output.x` paths with this; must not be the Evaluator the context is used with.
   void SetPathEvaluator(ir::Evaluator* evaluator) { paths_ = evaluator; }
@@ -74,7 +77,13 @@ class AttemptContext : public InstanceContext {
   /// The values of inputs with staged paths; in declared order. Before this, inputs have their original paths.
   void SetStagedInputs(ir::ListValue inputs) { staged_ = std::move(inputs); has_staged_ = true; }
   /// `original` (absolute) is seen as `staged` by the job.
-  void AddStagedPath(const std::string& original, const std::string& staged) { staged_paths_.emplace(original, staged); }
+  void AddStagedPath(const std::string& original, const std::string& staged) {
+    staged_paths_.emplace(original, staged);
+    originals_.emplace(staged, original);
+  }
+  /// Where a file lies on this machine that the job sees at the absolute path `seen`: a staged input, or something in its
+  /// output directory. `seen` itself if it is neither.
+  std::string OnThisMachine(const std::string& seen) const;
 
   /// The program has ended: stdout(), read_text() and so on work from now on. `logs` must outlive the context.
   void SetEnded(LogSource* logs, std::optional<int> exit_code) {
@@ -99,13 +108,17 @@ class AttemptContext : public InstanceContext {
 
  private:
   bool Stream(LogStream stream, ir::Value& out, ir::Fault& fault);
+  /// `file` with its location on this machine.
+  ir::FileValue Found(ir::FileValue file) const;
 
   World& world_context_;
   std::string output_dir_;
+  std::string seen_output_dir_;
   ir::Evaluator* paths_ = nullptr;
   bool has_staged_ = false;
   ir::ListValue staged_;
   std::unordered_map<std::string, std::string> staged_paths_;
+  std::unordered_map<std::string, std::string> originals_;  ///< the other way round
   bool ended_ = false;
   LogSource* logs_ = nullptr;
   std::optional<int> exit_code_;

@@ -11,9 +11,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ir/plan.h"
+#include "ir/value.h"
 #include "runtime/attempt.h"
 #include "runtime/masking.h"
 #include "runtime/process/guardian.h"
@@ -22,12 +24,44 @@
 
 namespace jobc {
 
-/// The directories of one attempt as the job sees them; all absolute.
+/// How files of this machine come to stand under $JOB_INPUT.
+enum class InputStaging : uint8_t {
+  Link,   ///< a symbolic link to the original: the job sees this machine's files
+  Mount,  ///< an empty file or directory as the place for it, and an entry in AttemptLaunch::mounts: the backend mounts it there
+};
+
+/// The directories of one attempt as the job sees them, where that is not as they lie on this machine; all absolute.
+struct SeenPlaces {
+  std::string output_dir = "/jobc/out";
+  std::string tmp_dir = "/jobc/tmp";
+  std::string stage_dir = "/jobc/stage";
+  std::string secrets_dir = "/jobc/secrets";
+};
+
+/// The directories of one attempt on this machine; all absolute.
 struct AttemptPlaces {
   std::string output_dir;  ///< $JOB_OUTPUT and the working directory: exists, empty
   std::string tmp_dir;     ///< $TMPDIR: exists, empty
   std::string stage_dir;   ///< for inputs, private files and the result; made by who needs it, removed with the attempt
   std::string secrets_dir; ///< for secret files: in memory, of this user alone, exists; empty: it has none
+  /// The job runs in an image: it sees its directories there, and the environment begins with what the image sets. Nothing:
+  /// it sees this machine, and the environment is this machine's.
+  std::optional<SeenPlaces> seen = std::nullopt;
+  InputStaging inputs = InputStaging::Link;
+
+  const std::string& SeenOutput() const { return seen ? seen->output_dir : output_dir; }
+  const std::string& SeenTmp() const { return seen ? seen->tmp_dir : tmp_dir; }
+  const std::string& SeenStage() const { return seen ? seen->stage_dir : stage_dir; }
+  const std::string& SeenSecrets() const { return seen ? seen->secrets_dir : secrets_dir; }
+};
+
+/// A file or directory of this machine that the job is to see somewhere else.
+struct Mount {
+  std::string source;      ///< absolute, on this machine, without links
+  std::string target;      ///< absolute, as the job sees it
+  bool read_only = true;
+
+  friend bool operator==(const Mount&, const Mount&) = default;
 };
 
 /// What a backend is given to run one attempt.
@@ -44,6 +78,12 @@ struct AttemptLaunch {
   Timeouts timeouts;
   int64_t grace_ms = 10'000;
   std::optional<uint64_t> log_limit;
+  /// With `places.seen` only. Parents come before what lies below them: to be mounted in this order. The directories of
+  /// `places` come first, then the inputs.
+  std::vector<Mount> mounts;
+  std::string image;              ///< as written; empty: the job has none
+  bool image_args = false;        ///< `argv` are arguments of the image's ENTRYPOINT; empty: the image's CMD stands
+  std::vector<std::pair<std::string, ir::Value>> options;  ///< of the job's backend block, by name; none is null
   uint32_t submission = 1;        ///< above 1: it may have arrived before. Look for `execution_id` there, send only if it is not found
 };
 

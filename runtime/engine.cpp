@@ -2263,6 +2263,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     one.context->SetEnded(&logs, exit_code);
     CollectRequest request;
     request.output_dir = one.launch.places.output_dir;
+    request.seen_dir = one.launch.places.seen ? one.launch.places.seen->output_dir : "";
     request.result_path = one.result_path;
     request.no_result = one.no_result;
     request.run_dir = run_dir;

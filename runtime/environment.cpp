@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstdlib>
 #include <cstring>
 
@@ -130,6 +131,14 @@ bool DataJson(const Value& value, ir::TypeId type, const ir::Program& program, i
   }
 }
 
+/// The place of something below a directory, in the two ways of AttemptPlaces.
+struct Place {
+  std::string here;  ///< on this machine
+  std::string seen;  ///< as the job sees it
+
+  Place operator/(std::string_view name) const { return {here + "/" + std::string(name), seen + "/" + std::string(name)}; }
+};
+
 Result<void> WriteFile(const std::string& path, std::string_view text, mode_t mode) {
   process::UniqueFd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode));
   if (!fd) {
@@ -151,8 +160,8 @@ Result<void> WriteFile(const std::string& path, std::string_view text, mode_t mo
 /// Puts files under $JOB_INPUT and rewrites values to the paths the job sees.
 class Stager {
  public:
-  Stager(const ir::TypeTable& types, AttemptContext& context, std::string dir, LaunchBuilder::Prepared& out)
-      : types_(types), context_(context), dir_(std::move(dir)), out_(out) {}
+  Stager(const ir::TypeTable& types, AttemptContext& context, Place dir, InputStaging how, LaunchBuilder::Prepared& out)
+      : types_(types), context_(context), dir_(std::move(dir)), how_(how), out_(out) {}
 
   /// `place`: below $JOB_INPUT, the directory that will hold the file.
   bool Stage(const Value& value, ir::TypeId type, const std::string& place, const std::string& input, Value& staged) {
@@ -260,25 +269,34 @@ class Stager {
     if (access(original.c_str(), R_OK) != 0) {
       return Fail(fmt::format("input `{}`: cannot read `{}`: {}", input, original, std::strerror(errno)));
     }
-    std::string dir = dir_ + "/" + place;
-    std::string path = dir + "/" + std::string(Basename(file.path));
-    if (symlink(original.c_str(), path.c_str()) != 0) {
+    const Place dir = dir_ / place;
+    const Place path = dir / Basename(file.path);
+    auto put = [&]() { return how_ == InputStaging::Link ? symlink(original.c_str(), path.here.c_str()) == 0 : MakePlaceholder(path.here, is_dir); };
+    if (!put()) {
       int code = errno;
       if (code == ENOENT) {
-        if (auto made = process::MakeDirectories(dir); !made) {
+        if (auto made = process::MakeDirectories(dir.here); !made) {
           return Fail(made.error().message);
         }
-        code = symlink(original.c_str(), path.c_str()) == 0 ? 0 : errno;
+        code = put() ? 0 : errno;
       }
       if (code != 0) {
-        return Fail(fmt::format("input `{}`: cannot create `{}`: {}", input, path, std::strerror(code)));
+        return Fail(fmt::format("input `{}`: cannot create `{}`: {}", input, path.here, std::strerror(code)));
       }
+    }
+    if (how_ == InputStaging::Mount) {
+      // What mounts it may be another program, in another directory: nothing is left for it to resolve.
+      char resolved[PATH_MAX];
+      if (realpath(original.c_str(), resolved) == nullptr) {
+        return Fail(fmt::format("input `{}`: cannot read `{}`: {}", input, original, std::strerror(errno)));
+      }
+      out_.launch.mounts.push_back({resolved, path.seen, true});
     }
     out_.identities.push_back({original, input, info.st_size, info.st_mtim.tv_sec * 1'000'000'000LL + info.st_mtim.tv_nsec,
                                static_cast<uint64_t>(info.st_ino), static_cast<uint64_t>(info.st_dev)});
-    context_.AddStagedPath(original, path);
+    context_.AddStagedPath(original, path.seen);
     ir::FileValue seen = file;
-    seen.location = path;
+    seen.location = path.seen;
     if (seen.row == UINT32_MAX && !is_dir) {
       seen.size = static_cast<uint64_t>(info.st_size);
     }
@@ -286,9 +304,17 @@ class Stager {
     return true;
   }
 
+  static bool MakePlaceholder(const std::string& path, bool is_dir) {
+    if (is_dir) {
+      return mkdir(path.c_str(), 0777) == 0;
+    }
+    return process::UniqueFd(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666)).get() >= 0;
+  }
+
   const ir::TypeTable& types_;
   AttemptContext& context_;
-  std::string dir_;
+  Place dir_;
+  InputStaging how_;
   LaunchBuilder::Prepared& out_;
 };
 
@@ -368,8 +394,18 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
   launch.grace_ms = start.grace_ms;
 
   // -- Inputs ------------------------------------------------------------------
-  std::string input_dir;
-  if (job.inputs.empty()) {
+  const Place stage{places.stage_dir, places.SeenStage()};
+  Place input_dir;
+  if (places.seen) {
+    launch.mounts = {{places.output_dir, places.seen->output_dir, false}, {places.tmp_dir, places.seen->tmp_dir, false}, {places.stage_dir, places.seen->stage_dir, false}};
+    if (!places.secrets_dir.empty()) {
+      launch.mounts.push_back({places.secrets_dir, places.seen->secrets_dir, true});
+    }
+    if (auto made = make_stage(); !made) {
+      return fail(Failed(ir::ErrorKind::Staging, made.error().message));
+    }
+  }
+  if (job.inputs.empty() && !places.seen) {
     if (no_input_dir_.empty()) {
       std::string dir = run_dir_ + "/no-input";
       if (mkdir(dir.c_str(), 0777) == 0) {
@@ -381,16 +417,19 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
       }
       no_input_dir_ = dir;
     }
-    input_dir = no_input_dir_;
+    input_dir = {no_input_dir_, no_input_dir_};
   } else {
     if (auto made = make_stage(); !made) {
       return fail(Failed(ir::ErrorKind::Staging, made.error().message));
     }
-    input_dir = places.stage_dir + "/in";
-    if (mkdir(input_dir.c_str(), 0777) != 0) {
-      return fail(Failed(ir::ErrorKind::Staging, fmt::format("cannot create `{}`: {}", input_dir, std::strerror(errno))));
+    input_dir = stage / "in";
+    if (mkdir(input_dir.here.c_str(), 0777) != 0) {
+      return fail(Failed(ir::ErrorKind::Staging, fmt::format("cannot create `{}`: {}", input_dir.here, std::strerror(errno))));
     }
-    Stager stager(types, context, input_dir, out);
+    if (places.seen) {
+      launch.mounts.push_back({input_dir.here, input_dir.seen, true});
+    }
+    Stager stager(types, context, input_dir, places.inputs, out);
     ir::ListValue staged;
     staged.reserve(job.inputs.size());
     for (uint32_t i = 0; i < job.inputs.size(); ++i) {
@@ -418,12 +457,12 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
       json += (i == 0 ? "" : ",") + ir::JsonQuote(job.inputs[i].name) + ":" + *encoded;
     }
     json += "}\n";
-    if (auto written = WriteFile(input_dir + "/inputs.json", json, 0666); !written) {
+    if (auto written = WriteFile(input_dir.here + "/inputs.json", json, 0666); !written) {
       return fail(Failed(ir::ErrorKind::Staging, written.error().message));
     }
     context.SetStagedInputs(std::move(staged));
   }
-  context.SetOutputDir(places.output_dir);
+  context.SetOutputDir(places.output_dir, places.SeenOutput());
 
   // -- The result and the parents of declared paths -------------------------------
   bool wants_result = false;
@@ -450,7 +489,8 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
       return fail(Failed(ir::ErrorKind::Staging, made.error().message));
     }
   }
-  out.result_path = out.staged ? places.stage_dir + "/result.json" : places.tmp_dir + "/.job-result.json";
+  const Place result = out.staged ? stage / "result.json" : Place{places.tmp_dir, places.SeenTmp()} / ".job-result.json";
+  out.result_path = result.here;
 
   // -- The environment -------------------------------------------------------------
   std::vector<std::string>& env = launch.env;
@@ -484,7 +524,11 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
       declared.push_back(name);
     }
   }
-  if (!is_declared("PATH")) {
+  // What an image sets stays, but for the home directory: that of its user need not be there, or be writable, for this one.
+  if (places.seen && !is_declared("HOME")) {
+    env.push_back("HOME=" + places.SeenTmp());
+  }
+  if (!places.seen && !is_declared("PATH")) {
     std::string path = "/usr/local/bin:/usr/bin:/bin";
     for (const ir::NamedExpr& option : job.backend.options) {
       Value value;
@@ -495,22 +539,22 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
     env.push_back("PATH=" + path);
   }
   for (const std::string& entry : base_env_) {
-    if (!is_declared(std::string_view(entry).substr(0, entry.find('=')))) {
+    if (!places.seen && !is_declared(std::string_view(entry).substr(0, entry.find('=')))) {
       env.push_back(entry);
     }
   }
   if (!is_declared("TMPDIR")) {
-    env.push_back("TMPDIR=" + places.tmp_dir);
+    env.push_back("TMPDIR=" + places.SeenTmp());
   }
   env.push_back("JOB_NAME=" + job.address);
   env.push_back("JOB_ATTEMPT=" + std::to_string(start.number));
   env.push_back("JOB_RUN_ID=" + run_id_);
   env.push_back("JOB_EXECUTION_ID=" + launch.execution_id);
-  env.push_back("JOB_INPUT=" + input_dir);
-  env.push_back("JOB_OUTPUT=" + places.output_dir);
-  env.push_back("JOB_RESULT=" + out.result_path);
-  env.push_back("INPUT_PATH=" + input_dir);
-  env.push_back("OUTPUT_PATH=" + places.output_dir);
+  env.push_back("JOB_INPUT=" + input_dir.seen);
+  env.push_back("JOB_OUTPUT=" + places.SeenOutput());
+  env.push_back("JOB_RESULT=" + result.seen);
+  env.push_back("INPUT_PATH=" + input_dir.seen);
+  env.push_back("OUTPUT_PATH=" + places.SeenOutput());
   env.push_back("EXECUTION_ID=" + launch.execution_id);
   if (job.domain.single()) {
     env.push_back("JOB_KEY=");  // set, so that `sh -u` takes it
@@ -552,7 +596,7 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
         return fail(Failed(ir::ErrorKind::Staging, written.error().message));
       }
     }
-    env.push_back("JOB_SECRETS=" + dir);
+    env.push_back("JOB_SECRETS=" + places.SeenSecrets());
   }
 
   // -- The program ------------------------------------------------------------------
@@ -560,7 +604,7 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
   if (!scripts.problem.empty()) {
     return refuse(fmt::format("the script of {} in this plan is damaged: {}", job.address, scripts.problem));
   }
-  std::string private_dir = places.stage_dir + "/private";
+  const Place private_dir = stage / "private";
   std::string problem;
   auto bind = [&](const std::optional<ir::Script>& source, const std::optional<script::Lowered>& lowered, std::vector<script::HoleValue>& values) -> script::Bound {
     if (!source || !lowered) {
@@ -615,17 +659,25 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
     if (job.action == ir::ActionKind::Script) {
       script::Bound main = bind(job.script, scripts.main, main_values);
       if (problem.empty()) {
-        bound = script::Bind(main, private_dir, prologue, epilogue);
+        bound = script::Bind(main, private_dir.seen, prologue, epilogue);
       }
-    } else if (job.action == ir::ActionKind::Run) {
+    } else if (job.action == ir::ActionKind::Run || (job.action == ir::ActionKind::ImageArgs && places.seen)) {
       std::vector<std::string> argv;
+      launch.image_args = job.action == ir::ActionKind::ImageArgs;
+      const char* attribute = launch.image_args ? "image_args" : "run";
       if (!evaluator.EvaluateArgv(job.run, context, argv)) {
-        return refuse(fmt::format("`run` of {} failed: {}", job.address, evaluator.fault().message));
+        return refuse(fmt::format("`{}` of {} failed: {}", attribute, job.address, evaluator.fault().message));
       }
-      if (argv.empty()) {
+      if (argv.empty() && !launch.image_args) {
         return refuse(fmt::format("`run` of {} is an empty list: there is no program to start", job.address));
       }
-      bound = script::WrapRun(std::move(argv), private_dir, prologue, epilogue);
+      if (launch.image_args && !prologue && !epilogue) {
+        bound->argv = std::move(argv);
+      } else if (launch.image_args) {
+        return refuse(fmt::format("{} has `image_args`: what the image starts by itself cannot have a `prologue` or an `epilogue`", job.address));
+      } else {
+        bound = script::WrapRun(std::move(argv), private_dir.seen, prologue, epilogue);
+      }
     } else {
       return refuse(fmt::format("{} has no `run` and no `script` that this backend can start", job.address));
     }
@@ -644,12 +696,29 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
     if (auto made = make_stage(); !made) {
       return fail(Failed(ir::ErrorKind::Staging, made.error().message));
     }
-    if (mkdir(private_dir.c_str(), 0700) != 0 && errno != EEXIST) {
-      return fail(Failed(ir::ErrorKind::Staging, fmt::format("cannot create `{}`: {}", private_dir, std::strerror(errno))));
+    if (mkdir(private_dir.here.c_str(), 0700) != 0 && errno != EEXIST) {
+      return fail(Failed(ir::ErrorKind::Staging, fmt::format("cannot create `{}`: {}", private_dir.here, std::strerror(errno))));
     }
     for (const auto& [name, content] : bound->files) {
-      if (auto written = WriteFile(private_dir + "/" + name, content, 0600); !written) {
+      if (auto written = WriteFile(private_dir.here + "/" + name, content, 0600); !written) {
         return fail(Failed(ir::ErrorKind::Staging, written.error().message));
+      }
+    }
+  }
+  if (places.seen) {
+    Value value;
+    if (job.image.valid()) {
+      if (!evaluator.Evaluate(job.image, context, value)) {
+        return refuse(fmt::format("`image` of {} failed: {}", job.address, evaluator.fault().message));
+      }
+      launch.image = value.is_null() ? std::string() : value.as_string();
+    }
+    for (const ir::NamedExpr& option : job.backend.options) {
+      if (!evaluator.Evaluate(option.value, context, value)) {
+        return refuse(fmt::format("the option `{}` of the backend of {} failed: {}", option.name, job.address, evaluator.fault().message));
+      }
+      if (!value.is_null()) {
+        launch.options.emplace_back(option.name, std::move(value));
       }
     }
   }
@@ -744,10 +813,48 @@ Result<std::vector<std::string>> ReadSecrets(const ir::Plan& plan, const Roots& 
   return texts;
 }
 
+namespace {
+
+/// Up to where the environment follows, and what stands before each variable and before the words of the command. The
+/// directories may be gone by then: those that stayed empty are used again.
+struct CommandParts {
+  std::string begin, variable, words;
+};
+
+std::optional<CommandParts> PartsFor(const AttemptLaunch& launch, ir::BackendKind kind) {
+  const AttemptPlaces& places = launch.places;
+  const std::string make = "mkdir -p " + ShellQuote(places.output_dir) + " " + ShellQuote(places.tmp_dir) + " && ";
+  if (!places.seen) {
+    return CommandParts{make + "cd " + ShellQuote(places.output_dir) + " && env", " ", ""};
+  }
+  const bool engine = kind == ir::BackendKind::Docker || kind == ir::BackendKind::Podman;
+  if (!engine || launch.image.empty()) {
+    return std::nullopt;
+  }
+  std::string begin = fmt::format("{}{} run --rm -w {}", make, ir::BackendName(kind), ShellQuote(places.seen->output_dir));
+  for (const Mount& mount : launch.mounts) {
+    if (mount.target != places.seen->secrets_dir) {
+      begin += " -v " + ShellQuote(mount.source + ":" + mount.target + (mount.read_only ? ":ro" : ""));
+    }
+  }
+  for (const char* name : {"HOME", "TMPDIR"}) {
+    begin += fmt::format(" -e {}={}", name, ShellQuote(places.seen->tmp_dir));
+  }
+  std::string words;
+  if (!launch.image_args && !launch.argv.empty()) {
+    words = " --entrypoint " + ShellQuote(launch.argv.front());
+  }
+  return CommandParts{std::move(begin), " -e ", words + " " + ShellQuote(launch.image)};
+}
+
+}  // namespace
+
 std::string ReproduceCommand(const AttemptLaunch& launch, const ir::Job& job, const ir::TypeTable& types, const Masker& masker) {
-  // The directories may be gone by then: those that stayed empty are used again.
-  std::string out = ShellQuote(launch.places.output_dir);
-  std::string command = "mkdir -p " + out + " " + ShellQuote(launch.places.tmp_dir) + " && cd " + out + " && env";
+  const std::optional<CommandParts> parts = PartsFor(launch, job.backend.kind);
+  if (!parts) {
+    return "";
+  }
+  std::string command = parts->begin;
   for (const std::string& entry : launch.env) {
     size_t equal = entry.find('=');
     std::string name = entry.substr(0, equal);
@@ -760,10 +867,11 @@ std::string ReproduceCommand(const AttemptLaunch& launch, const ir::Job& job, co
     for (const ir::EnvEntry& e : job.env) {
       secret = secret || (e.name == name && types.HasSecret(e.type));
     }
-    command += " " + name + "=" + (secret ? "\"$" + name + "\"" : ShellQuote(entry.substr(equal + 1)));
+    command += parts->variable + name + "=" + (secret ? "\"$" + name + "\"" : ShellQuote(entry.substr(equal + 1)));
   }
-  for (const std::string& word : launch.argv) {
-    command += " " + ShellQuote(masker.Mask(word));
+  command += masker.Mask(parts->words);
+  for (size_t i = parts->words.find(" --entrypoint ") == 0 ? 1 : 0; i < launch.argv.size(); ++i) {
+    command += " " + ShellQuote(masker.Mask(launch.argv[i]));
   }
   // A report is for people: nobody copies a command of many pages, and it would push everything else out of sight.
   constexpr size_t kLongestCommand = 16 << 10;

@@ -1,6 +1,7 @@
 // From a plan's job and its values to what one attempt is started with: argv, the whole environment, staged inputs,
 // private files. The JOB_* contract of docs/run-contract.md stands here. Called by the engine with the places a backend
-// has made; files are written below AttemptPlaces::stage_dir only.
+// has made; files are written below AttemptPlaces::stage_dir only. Whatever the job reads (argv, environment, inputs.json,
+// scripts) names places as the job sees them.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +40,7 @@ class LaunchBuilder {
     bool refused = false;             ///< not ok, and nothing was tried: an expression failed
     Verdict failure;                  ///< if not ok
     AttemptLaunch launch;
-    std::string result_path;          ///< $JOB_RESULT
+    std::string result_path;          ///< $JOB_RESULT, on this machine
     bool staged = false;              ///< stage_dir was made
     std::vector<InputIdentity> identities;
   };
@@ -69,7 +70,8 @@ std::optional<std::string> ChangedInput(const std::vector<InputIdentity>& identi
 /// Reads all secrets of the plan. The error names each that is missing and where it is looked for.
 Result<std::vector<std::string>> ReadSecrets(const ir::Plan& plan, const Roots& roots);
 
-/// A shell command that runs the attempt again by hand; secrets as "$NAME".
+/// A shell command that runs the attempt again by hand; secrets as "$NAME". For an attempt in an image, by the tool of its
+/// kind of backend. Empty: none that helps.
 std::string ReproduceCommand(const AttemptLaunch& launch, const ir::Job& job, const ir::TypeTable& types, const Masker& masker);
 
 }  // namespace jobc

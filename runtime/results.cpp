@@ -395,12 +395,14 @@ class Collector {
   bool CaptureInside(const ir::Output& output, const Value& value, const std::string& pointer, Value& out) {
     return MapFiles(types_, value, output.type, pointer, [&](ir::FileValue& file, const std::string& at) {
       if (file.row != UINT32_MAX || !file.location.empty()) {
-        file.location = context_.world().Locate(file);
+        file.location = context_.OnThisMachine(context_.world().Locate(file));
         return true;  // a file of the plan or of another job, passed on
       }
       std::string relative = file.path;
       if (file.base == ir::FileBase::Absolute) {
-        if (IsBelow(file.path, request_.output_dir)) {
+        if (!request_.seen_dir.empty() && IsBelow(file.path, request_.seen_dir)) {
+          relative = file.path.substr(request_.seen_dir.size() + 1);
+        } else if (IsBelow(file.path, request_.output_dir)) {
           relative = file.path.substr(request_.output_dir.size() + 1);
         } else if (IsBelow(file.path, Base())) {
           relative = file.path.substr(Base().size() + 1);

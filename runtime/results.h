@@ -26,6 +26,7 @@ struct CapturedFile {
 
 struct CollectRequest {
   std::string output_dir;   ///< absolute, the attempt's $JOB_OUTPUT
+  std::string seen_dir;     ///< the same as the job sees it; empty: no other
   std::string result_path;  ///< absolute, the attempt's $JOB_RESULT
   bool no_result = false;   ///< it is known that neither that nor smartjob.json was written
   std::string run_dir;      ///< absolute, the run's directory
