@@ -45,7 +45,7 @@ struct HttpRequest {
   HttpTls tls;
   int64_t connect_ms = 10'000;        ///< until connected; 0: libcurl's 5 minutes
   int64_t total_ms = 0;               ///< until the end; 0: no limit
-  int64_t stall_ms = 0;               ///< without a byte in either direction, in whole seconds rounded up; not while paused; 0: no limit
+  int64_t stall_ms = 0;               ///< without a byte in either direction; not while paused; 0: no limit
   bool follow_redirects = false;      ///< at most 5; headers like Authorization stay with the first host
   uint64_t resume_from = 0;           ///< asks for the bytes from here on: 206 if the server does that, 200 if it gives all
   bool https_only = false;            ///< also where redirects lead
@@ -70,6 +70,7 @@ enum class HttpFailure : uint8_t {
   Timeout,
   Cut,         ///< the connection ended before the answer did
   Cancelled,   ///< HttpRequest::read failed
+  TooLarge,    ///< only of FetchNow()
   Other,
 };
 /// "resolve", "connect", …
