@@ -14,6 +14,7 @@
 
 #include "ir/expand.h"
 #include "ir/json.h"
+#include "ir/mounts.h"
 #include "runtime/process/os.h"
 #include "runtime/state_dir.h"
 
@@ -556,6 +557,9 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
   env.push_back("INPUT_PATH=" + input_dir.seen);
   env.push_back("OUTPUT_PATH=" + places.SeenOutput());
   env.push_back("EXECUTION_ID=" + launch.execution_id);
+  for (const ir::Mount& mount : ir::MountsOf(job, evaluator, context)) {
+    env.push_back(fmt::format("JOB_MOUNT_{}={}", mount.name, mount.target));
+  }
   if (job.domain.single()) {
     env.push_back("JOB_KEY=");  // set, so that `sh -u` takes it
   } else {

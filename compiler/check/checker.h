@@ -64,6 +64,8 @@ class Checker {
   Typed CheckExpr(ast::ExprId expr, const Scope& scope, ir::TypeId expected = {});
   /// An argv list: elements with a text form or files, splices.
   Typed CheckArgv(ast::ExprId expr, const Scope& scope);
+  /// A value that becomes JSON, as Json. In a literal the values of an object, and the elements of a list, may differ in type.
+  Typed CheckJson(ast::ExprId expr, const Scope& scope);
   /// A Bool condition; `when_true` and `when_false` receive what it proves.
   Typed CheckCondition(ast::ExprId expr, const Scope& scope, Facts* when_true = nullptr, Facts* when_false = nullptr);
   /// A string or heredoc whose parts become text (TXT heredocs, messages). Type String (Secret where one is put in).

@@ -236,10 +236,12 @@ Val ExpressionChecker::Dispatch(ast::ExprId id, const ast::Expr& e, ir::TypeId e
       coerced = expected.valid();
       return CheckMatch(e, expected);
     case Kind::List:
+      if (want == TK::Json) return CheckJson(id);
       // Elements are checked one by one; only a refinement of the list itself is left.
       coerced = want == TK::List && !types_[types_.NonNull(expected)].refinement.valid();
       return CheckList(e, expected);
     case Kind::Map:
+      if (want == TK::Json) return CheckJson(id);
       coerced = want == TK::Map && !types_[types_.NonNull(expected)].refinement.valid();
       return CheckMap(e, expected);
     case Kind::ListFor:
@@ -1003,16 +1005,7 @@ Val ExpressionChecker::CheckMap(const ast::Expr& e, ir::TypeId expected) {
     args.push_back(std::move(key));
     args.push_back(std::move(value));
   }
-  if (!failed && constants.size() > 1) {
-    std::stable_sort(constants.begin(), constants.end(), [](const auto& x, const auto& y) { return ir::Value::Compare(x.first, y.first) < 0; });
-    for (size_t i = 1; i < constants.size(); ++i) {
-      if (constants[i].first == constants[i - 1].first) {
-        c_.diags.Emit(constants[i].second, diag::GivenTwice, fmt::format("the key `{}`", TextOf(constants[i].second)))
-            .Label("second value").Secondary(constants[i - 1].second, "first value");
-        failed = true;
-      }
-    }
-  }
+  if (!failed && !DistinctKeys(std::move(constants))) failed = true;
   if (!key_type.valid()) key_type = Basic(TK::Error);
   if (!value_type.valid()) value_type = Basic(TK::Error);
   ir::TypeId type = want_key.valid() ? types_.Bare(expected) : types_.Map(key_type, value_type);
@@ -1028,6 +1021,60 @@ Val ExpressionChecker::CheckMap(const ast::Expr& e, ir::TypeId expected) {
     }
   }
   return Make(Op::Map, type, args, e.span);
+}
+
+bool ExpressionChecker::DistinctKeys(std::vector<std::pair<ir::Value, Span>> keys) {
+  bool distinct = true;
+  std::stable_sort(keys.begin(), keys.end(), [](const auto& x, const auto& y) { return ir::Value::Compare(x.first, y.first) < 0; });
+  for (size_t i = 1; i < keys.size(); ++i) {
+    if (keys[i].first == keys[i - 1].first) {
+      c_.diags.Emit(keys[i].second, diag::GivenTwice, fmt::format("the key `{}`", TextOf(keys[i].second)))
+          .Label("second value").Secondary(keys[i - 1].second, "first value");
+      distinct = false;
+    }
+  }
+  return distinct;
+}
+
+Val ExpressionChecker::CheckJson(ast::ExprId id) {
+  const ir::TypeId json = Basic(TK::Json);
+  if (!id.valid()) return Error(json);
+  const ast::ExprId bare = Bare(id);
+  if (!bare.valid()) return Error(json);
+  const ast::Expr& e = Ast(bare);
+  bool literal = e.kind == Kind::Map || e.kind == Kind::List;
+  for (uint32_t i = 0; literal && i < e.entries.size; ++i) literal = !file_.entries[e.entries.begin + i].splice;
+  if (!literal) {
+    if (e.kind == Kind::Null) return ConstantOf(json, {}, e.span);
+    Val value = Check(id);
+    if (value.error) return Error(json);
+    const TK kind = types_.kind(types_.NonNull(value.type));
+    if (KindOf(value) == TK::Json) return value;
+    if (kind == TK::Range || kind == TK::Regex || kind == TK::Args || kind == TK::Instance) {
+      c_.diags.Emit(e.span, diag::NotA, "a value that has a JSON form", fmt::format("`{}`", Show(value.type))).Label("cannot be written as JSON");
+      return Error(json);
+    }
+    return Make(Op::ToJson, json, {&value}, e.span);
+  }
+  llvm::SmallVector<Val, 16> args;
+  std::vector<std::pair<ir::Value, Span>> constants;
+  bool failed = false;
+  for (uint32_t i = 0; i < e.entries.size; ++i) {
+    const ast::Entry& entry = file_.entries[e.entries.begin + i];
+    if (e.kind == Kind::Map) {
+      Val key = Check(entry.key, Basic(TK::String));
+      if (!key.error && exprs_.IsConst(key.expr)) constants.push_back({exprs_.ConstValue(key.expr), SpanOf(entry.key)});
+      failed |= key.error;
+      args.push_back(std::move(key));
+    }
+    Val value = CheckJson(entry.value);
+    failed |= value.error;
+    args.push_back(std::move(value));
+  }
+  if (!DistinctKeys(std::move(constants)) || failed) return Error(json);
+  Val document = Make(e.kind == Kind::Map ? Op::Map : Op::List, e.kind == Kind::Map ? types_.Map(Basic(TK::String), json) : types_.List(json), args, e.span);
+  if (document.error) return Error(json);
+  return Make(Op::ToJson, json, {&document}, e.span);
 }
 
 Val ExpressionChecker::CheckIteration(ast::ExprId source) {
@@ -1358,6 +1405,11 @@ Typed Checker::CheckExpr(ast::ExprId expr, const Scope& scope, ir::TypeId expect
 Typed Checker::CheckArgv(ast::ExprId expr, const Scope& scope) {
   ExpressionChecker checker(*this, scope);
   return checker.Finish(checker.CheckArgv(expr));
+}
+
+Typed Checker::CheckJson(ast::ExprId expr, const Scope& scope) {
+  ExpressionChecker checker(*this, scope);
+  return checker.Finish(checker.CheckJson(expr));
 }
 
 Typed Checker::CheckCondition(ast::ExprId expr, const Scope& scope, Facts* when_true, Facts* when_false) {

@@ -41,6 +41,7 @@ class ExpressionChecker {
 
   Val Check(ast::ExprId id, ir::TypeId expected = {}, bool secret_ok = false);
   Val CheckArgv(ast::ExprId id);
+  Val CheckJson(ast::ExprId id);
   Val CheckHole(const ast::Part& part);
   std::optional<size_t> CheckWord(ast::ExprId id, const std::vector<std::string_view>& words, std::string_view what);
   /// What a condition proves when it is `truth`.
@@ -83,6 +84,7 @@ class ExpressionChecker {
   Val CheckMatch(const ast::Expr& e, ir::TypeId expected);
   Val CheckList(const ast::Expr& e, ir::TypeId expected);
   Val CheckMap(const ast::Expr& e, ir::TypeId expected);
+  bool DistinctKeys(std::vector<std::pair<ir::Value, Span>> keys);
   Val CheckComprehension(const ast::Expr& e, ir::TypeId expected);
   Val CheckIndex(ast::ExprId id, const ast::Expr& e);
   Val CheckIteration(ast::ExprId source);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "compiler/check/declarations.h"
+#include "ir/mounts.h"
 
 namespace jobc::check {
 namespace {
@@ -18,11 +19,17 @@ ir::TypeId OptionType(Checker& c, std::string_view text) {
     refinement.text = "1..";
     return t.Refined(t.Basic(ir::TypeKind::Int), t.AddRefinement(std::move(refinement)));
   }
+  if (text.starts_with("String(re\"")) {
+    ir::Refinement refinement;
+    refinement.kind = ir::RefinementKind::Pattern;
+    refinement.pattern = std::string(text.substr(10, text.size() - 12));
+    refinement.text = std::string(text.substr(7, text.size() - 8));
+    return t.Refined(string, t.AddRefinement(std::move(refinement)));
+  }
   if (text == "Bool") return t.Basic(ir::TypeKind::Bool);
   if (text == "Duration") return t.Basic(ir::TypeKind::Duration);
   if (text == "Bytes") return t.Basic(ir::TypeKind::Bytes);
   if (text == "List<String>") return t.List(string);
-  if (text == "Map<String, String>") return t.Map(string, string);
   if (text == "Json") return t.Basic(ir::TypeKind::Json);
   return string;
 }
@@ -103,10 +110,20 @@ std::optional<ir::Backend> CheckBackend(Checker& c, const MergedItem& layers, co
         if (!word) continue;
         expr = c.exprs.Constant(c.types.Basic(ir::TypeKind::String), ir::Value::String(std::string(words[*word])));
       } else if (option->type == "Json") {
-        Typed typed = c.CheckExpr(entry.value, scope);
-        expr = c.types.kind(typed.type) == ir::TypeKind::Json ? typed.expr : c.exprs.Add(ir::Op::ToJson, c.types.Basic(ir::TypeKind::Json), {typed.expr});
+        expr = c.CheckJson(entry.value, scope).expr;
+      } else if (option->type == "mounts") {
+        expr = CheckMounts(c, entry.value, scope, *kind);
+        if (!expr.valid()) continue;
       } else {
         expr = c.CheckExpr(entry.value, scope, OptionType(c, option->type)).expr;
+        if (option->name == "workdir" && option->type == "Path" && c.exprs.IsConst(expr)) {
+          const std::string fault = ir::WorkdirFault(c.exprs.ConstValue(expr).as_string());
+          if (!fault.empty()) {
+            c.diags.Emit(file[entry.value].span, diag::BadMount, "working directory", fmt::format("`{}` {}", c.exprs.ConstValue(expr).as_string(), fault))
+                .Label("the directory in which programs start")
+                .AddHelp("name a directory of the image or of a mount:  workdir = \"/mnt/data\"");
+          }
+        }
       }
       auto known = std::find_if(result->options.begin(), result->options.end(), [&](const ir::NamedExpr& o) { return o.name == option->name; });
       if (known != result->options.end()) {

@@ -182,6 +182,15 @@ const std::vector<TopLevel>& TopLevelBlocks() {
 const BackendSchema& SchemaOf(ir::BackendKind kind) {
   static const BackendOption max_parallel{"max_parallel", "Int(1..)", false, "", "most attempts at the same time"};
   static const BackendOption path{"path", "String", false, "", "PATH of the attempts"};
+  static const BackendOption mounts{"mounts", "mounts", false, "", "directories that the jobs see beside their own places, by name"};
+  static const BackendOption workdir{"workdir", "Path", false, "", "directory of the image or of a mount in which programs start, instead of $JOB_OUTPUT"};
+  static const BackendOption network{"network", "String", false, "", "`none`, `host`, `bridge`, or a network of the engine"};
+  static const BackendOption user{"user", R"(String(re"[A-Za-z0-9_][A-Za-z0-9_.-]*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?"))", false, "",
+                                  "user, or user:group, inside the container"};
+  static const BackendOption pull{"pull", "String", false, "always missing never", "when images are pulled"};
+  static const BackendOption init{"init", "Bool", false, "", "jobc's own init as PID 1 (true)"};
+  static const BackendOption pids{"pids", "Int(1..)", false, "", "most processes and threads of an attempt"};
+  static const BackendOption gpus{"gpus", "List<String>", false, "", "the graphics processors that attempts may get, as the engine names them"};
   static const std::vector<BackendSchema> table = {
       {ir::BackendKind::Process, "processes on this machine",
        {.built = true, .takes_image = false, .image_args = false, .inherit_env = true, .error_kinds = "oom"},
@@ -192,27 +201,19 @@ const BackendSchema& SchemaOf(ir::BackendKind kind) {
        {max_parallel,
         {"host", "String", false, "", "socket or URL of the engine, instead of DOCKER_HOST"},
         {"context", "String", false, "", "Docker context"},
-        {"network", "String", false, "", "network mode"},
-        {"user", "String", false, "", "user inside the container"},
-        {"pull", "String", false, "always missing never", "when images are pulled"},
-        {"init", "Bool", false, "", "a small init process as PID 1"},
-        {"mounts", "Map<String, String>", false, "", "paths of this machine by path in the container"},
+        network, user, pull, init, pids, gpus, mounts, workdir,
         {"options", "Json", false, "", "more members of the Engine API's HostConfig"}}},
       {ir::BackendKind::Podman, "containers of Podman",
        {.needs_image = true, .inherit_env = true, .error_kinds = "oom image node_lost network auth"},
        {max_parallel,
         {"host", "String", false, "", "socket of the service"},
-        {"network", "String", false, "", "network mode"},
-        {"user", "String", false, "", "user inside the container"},
-        {"pull", "String", false, "always missing never", "when images are pulled"},
-        {"init", "Bool", false, "", "a small init process as PID 1"},
-        {"mounts", "Map<String, String>", false, "", "paths of this machine by path in the container"},
+        network, user, pull, init, pids, gpus, mounts, workdir,
         {"options", "Json", false, "", "more members of the API's HostConfig"}}},
       {ir::BackendKind::Apptainer, "Apptainer or Singularity images, as processes on this machine",
        {.needs_image = true, .inherit_env = true, .error_kinds = "oom image"},
        {max_parallel,
         {"command", "String", false, "apptainer singularity", "the tool"},
-        {"mounts", "Map<String, String>", false, "", "paths of this machine by path in the container"},
+        mounts, workdir,
         {"options", "List<String>", false, "", "more options of `exec`"}}},
       {ir::BackendKind::Ssh, "processes on hosts reached by ssh",
        {.takes_image = false, .image_args = false, .error_kinds = "oom node_lost network auth"},

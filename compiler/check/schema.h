@@ -60,7 +60,7 @@ const std::vector<TopLevel>& TopLevelBlocks();
 
 struct BackendOption {
   std::string_view name;
-  std::string_view type;      ///< `String`, `Int(1..)`, `List<String>`, `Map<String, String>`, `Bool`, `Duration`, `Bytes`, `Json`
+  std::string_view type;      ///< `String`, `Int(1..)`, `List<String>`, `Bool`, `Duration`, `Bytes`, `Json`, `String(re"…")`, `Path`, `mounts`
   bool required;
   std::string_view words;     ///< blank-separated allowed words, empty for free values
   std::string_view doc;

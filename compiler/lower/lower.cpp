@@ -20,6 +20,7 @@
 #include "ir/expand.h"
 #include "ir/file_path.h"
 #include "ir/json.h"
+#include "ir/mounts.h"
 #include "support/sha256.h"
 
 namespace jobc {
@@ -892,6 +893,31 @@ class Lowerer {
     above("memory", job.resources.memory, static_cast<double>(can.max_memory), bytes);
     above("gpu", job.resources.gpu, static_cast<double>(can.max_gpu), count);
     above("timeout.run", job.timeout.run, static_cast<double>(can.max_run_ms), time);
+    for (const ir::NamedExpr& option : job.backend.options) {
+      if (!open(option.value)) continue;
+      if (option.name == "mounts") {
+        ForEachValue(j, option.value, [&](const ir::Value& value, const std::string& address) {
+          const std::vector<ir::Mount> mounts = ir::MountsOf(value);
+          const std::vector<ir::MountFault> faults = ir::FaultsOf(mounts, job.backend.kind);
+          for (const ir::MountFault& fault : faults) {
+            const ir::Mount& mount = mounts[fault.mount];
+            diags_.Emit(at(option.value), diag::BadMount, fmt::format("mount `{}`", mount.name), fault.message)
+                .Label(fmt::format("`{}` at `{}`, for {}", mount.source, mount.target, address))
+                .AddHelp(fault.help);
+          }
+          return faults.empty();
+        });
+      } else if (option.name == "workdir" && (job.backend.kind == ir::BackendKind::Docker || job.backend.kind == ir::BackendKind::Podman || job.backend.kind == ir::BackendKind::Apptainer)) {
+        ForEachValue(j, option.value, [&](const ir::Value& value, const std::string& address) {
+          const std::string fault = ir::WorkdirFault(value.as_string());
+          if (fault.empty()) return true;
+          diags_.Emit(at(option.value), diag::BadMount, "working directory", fmt::format("`{}` {}", value.as_string(), fault))
+              .Label(fmt::format("of {}", address))
+              .AddHelp("name a directory of the image or of a mount:  workdir = \"/mnt/data\"");
+          return false;
+        });
+      }
+    }
     for (const ir::Input& input : job.inputs) {
       if (!HoldsFile(input.type) || !open(input.value)) continue;
       ForEachValue(j, input.value, [&](const ir::Value& value, const std::string& address) {
