@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <filesystem>
 #include <llvm/ADT/ArrayRef.h>
@@ -15,20 +16,85 @@
 
 namespace jobc {
 
-struct Sha256::State {
-  llvm::SHA256 hash;
+namespace {
+
+constexpr uint64_t kLarge = 8 << 20;
+
+/// What is used of libcrypto (EVP_DigestInit_ex(3)); its types are opaque.
+struct Crypto {
+  void* (*make)() = nullptr;
+  void (*free)(void*) = nullptr;
+  const void* (*sha256)() = nullptr;
+  int (*init)(void*, const void*, void*) = nullptr;
+  int (*update)(void*, const void*, size_t) = nullptr;
+  int (*final)(void*, unsigned char*, unsigned int*) = nullptr;
+  bool complete = false;
 };
 
-Sha256::Sha256() : state_(std::make_unique<State>()) { state_->hash.init(); }
-Sha256::~Sha256() = default;
+Crypto OpenCrypto() {
+  Crypto crypto;
+  void* library = dlopen("libcrypto.so.3", RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) return crypto;
+  crypto.complete = true;
+  auto find = [&](auto& function, const char* name) {
+    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, name));
+    crypto.complete = crypto.complete && function != nullptr;
+  };
+  find(crypto.make, "EVP_MD_CTX_new");
+  find(crypto.free, "EVP_MD_CTX_free");
+  find(crypto.sha256, "EVP_sha256");
+  find(crypto.init, "EVP_DigestInit_ex");
+  find(crypto.update, "EVP_DigestUpdate");
+  find(crypto.final, "EVP_DigestFinal_ex");
+  return crypto;
+}
+
+const Crypto& TheCrypto() {
+  static const Crypto crypto = OpenCrypto();
+  return crypto;
+}
+
+}  // namespace
+
+struct Sha256::State {
+  llvm::SHA256 hash;
+  void* fast = nullptr;  ///< of libcrypto; null: `hash` is used
+};
+
+Sha256::Sha256(uint64_t size) : state_(std::make_unique<State>()) {
+  if (size >= kLarge && TheCrypto().complete) {
+    const Crypto& crypto = TheCrypto();
+    state_->fast = crypto.make();
+    if (state_->fast != nullptr && crypto.init(state_->fast, crypto.sha256(), nullptr) != 1) {
+      crypto.free(state_->fast);
+      state_->fast = nullptr;
+    }
+  }
+  state_->hash.init();
+}
+
+Sha256::~Sha256() {
+  if (state_->fast != nullptr) TheCrypto().free(state_->fast);
+}
 
 void Sha256::Update(std::string_view bytes) {
+  if (state_->fast != nullptr) {
+    JOBC_CHECK(TheCrypto().update(state_->fast, bytes.data(), bytes.size()) == 1);
+    return;
+  }
   state_->hash.update(llvm::StringRef(bytes.data(), bytes.size()));
 }
 
 std::string Sha256::HexDigest() {
   static constexpr char kDigits[] = "0123456789abcdef";
-  llvm::StringRef raw = state_->hash.final();
+  std::string raw;
+  if (state_->fast != nullptr) {
+    raw.resize(32);
+    unsigned int size = 0;
+    JOBC_CHECK(TheCrypto().final(state_->fast, reinterpret_cast<unsigned char*>(raw.data()), &size) == 1 && size == 32);
+  } else {
+    raw = state_->hash.final().str();
+  }
   std::string hex;
   hex.reserve(64);
   for (unsigned char byte : raw) {
@@ -53,7 +119,7 @@ Result<FileDigest> Sha256OfFile(const std::string& path) {
     return Error{std::string("`") + path + (S_ISDIR(info.st_mode) ? "` is a directory" : "` is not a regular file"),
                  S_ISDIR(info.st_mode) ? EISDIR : EINVAL};
   }
-  Sha256 hash;
+  Sha256 hash(static_cast<uint64_t>(info.st_size));
   FileDigest digest;
   // Small files are many: no large block for each of them.
   std::vector<char> block(static_cast<size_t>(std::clamp<int64_t>(info.st_size + 1, 1 << 12, 1 << 18)));
