@@ -49,7 +49,7 @@ class VirtualBackend : public Backend {
   }
   bool Withdraw(AttemptId) override { return false; }
   void Cancel(AttemptId, int64_t) override {}
-  bool Attach(AttemptId, const std::string&) override { return false; }
+  void Attach(const AttemptLaunch&, const std::string&) override {}
   void Release(AttemptId, bool) override {}
   void RemoveLater(const std::string&) override {}
   uint64_t LastOutput(AttemptId) const override { return 0; }

@@ -95,6 +95,13 @@ struct AttemptExit {
   Usage usage;
 };
 
+/// What has become of an attempt of an earlier process.
+enum class AttachAnswer : uint8_t {
+  Found,    ///< it runs, or has ended and can still be asked how
+  Gone,     ///< nothing of it is alive, and nobody knows how it ended, or it never began
+  Unknown,  ///< the place cannot be asked: it may be running
+};
+
 /// Called on the loop's thread; may call the backend.
 class BackendEvents {
  public:
@@ -115,6 +122,8 @@ class BackendEvents {
   /// An attempt of SubmitAfter() has not begun and never will; nothing else follows for it. Comes before the OnReaped of the
   /// one it was to follow.
   virtual void OnRevoked(AttemptId id) = 0;
+  /// The answer to Attach(), exactly one. After Found everything else follows as after Submit(). `why`: of Unknown, for people.
+  virtual void OnAttached(AttemptId, AttachAnswer, const std::string& /*why*/) {}
   /// Nothing of this kind can run any more. Attempts under way are answered one by one as well.
   virtual void OnUnavailable(ir::BackendKind kind, std::string message) = 0;
 };
@@ -137,15 +146,21 @@ class Backend {
   /// Gives up an attempt whose program has not begun. True: it never begins, and no event about it follows. False: it has
   /// begun or begins at once, or is not known; it goes on as if nothing had been asked.
   virtual bool Withdraw(AttemptId id) = 0;
-  /// Finds an attempt of an earlier process again. False: there is nothing left of it.
-  virtual bool Attach(AttemptId id, const std::string& handle) = 0;
+  /// The directories that Prepare() of an earlier process of this run made for an attempt, with nothing in them touched.
+  /// Nothing: attempts end with their jobc here, or the directories are gone; either way the attempt is lost.
+  virtual std::optional<AttemptPlaces> FindPlaces(AttemptId, bool /*secrets*/) { return std::nullopt; }
+  /// Looks for an attempt of an earlier process of this run by what Submit() makes of its execution id; only those that
+  /// FindPlaces() knows are asked for. `launch`: as it was submitted. `handle`: as OnStarted told it, empty if it did not
+  /// come so far. Answered by OnAttached(). If it is found, its output is sent to the log once more from the beginning: the
+  /// log drops what it has. Starts nothing.
+  virtual void Attach(const AttemptLaunch& launch, const std::string& /*handle*/) = 0;
   /// The engine has taken what it wants from the directories. `keep`: what is left of them is for people to look at.
   virtual void Release(AttemptId id, bool keep) = 0;
   /// Removes a tree of the run without blocking.
   virtual void RemoveLater(const std::string& path) = 0;
   /// uv_now() of the last byte of output; for idle timeouts.
   virtual uint64_t LastOutput(AttemptId id) const = 0;
-  /// Ends everything at once and returns when nothing is alive. No events follow.
+  /// Ends everything that was submitted or found at once and returns when nothing of it is alive. No events follow.
   virtual void Stop() = 0;
 };
 

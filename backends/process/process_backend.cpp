@@ -119,7 +119,7 @@ class ProcessBackend : public Backend, private process::ProcessEvents {
   bool Withdraw(AttemptId) override { return false; }
 
   /// Processes end with the jobc that supervises them: there is never anything left to attach to.
-  bool Attach(AttemptId, const std::string&) override { return false; }
+  void Attach(const AttemptLaunch& launch, const std::string&) override { host_.events->OnAttached(launch.id, AttachAnswer::Gone, ""); }
 
   void Release(AttemptId id, bool keep) override {
     auto found = prepared_.find(id);

@@ -1,5 +1,6 @@
 // The init program of containers, run for real: as an ordinary process, and as PID 1 of a namespace of its own (as root).
 #include "backends/container/init.h"
+#include "backends/container/places.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -312,6 +313,23 @@ TEST(InitReports, AreTakenOnlyIfTheyAreOnes) {
   }
   EXPECT_THAT(StartVerdict(ENOENT, "bwa", "the image bio:1").message, HasSubstr("`bwa` was not found in the image bio:1"));
   EXPECT_EQ(StartVerdict(ENOEXEC, "bwa", "the image bio:1").kind, ir::ErrorKind::Command);
+}
+
+TEST(ContainerPlaces, AreFoundByALaterProcess) {
+  TempDir dir;
+  EXPECT_FALSE(FindPlaces(dir.path(), 7));
+  auto made = MakePlaces(dir.path(), 7);
+  ASSERT_TRUE(made.ok()) << made.error().message;
+  EXPECT_TRUE(Exists(dir / "attempts/7/out") && Exists(dir / "attempts/7/tmp"));
+  EXPECT_EQ(made->SeenOutput(), "/jobc/out");
+  EXPECT_EQ(made->inputs, InputStaging::Mount);
+  auto found = FindPlaces(dir.path(), 7);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->output_dir, made->output_dir);
+  EXPECT_EQ(found->stage_dir, dir / "attempts/7/stage");
+  EXPECT_FALSE(MakePlaces(dir.path(), 7).ok()) << "an attempt has its directories for itself";
+  EXPECT_FALSE(MakePlaces("/proc/nothing", 1).ok());
+  EXPECT_FALSE(FindPlaces(dir.path(), 8));
 }
 
 TEST(InitFile, IsThereOnceForEveryoneAndWhole) {

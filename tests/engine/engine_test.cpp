@@ -462,7 +462,7 @@ class PollingBackend : public Backend {
   }
   void Cancel(AttemptId, int64_t) override {}
   bool Withdraw(AttemptId) override { return false; }
-  bool Attach(AttemptId, const std::string&) override { return false; }
+  void Attach(const AttemptLaunch&, const std::string&) override {}
   void Release(AttemptId, bool) override {}
   void RemoveLater(const std::string&) override {}
   uint64_t LastOutput(AttemptId) const override { return 0; }

@@ -282,7 +282,7 @@ class NamespaceBackend : public Backend {
   }
   void Cancel(AttemptId id, int64_t grace_ms) override { inner_->Cancel(id, grace_ms); }
   bool Withdraw(AttemptId id) override { return inner_->Withdraw(id); }
-  bool Attach(AttemptId, const std::string&) override { return false; }
+  void Attach(const AttemptLaunch&, const std::string&) override {}
   void Release(AttemptId id, bool keep) override { inner_->Release(id, keep); }
   void RemoveLater(const std::string& path) override { inner_->RemoveLater(path); }
   uint64_t LastOutput(AttemptId id) const override { return inner_->LastOutput(id); }

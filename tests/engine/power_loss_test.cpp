@@ -116,7 +116,7 @@ class PowerLoss : public testing::RunTest {
     }
     void Cancel(AttemptId id, int64_t grace_ms) override { real_->Cancel(id, grace_ms); }
     bool Withdraw(AttemptId id) override { return real_->Withdraw(id); }
-    bool Attach(AttemptId id, const std::string& handle) override { return real_->Attach(id, handle); }
+    void Attach(const AttemptLaunch& launch, const std::string& handle) override { real_->Attach(launch, handle); }
     void Release(AttemptId id, bool keep) override { real_->Release(id, keep); }
     void RemoveLater(const std::string& path) override { real_->RemoveLater(path); }
     uint64_t LastOutput(AttemptId id) const override { return real_->LastOutput(id); }

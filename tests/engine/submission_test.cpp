@@ -48,7 +48,7 @@ class Unreliable : public Backend {
     inner_->Cancel(id, grace_ms);
   }
   bool Withdraw(AttemptId id) override { return inner_->Withdraw(id); }
-  bool Attach(AttemptId id, const std::string& handle) override { return inner_->Attach(id, handle); }
+  void Attach(const AttemptLaunch& launch, const std::string& handle) override { inner_->Attach(launch, handle); }
   void Release(AttemptId id, bool keep) override { inner_->Release(id, keep); }
   void RemoveLater(const std::string& path) override { inner_->RemoveLater(path); }
   uint64_t LastOutput(AttemptId id) const override { return inner_->LastOutput(id); }
