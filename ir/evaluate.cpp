@@ -448,8 +448,14 @@ bool Machine::EvalEquality(const Expr& e, ExprId id, Value& out) {
     if (f.base != FileBase::Uri && g.base != FileBase::Uri && f.is_dir == g.is_dir) {
       Fault fault;
       Value hx, hy;
-      if (!FromContext(id, context_.FileSha256(f, hx, fault), fault)) return false;
-      if (!FromContext(id, context_.FileSha256(g, hy, fault), fault)) return false;
+      const auto digest = [&](const FileValue& file, Value& hash) {
+        if (file.base == FileBase::Text) {
+          hash = Value::String(file.sha256);
+          return true;
+        }
+        return FromContext(id, context_.FileSha256(file, hash, fault), fault);
+      };
+      if (!digest(f, hx) || !digest(g, hy)) return false;
       equal = Value::Compare(hx, hy) == 0;
     }
   }
@@ -885,7 +891,7 @@ bool Machine::EvalFile(const Expr& e, ExprId id, Value& out) {
     return true;
   }
   const Value& directory = exprs_.constant(e.b);
-  if (text.kind() != ValueKind::String || directory.kind() != ValueKind::String || e.a >= kFileBases) return Malformed(id);
+  if (text.kind() != ValueKind::String || directory.kind() != ValueKind::String || e.a >= kFileBases || static_cast<FileBase>(e.a) == FileBase::Text) return Malformed(id);
   FileValue file;
   std::string why;
   bool is_dir = types_.kind(types_.NonNull(e.type)) == TypeKind::Dir;

@@ -1,6 +1,10 @@
 #include "ir/file_path.h"
 
+#include <fmt/format.h>
+
 #include <vector>
+
+#include "support/sha256.h"
 
 namespace jobc::ir {
 namespace {
@@ -78,6 +82,30 @@ bool MakeFile(std::string_view text, FileBase base, std::string_view directory, 
     why = "`" + std::string(text) + "` names a directory, not a file";
     return false;
   }
+  return true;
+}
+
+std::string FileNameFault(std::string_view name) {
+  if (name.empty()) return "a file needs a name";
+  if (name.find('/') != std::string_view::npos) return "the name of a file has no `/`";
+  if (name == "." || name == "..") return fmt::format("`{}` is the name of a directory", name);
+  constexpr size_t kLongestName = 255;
+  if (name.size() > kLongestName) return fmt::format("a name is at most {} bytes long", kLongestName);
+  for (const char c : name) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) return "a name has no control characters";
+  }
+  return "";
+}
+
+bool MakeTextFile(std::string name, std::string text, FileValue& out, std::string& why) {
+  why = FileNameFault(name);
+  if (!why.empty()) return false;
+  out = FileValue{};
+  out.base = FileBase::Text;
+  out.path = std::move(name);
+  out.size = text.size();
+  out.sha256 = Sha256Hex(text);
+  out.text = std::make_shared<const std::string>(std::move(text));
   return true;
 }
 

@@ -12,6 +12,10 @@ namespace jobc::ir {
 /// becomes Absolute, one with gs:// s3:// http:// https:// becomes Uri and is kept as written. `.`, `..` and doubled
 /// slashes are resolved; leading `..` stay. False with a reason for an empty text, a NUL byte or a missing name.
 bool MakeFile(std::string_view text, FileBase base, std::string_view directory, bool is_dir, FileValue& out, std::string& why);
+/// A file that is not read but made: `text` under `name`. False with a reason where no file can be named so.
+bool MakeTextFile(std::string name, std::string text, FileValue& out, std::string& why);
+/// Why no file can have this name: "" if one can. Not a path.
+std::string FileNameFault(std::string_view name);
 /// Whether a normalised path leads out of its base.
 bool LeavesBase(std::string_view path);
 bool IsUri(std::string_view text);

@@ -668,10 +668,36 @@ bool Machine::CallOther(Builtin function, const Arguments& args, const Expr& e, 
         return true;
       }
       if (v[0].kind() != ValueKind::File) return Malformed(id);
+      if (const FileValue& file = v[0].as_file(); file.base == FileBase::Text) {
+        out = function == Builtin::size ? Value::Bytes(static_cast<int64_t>(file.size)) : Value::String(file.sha256);
+        return true;
+      }
       Fault fault;
       fault.kind = FaultKind::Unavailable;
       bool ok = function == Builtin::size ? context_.FileSize(v[0].as_file(), out, fault) : context_.FileSha256(v[0].as_file(), out, fault);
       return FromContext(id, ok, fault);
+    }
+    case Builtin::text_file: case Builtin::json_file: {
+      if (!is_text(0) || v.size() != 2) return Malformed(id);
+      std::string content;
+      if (function == Builtin::text_file) {
+        if (!is_text(1)) return Malformed(id);
+        content = v[1].as_string();
+      } else {
+        content = JsonText(v[1], 2) + "\n";
+      }
+      if (content.size() > kMaxResultBytes) {
+        return Fail(id, FaultKind::TooLarge, fmt::format("`{}` makes a file of {}, more than {}; have a job write it", BuiltinName(function),
+                                                         BytesForPeople(static_cast<int64_t>(content.size())), BytesForPeople(kMaxResultBytes)));
+      }
+      if (!Charge(id, content.size())) return false;
+      FileValue file;
+      std::string why;
+      if (!MakeTextFile(v[0].as_string(), std::move(content), file, why)) {
+        return Fail(id, FaultKind::BadArgument, fmt::format("`{}(\"{}\", …)`: {}", BuiltinName(function), v[0].as_string(), why));
+      }
+      out = Value::File(std::move(file));
+      return true;
     }
     case Builtin::file: case Builtin::dir: {
       if (!is_text(0)) return Malformed(id);

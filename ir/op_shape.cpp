@@ -71,7 +71,7 @@ constexpr std::string_view kResourceNames[kResourceKinds] = {"cpu", "memory", "d
 constexpr std::string_view kRunFieldNames[kRunFields] = {"id", "status", "failed_jobs"};
 constexpr std::string_view kPrevNames[kPrevKinds] = {"cpu",  "memory",        "disk",        "gpu",
                                                      "spot", "timeout.queue", "timeout.run", "timeout.idle"};
-constexpr std::string_view kBaseNames[kFileBases] = {"source", "cwd", "absolute", "uri", "job", "output"};
+constexpr std::string_view kBaseNames[kFileBases] = {"source", "cwd", "absolute", "uri", "job", "output", "text"};
 
 }  // namespace
 

@@ -37,7 +37,7 @@ inline constexpr uint32_t kStatusFields = 8;
 inline constexpr uint32_t kResourceKinds = 5;
 inline constexpr uint32_t kRunFields = 3;
 inline constexpr uint32_t kPrevKinds = 8;
-inline constexpr uint32_t kFileBases = 6;
+inline constexpr uint32_t kFileBases = 7;
 inline constexpr uint32_t kOpCount = 0
 #define OP(name, json) +1
     JOBC_IR_OPS(OP)

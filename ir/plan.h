@@ -15,7 +15,7 @@
 namespace jobc::ir {
 
 inline constexpr int kPlanMajor = 1;
-inline constexpr int kPlanMinor = 0;
+inline constexpr int kPlanMinor = 1;
 /// Raised whenever the meaning of an operation or built-in function changes.
 inline constexpr int kFunctionsVersion = 1;
 
@@ -311,6 +311,7 @@ struct Publish {
 
 struct Limits {
   std::optional<int64_t> time_ms, attempts, instances;
+  std::optional<int64_t> keep_ms;        ///< how long a run that ended is kept
 };
 
 struct Plan {

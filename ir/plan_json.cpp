@@ -242,6 +242,7 @@ class PlanWriter {
       Object o(*this);
       IntKey(o, "attempts", plan_.limits.attempts);
       IntKey(o, "instances", plan_.limits.instances);
+      IntKey(o, "keep_ms", plan_.limits.keep_ms);
       IntKey(o, "time_ms", plan_.limits.time_ms);
     }
     ExprKey(root, "max_parallel", plan_.max_parallel);
@@ -539,6 +540,10 @@ class PlanWriter {
         if (file.row != UINT32_MAX) {
           o.Key("row");
           Number(file.row);
+        }
+        if (file.base == FileBase::Text) {
+          o.Key("text");
+          Text(*file.text);
         }
         return;
       }

@@ -9,6 +9,7 @@
 #include "ir/builtins.h"
 #include "ir/dump.h"
 #include "ir/evaluate.h"
+#include "ir/file_path.h"
 #include "ir/json.h"
 #include "ir/json_parse.h"
 #include "ir/op_shape.h"
@@ -344,7 +345,14 @@ class PlanReader {
         return JsonOnly(json, out);
       case TypeKind::File: case TypeKind::Dir: {
         FileValue file;
-        if (!Object(json, {"base", "path", "row"}) || !Word(json, "base", file.base, kFileBases, FileBaseName) || !Text(json, "path", file.path)) return false;
+        if (!Object(json, {"base", "path", "row", "text"}) || !Word(json, "base", file.base, kFileBases, FileBaseName) || !Text(json, "path", file.path)) return false;
+        if (file.base == FileBase::Text) {
+          std::string name = file.path, text, why;
+          if (!Text(json, "text", text)) return false;
+          if (node.kind != TypeKind::File || !MakeTextFile(std::move(name), std::move(text), file, why)) return Fail("this is no file with a text");
+          out = Value::File(std::move(file));
+          return true;
+        }
         if (json.Find("row") && !Index(json, "row", file.row, plan.files.size())) return false;
         file.is_dir = node.kind == TypeKind::Dir;
         out = Value::File(std::move(file));
@@ -599,6 +607,7 @@ class PlanReader {
                     !Int(json, "size", size, 0, INT64_MAX)) {
                   return false;
                 }
+                if (row.base == FileBase::Text) return Fail("a file with a text has no row");
                 row.size = static_cast<uint64_t>(size);
                 plan.files.push_back(std::move(row));
                 return true;
@@ -726,7 +735,7 @@ class PlanReader {
     if (!ReadBounds(root, plan.bounds)) return false;
     if (const Value* limits = root.Find("limits")) {
       Step step(*this, "limits");
-      if (!Object(*limits, {"attempts", "instances", "time_ms"}) || !OptionalInt(*limits, "attempts", plan.limits.attempts, 0) ||
+      if (!Object(*limits, {"attempts", "instances", "keep_ms", "time_ms"}) || !OptionalInt(*limits, "keep_ms", plan.limits.keep_ms, 0) || !OptionalInt(*limits, "attempts", plan.limits.attempts, 0) ||
           !OptionalInt(*limits, "instances", plan.limits.instances, 0) || !OptionalInt(*limits, "time_ms", plan.limits.time_ms, 0)) {
         return false;
       }

@@ -23,7 +23,10 @@ void AppendValue(std::string& out, const Value& value, TypeId type, const TypeTa
     case ValueKind::Bytes: out += std::to_string(value.as_int()); break;
     case ValueKind::Float: out += FloatText(value.as_float()); break;
     case ValueKind::String: out += JsonQuote(value.as_string()); break;
-    case ValueKind::File: out += fmt::format("{}{}", static_cast<int>(value.as_file().base), JsonQuote(value.as_file().path)); break;
+    case ValueKind::File:
+      out += fmt::format("{}{}", static_cast<int>(value.as_file().base), JsonQuote(value.as_file().path));
+      if (value.as_file().base == FileBase::Text) out += value.as_file().sha256;
+      break;
     case ValueKind::Enum: {
       const auto index = static_cast<size_t>(value.as_int());
       if (node.kind == TypeKind::Enum && index < types[EnumId{node.def}].cases.size()) {

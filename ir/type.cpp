@@ -111,14 +111,17 @@ bool TypeTable::HasText(TypeId id) const {
   }
 }
 
-bool TypeTable::HasSecret(TypeId id) const {
+bool TypeTable::Has(TypeId id, TypeKind one, TypeKind other) const {
+  const TypeNode& top = nodes_[id.index];
+  if (top.kind == one || top.kind == other) return true;
+  if (top.kind != TypeKind::Struct && !top.a.valid() && !top.b.valid()) return false;
   // Structs may be visited once each: they cannot contain themselves in a checked program, but this is asked before.
   std::vector<bool> seen(structs_.size());
   std::vector<TypeId> todo{id};
   while (!todo.empty()) {
     const TypeNode& node = nodes_[todo.back().index];
     todo.pop_back();
-    if (node.kind == TypeKind::Secret) return true;
+    if (node.kind == one || node.kind == other) return true;
     if (node.kind == TypeKind::Struct) {
       if (seen[node.def]) continue;
       seen[node.def] = true;
@@ -131,6 +134,9 @@ bool TypeTable::HasSecret(TypeId id) const {
   }
   return false;
 }
+
+bool TypeTable::HasSecret(TypeId id) const { return Has(id, TypeKind::Secret, TypeKind::Secret); }
+bool TypeTable::HasFile(TypeId id) const { return Has(id, TypeKind::File, TypeKind::Dir); }
 
 std::string TypeTable::Show(TypeId id) const {
   if (!id.valid()) return "?";

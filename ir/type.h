@@ -118,6 +118,8 @@ class TypeTable {
   TypeId NonNull(TypeId id) const;
   /// Has one text form (argv, `~{}`): Bool Int Float String Duration Bytes File Dir Json enum, not optional.
   bool HasText(TypeId id) const;
+  /// Contains File or Dir at any depth.
+  bool HasFile(TypeId id) const;
   /// Contains Secret at any depth.
   bool HasSecret(TypeId id) const;
   /// As people write it: `List<Sample>`, `Int(1..64)`, `File?`.
@@ -125,6 +127,7 @@ class TypeTable {
 
  private:
   TypeId Intern(TypeNode node);
+  bool Has(TypeId id, TypeKind one, TypeKind other) const;
 
   struct Index;
   std::shared_ptr<Index> index_;

@@ -218,7 +218,8 @@ int Value::Compare(const Value& x, const Value& y) {
       if (int order = Order(f.base, g.base)) return order;
       if (int order = Order(f.path, g.path)) return order;
       if (int order = Order(f.is_dir, g.is_dir)) return order;
-      return Order(f.location, g.location);
+      if (int order = Order(f.location, g.location)) return order;
+      return f.base == FileBase::Text ? Order(f.sha256, g.sha256) : 0;
     }
     case ValueKind::List: {
       const ListValue& a = x.as_list();

@@ -22,6 +22,7 @@ enum class FileBase : uint8_t {
   Uri,       ///< gs:// s3:// http(s)://
   Job,       ///< output of an attempt; only while a run lasts. `path` is the name relative to the output directory
   Output,    ///< `output.x` of the job itself: `path` relative to $JOB_OUTPUT
+  Text,      ///< text_file() and json_file(): `path` is its name, `text` its content
 };
 
 struct FileValue {
@@ -30,8 +31,9 @@ struct FileValue {
   std::string path;             ///< normalised, `/` separators
   uint32_t row = UINT32_MAX;    ///< row in Plan::files when known at plan time
   std::string location;         ///< absolute path on this machine; run time only, never in a plan
-  std::string sha256;           ///< of captured outputs; run time only
+  std::string sha256;           ///< of captured outputs; run time only. Of Text always
   uint64_t size = 0;
+  std::shared_ptr<const std::string> text;  ///< of Text, never null there
 };
 
 class Value;

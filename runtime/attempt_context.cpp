@@ -70,6 +70,30 @@ bool SizeOf(const std::string& path, bool is_dir, ir::Value& out, ir::Fault& fau
   return true;
 }
 
+/// Where the file lies; what cannot be written is found missing by who reads it. Its directory is that of its content.
+std::string PutText(const std::string& texts_dir, const ir::FileValue& file) {
+  const std::string dir = texts_dir + "/" + file.sha256.substr(0, 32);
+  const std::string path = dir + "/" + file.path;
+  struct stat info;
+  if (stat(path.c_str(), &info) == 0 && static_cast<uint64_t>(info.st_size) == file.size) return path;
+  if (auto made = process::MakeDirectories(dir); !made) return path;
+  // Renamed into place: a jobc that is killed leaves nothing that looks like the whole file.
+  const std::string temporary = dir + "/.new";
+  {
+    process::UniqueFd fd(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644));
+    if (!fd) return path;
+    for (size_t done = 0; done < file.text->size();) {
+      const ssize_t count = write(fd.get(), file.text->data() + done, file.text->size() - done);
+      if (count < 0 && errno == EINTR) continue;
+      if (count <= 0) return path;
+      done += static_cast<size_t>(count);
+    }
+    fchmod(fd.get(), 0444);
+  }
+  if (rename(temporary.c_str(), path.c_str()) != 0) unlink(temporary.c_str());
+  return path;
+}
+
 bool DigestOf(const std::string& path, ir::Value& out, ir::Fault& fault) {
   auto digest = Sha256OfFile(path);
   if (!digest) {
@@ -143,6 +167,7 @@ std::string World::Locate(const ir::FileValue& file) const {
     case ir::FileBase::Uri: return "";
     case ir::FileBase::Job:
     case ir::FileBase::Output: return file.path;
+    case ir::FileBase::Text: return texts_dir_.empty() ? "" : PutText(texts_dir_, file);
   }
   return file.path;
 }
@@ -156,6 +181,10 @@ bool World::Secret(uint32_t index, ir::Value& out, ir::Fault& fault) {
 }
 
 bool World::FileSize(const ir::FileValue& file, ir::Value& out, ir::Fault& fault) {
+  if (file.base == ir::FileBase::Text) {
+    out = ir::Value::Bytes(static_cast<int64_t>(file.size));
+    return true;
+  }
   if (file.row < plan_.files.size()) {
     out = ir::Value::Bytes(static_cast<int64_t>(plan_.files[file.row].size));
     return true;
@@ -168,6 +197,10 @@ bool World::FileSize(const ir::FileValue& file, ir::Value& out, ir::Fault& fault
 }
 
 bool World::FileSha256(const ir::FileValue& file, ir::Value& out, ir::Fault& fault) {
+  if (file.base == ir::FileBase::Text) {
+    out = ir::Value::String(file.sha256);
+    return true;
+  }
   if (file.row < plan_.files.size() && !plan_.files[file.row].sha256.empty()) {
     out = ir::Value::String(plan_.files[file.row].sha256);
     return true;

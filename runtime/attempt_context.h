@@ -28,7 +28,9 @@ class World : public ir::EvalContext {
   /// `plan` must outlive it. `secrets` has one text for each of Program::secrets.
   World(const ir::Plan& plan, Roots roots, std::vector<std::string> secrets);
 
-  /// Absolute path on this machine; empty for URIs.
+  /// Where files of text_file() and json_file() are made, each content once; without it they lie nowhere.
+  void SetTextsDir(std::string dir) { texts_dir_ = std::move(dir); }
+  /// Absolute path on this machine; empty for URIs. Makes a file of text_file() and json_file() if it is not there yet.
   std::string Locate(const ir::FileValue& file) const;
   const Roots& roots() const { return roots_; }
   const std::vector<std::string>& secrets() const { return secrets_; }
@@ -42,6 +44,7 @@ class World : public ir::EvalContext {
   const ir::Plan& plan_;
   Roots roots_;
   std::vector<std::string> secrets_;
+  std::string texts_dir_;
 };
 
 /// What a log kept of one stream.

@@ -160,6 +160,7 @@ std::optional<KeyMaker::RowStamp> KeyMaker::StampOf(const std::string& path) {
 }
 
 Result<std::string> KeyMaker::DigestOf(const ir::FileValue& file, Made& made) {
+  if (file.base == ir::FileBase::Text) return file.sha256;
   const std::string path = world_.Locate(file);
   // A path made by an expression finds its row by its place.
   uint32_t index = file.row;

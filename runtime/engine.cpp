@@ -400,6 +400,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       return false;
     }
     run_dir = *std::move(dir);
+    world->SetTextsDir(run_dir + "/texts");
     auto taken = RunLock::Take(run_dir);
     if (!taken) {
       failure = {15, taken.error().message};
@@ -458,6 +459,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     world = std::make_unique<World>(plan, setup.roots, *std::move(secrets));
     id = run;
     run_dir = RunDir(setup.state_dir, id);
+    world->SetTextsDir(run_dir + "/texts");
     auto taken = RunLock::Take(run_dir);
     if (!taken) {
       failure = {15, taken.error().message};

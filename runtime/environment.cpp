@@ -447,6 +447,17 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
       if (!stager.Stage(value, input.type, input.name, input.name, seen)) {
         return fail(std::move(stager.failure));
       }
+      // As images made for SmartJob look for it.
+      if (job.action == ir::ActionKind::ImageArgs && seen.kind() == ir::ValueKind::File && !seen.as_file().is_dir) {
+        const std::string name(Basename(seen.as_file().path));
+        if (symlink(fmt::format("{}/{}", input.name, name).c_str(), (input_dir.here + "/" + name).c_str()) != 0) {
+          const int code = errno;
+          Verdict verdict = Failed(ir::ErrorKind::Staging, code == EEXIST ? fmt::format("two inputs of {} are `{}` in $INPUT_PATH; give one of the files another name", job.address, name)
+                                                                          : fmt::format("input `{}`: cannot create `{}`: {}", input.name, name, std::strerror(code)));
+          verdict.no_retry = code == EEXIST;
+          return fail(std::move(verdict));
+        }
+      }
       staged.push_back(std::move(seen));
     }
     std::string json = "{";

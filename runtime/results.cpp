@@ -394,7 +394,7 @@ class Collector {
   /// Files inside JSON and expression values: paths relative to $JOB_OUTPUT that must be there.
   bool CaptureInside(const ir::Output& output, const Value& value, const std::string& pointer, Value& out) {
     return MapFiles(types_, value, output.type, pointer, [&](ir::FileValue& file, const std::string& at) {
-      if (file.row != UINT32_MAX || !file.location.empty()) {
+      if (file.row != UINT32_MAX || !file.location.empty() || file.base == ir::FileBase::Text) {
         file.location = context_.OnThisMachine(context_.world().Locate(file));
         return true;  // a file of the plan or of another job, passed on
       }

@@ -6,6 +6,7 @@
 #include "compiler/check/declarations.h"
 #include "compiler/check/synonyms.h"
 #include "compiler/check/expression.h"
+#include "ir/file_path.h"
 
 namespace jobc::check {
 namespace {
@@ -112,6 +113,7 @@ Val ExpressionChecker::CheckCall(ast::ExprId id, const ast::Expr& e, ir::TypeId 
     return CheckApply(e, fn->second.index, name, secret_ok);
   }
   if (name == "file" || name == "dir") return CheckFileCall(e, name == "dir");
+  if (name == "text_file" || name == "json_file") return CheckTextFile(e, name == "json_file");
   if (name == "coalesce") return CheckCoalesceCall(e, expected);
   if (name == "stdout" || name == "stderr" || name == "exit_code" || name == "read_text" || name == "read_json") return CheckCapture(e);
   if (name == "glob") {
@@ -460,6 +462,72 @@ Val ExpressionChecker::CheckFileCall(const ast::Expr& e, bool dir) {
   }
   Val v = Check(entry.value, Basic(TK::String));
   return FileOf(std::move(v), dir, e.span);
+}
+
+ir::ExprId ExpressionChecker::PathInText(ir::ExprId id, std::set<uint32_t>& seen) const {
+  if (!id.valid() || !seen.insert(id.index).second) return {};
+  const ir::Expr e = exprs_[id];
+  bool makes_text = e.op == Op::Concat || e.op == Op::ToJson;
+  if (e.op == Op::Call) {
+    switch (static_cast<ir::Builtin>(e.a)) {
+      case ir::Builtin::to_string: case ir::Builtin::join: case ir::Builtin::format: case ir::Builtin::json: makes_text = true; break;
+      default: break;
+    }
+  }
+  for (uint32_t i = 0; i < e.args.size; ++i) {
+    const ir::ExprId arg = exprs_.arg(e, i);
+    if (makes_text && types_.HasFile(exprs_[arg].type)) return arg;
+    if (const ir::ExprId found = PathInText(arg, seen); found.valid()) return found;
+  }
+  if (e.op == Op::Let) return PathInText(c_.program.lets[e.a].value, seen);
+  if (e.op == Op::Apply) return PathInText(c_.program.fns[e.a].body, seen);
+  return {};
+}
+
+Val ExpressionChecker::CheckTextFile(const ast::Expr& e, bool json) {
+  const std::string_view name = json ? "json_file" : "text_file";
+  const ir::TypeId type = Basic(TK::File);
+  if (!OnlyPositional(e, name)) return Error(type);
+  if (e.entries.size != 2) {
+    c_.diags.Emit(e.span, diag::ArgumentCount, name, "2 arguments", fmt::format("{}", e.entries.size))
+        .Label("its name, and what is in it")
+        .AddHelp(json ? "for example:  json_file(\"config.json\", { threads = 4 })" : "for example:  text_file(\"hosts.txt\", \"…\")");
+    CheckRest(e);
+    return Error(type);
+  }
+  const ast::Entry& first = file_.entries[e.entries.begin];
+  const ast::Entry& second = file_.entries[e.entries.begin + 1];
+  for (const ast::Entry* entry : {&first, &second}) {
+    if (!entry->splice) continue;
+    c_.diags.Emit(entry->span, diag::NotSpliced, "list").Label("takes a name and a content");
+    return Error(type);
+  }
+  Val title = Check(first.value, Basic(TK::String));
+  Val content = json ? CheckJson(second.value) : Check(second.value, Basic(TK::String));
+  if (title.error || content.error) return Error(type);
+  if (exprs_.IsConst(title.expr)) {
+    const std::string& text = exprs_.ConstValue(title.expr).as_string();
+    if (const std::string fault = ir::FileNameFault(text); !fault.empty()) {
+      auto& d = c_.diags.Emit(SpanOf(first.value), diag::NotA, "the name of a file", TextOf(SpanOf(first.value))).Label(fault);
+      const std::string_view last = ir::PathBasename(text);
+      if (text.find('/') != std::string::npos && ir::FileNameFault(last).empty()) {
+        d.AddHelp(fmt::format("the job finds it at `input.x`, in a directory of its own:  {}(\"{}\", …)", name, last), {{SpanOf(first.value), fmt::format("\"{}\"", last)}});
+      }
+      return Error(type);
+    }
+  }
+  std::set<uint32_t> seen;
+  if (const ir::ExprId path = PathInText(content.expr, seen); path.valid()) {
+    const ir::Place place = exprs_.place(path);
+    const Span span = place.source == file_.source.index ? Span{SourceId{place.source}, place.begin, place.end} : SpanOf(second.value);
+    auto& d = c_.diags.Emit(span, diag::PathInContent, name).Label(fmt::format("`{}`", Show(exprs_[path].type)));
+    if (span.begin < e.span.begin || span.end > e.span.end) d.Secondary(e.span, "this content");
+    d.Note("where a file lies is known only where an attempt runs; the content is the same everywhere")
+        .AddHelp("declare the file as an input of its own: `$JOB_INPUT/inputs.json` has the paths of all inputs")
+        .AddHelp(fmt::format("or write its name alone:  basename({})", TextOf(span)));
+    return Error(type);
+  }
+  return Make(Op::Call, type, {&title, &content}, e.span, static_cast<uint32_t>(json ? ir::Builtin::json_file : ir::Builtin::text_file));
 }
 
 Val ExpressionChecker::CheckCoalesceCall(const ast::Expr& e, ir::TypeId expected) {

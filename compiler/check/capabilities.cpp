@@ -305,7 +305,7 @@ class Capable {
     Span span;
     std::string what, label;
     for (const ir::Input& input : v.job->inputs) {
-      if (!HoldsFile(input.type)) continue;
+      if (!c_.types.HasFile(input.type)) continue;
       span = InputSpan(v, input);
       what = "files of this machine";
       label = input.implicit ? "this file would have to be there" : fmt::format("the input `{}` would have to be there", input.name);
@@ -374,19 +374,6 @@ class Capable {
     const ir::Place place = c_.exprs.place(input.value);
     if (place.source != UINT32_MAX) return {SourceId{place.source}, place.begin, place.end};
     return c_.jobs[v.index].name.span;
-  }
-
-  bool HoldsFile(ir::TypeId type) const {
-    const ir::TypeNode& node = c_.types[type];
-    switch (node.kind) {
-      case ir::TypeKind::File: case ir::TypeKind::Dir: return true;
-      case ir::TypeKind::List: case ir::TypeKind::Optional: return HoldsFile(node.a);
-      case ir::TypeKind::Map: return HoldsFile(node.b);
-      case ir::TypeKind::Pair: return HoldsFile(node.a) || HoldsFile(node.b);
-      case ir::TypeKind::Struct:
-        return std::any_of(c_.types.structs()[node.def].fields.begin(), c_.types.structs()[node.def].fields.end(), [&](const ir::Field& f) { return HoldsFile(f.type); });
-      default: return false;
-    }
   }
 
   bool ReadsFiles(ir::ExprId id) const {

@@ -244,7 +244,7 @@ class Hoister {
         break;
       default: break;
     }
-    if (HoldsFile(e.type) && !Transparent(e.op) && !FromInput(id) && Closed(id)) return Add(id, e.type);
+    if (c_.types.HasFile(e.type) && !Transparent(e.op) && !FromInput(id) && Closed(id)) return Add(id, e.type);
     std::vector<ExprId> args;
     bool changed = false;
     for (uint32_t i = 0; i < e.args.size; ++i) {
@@ -256,22 +256,6 @@ class Hoister {
   }
 
  private:
-  bool HoldsFile(ir::TypeId type) {
-    const ir::TypeNode& node = c_.types[type];
-    switch (node.kind) {
-      case ir::TypeKind::File: case ir::TypeKind::Dir: return true;
-      case ir::TypeKind::List: case ir::TypeKind::Optional: return HoldsFile(node.a);
-      case ir::TypeKind::Map: return HoldsFile(node.b);
-      case ir::TypeKind::Pair: return HoldsFile(node.a) || HoldsFile(node.b);
-      case ir::TypeKind::Struct:
-        for (const ir::Field& field : c_.types.structs()[node.def].fields) {
-          if (HoldsFile(field.type)) return true;
-        }
-        return false;
-      default: return false;
-    }
-  }
-
   /// Made of parts that are looked at one by one: the part that is an input stays one.
   static bool Transparent(Op op) {
     return op == Op::If || op == Op::Coalesce || op == Op::List || op == Op::Splice || op == Op::Match || op == Op::TemplateArgs || op == Op::Narrow || op == Op::Checked;

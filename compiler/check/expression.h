@@ -11,6 +11,7 @@
 
 #include <initializer_list>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -129,6 +130,9 @@ class ExpressionChecker {
   Val CheckApply(const ast::Expr& e, uint32_t fn, std::string_view name, bool secret_ok);
   Val CheckBuiltin(const ast::Expr& e, ir::Builtin builtin);
   Val CheckFileCall(const ast::Expr& e, bool dir);
+  Val CheckTextFile(const ast::Expr& e, bool json);
+  /// A part of `id` that becomes the path of a file, which differs between the places where it runs; invalid if there is none.
+  ir::ExprId PathInText(ir::ExprId id, std::set<uint32_t>& seen) const;
   Val CheckCoalesceCall(const ast::Expr& e, ir::TypeId expected);
   Val CheckCapture(const ast::Expr& e);
   Val CheckStruct(const ast::Expr& e, ir::TypeId expected);

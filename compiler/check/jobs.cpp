@@ -6,6 +6,7 @@
 
 #include "compiler/check/declarations.h"
 #include "compiler/check/synonyms.h"
+#include "compiler/check/staged_names.h"
 #include "ir/file_path.h"
 #include "support/sha256.h"
 
@@ -1042,6 +1043,20 @@ class Body {
   // ---- what runs ----
 
   void Action() {
+    Command();
+    CheckInputNames(
+        c_.model.plan, out_, [&](size_t i) { return StagedName(c_.model.plan, out_.inputs[i].value); }, [&](size_t i) { return InputSpan(i); }, c_.diags);
+  }
+
+  Span InputSpan(size_t input) const {
+    for (const InputInfo& info : job_.inputs) {
+      if (info.name == out_.inputs[input].name) return info.span;
+    }
+    const ir::Place place = c_.exprs.place(out_.inputs[input].value);
+    return place.source != UINT32_MAX ? Span{SourceId{place.source}, place.begin, place.end} : job_.name.span;
+  }
+
+  void Command() {
     out_.action = ir::ActionKind::None;
     const uint32_t words = kLoop | kInput | kOutputPaths | kResources;
     if (const Placed* run = merged_.Attr("run")) {

@@ -369,15 +369,15 @@ ir::Limits CheckLimits(Checker& c, const Layers& layers) {
     scope.unit = placed.unit();
     scope.latest = Phase::C;
     scope.place = "`limits`";
-    const bool time = attr.name == "time";
+    const bool time = attr.name == "time" || attr.name == "keep";
     Typed typed = c.CheckExpr(placed.item->value, scope, c.types.Basic(time ? ir::TypeKind::Duration : ir::TypeKind::Int));
     std::optional<ir::Value> value = c.Constant(typed, (*placed.unit()->file)[placed.item->value].span);
     if (!value || (value->kind() != ir::ValueKind::Duration && value->kind() != ir::ValueKind::Int)) continue;
     if (value->as_int() <= 0) {
-      c.diags.Emit((*placed.unit()->file)[placed.item->value].span, diag::OutOfRange, attr.name, "positive", c.sources.Text((*placed.unit()->file)[placed.item->value].span)).Label("nothing could ever run");
+      c.diags.Emit((*placed.unit()->file)[placed.item->value].span, diag::OutOfRange, attr.name, "positive", c.sources.Text((*placed.unit()->file)[placed.item->value].span)).Label(attr.name == "keep" ? "nothing could ever be looked at" : "nothing could ever run");
       continue;
     }
-    (time ? limits.time_ms : attr.name == "attempts" ? limits.attempts : limits.instances) = value->as_int();
+    (attr.name == "keep" ? limits.keep_ms : time ? limits.time_ms : attr.name == "attempts" ? limits.attempts : limits.instances) = value->as_int();
   }
   return limits;
 }

@@ -78,6 +78,7 @@ const std::vector<Attribute>& Attributes() {
       {"time", S::Attr, "Duration", P::C, kLimits, M::Replace, false, "ends the run as `halt`, exit code 13"},
       {"attempts", S::Attr, "Int(1..)", P::C, kLimits, M::Replace, false, "most attempts of a run"},
       {"instances", S::Attr, "Int(1..)", P::C, kLimits, M::Replace, false, "most instances of a run"},
+      {"keep", S::Attr, "Duration", P::C, kLimits, M::Replace, false, "how long a run that ended is kept before `jobc gc` removes it"},
       {"limits", S::Block, "attributes", P::C, kProfile, M::ByKey, false, "limits of the whole run"},
       {"job", S::Block, "attributes", P::S, kProfile, M::ByLabel, false, "changes one job under this profile"},
       {"params", S::Block, "values", P::C, kTest, M::Replace, false, "parameters of the test"},

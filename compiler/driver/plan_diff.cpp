@@ -342,9 +342,10 @@ std::vector<PlanChange> ComparePlans(const ir::Plan& before, const ir::Plan& now
       }
     }
     auto limit = [&](const char* name, const std::optional<int64_t>& value) {
-      if (value) rows[std::string("limits.") + name] = {std::to_string(*value), name == std::string("time") ? ir::DurationText(*value) : std::to_string(*value)};
+      if (value) rows[std::string("limits.") + name] = {std::to_string(*value), name == std::string("time") || name == std::string("keep") ? ir::DurationText(*value) : std::to_string(*value)};
     };
     limit("time", plan.limits.time_ms);
+    limit("keep", plan.limits.keep_ms);
     limit("attempts", plan.limits.attempts);
     limit("instances", plan.limits.instances);
     if (plan.on_error) rows["defaults.on_error"] = {std::string(ir::StrategyName(*plan.on_error)), std::string(ir::StrategyName(*plan.on_error))};

@@ -14,6 +14,7 @@
 #include "compiler/bounds/bounds.h"
 #include "compiler/check/budget.h"
 #include "compiler/check/schema.h"
+#include "compiler/check/staged_names.h"
 #include "compiler/lower/early.h"
 #include "compiler/lower/retries.h"
 #include "ir/evaluate.h"
@@ -191,6 +192,7 @@ class Lowerer {
     if (!chosen->pools.empty()) plan_.pools = chosen->pools;
     if (chosen->limits.time_ms) plan_.limits.time_ms = chosen->limits.time_ms;
     if (chosen->limits.attempts) plan_.limits.attempts = chosen->limits.attempts;
+    if (chosen->limits.keep_ms) plan_.limits.keep_ms = chosen->limits.keep_ms;
     if (chosen->limits.instances) plan_.limits.instances = chosen->limits.instances;
     if (chosen->on_error) plan_.on_error = chosen->on_error;
     plan_.max_parallel = chosen->max_parallel;
@@ -404,25 +406,11 @@ class Lowerer {
     }
   }
 
-  bool HoldsFile(ir::TypeId type) {
-    if (!type.valid()) return true;
-    const ir::TypeTable& types = plan_.program.types;
-    const ir::TypeNode& node = types[type];
-    switch (node.kind) {
-      case ir::TypeKind::File: case ir::TypeKind::Dir: return true;
-      case ir::TypeKind::List: case ir::TypeKind::Optional: return HoldsFile(node.a);
-      case ir::TypeKind::Map: return HoldsFile(node.b);
-      case ir::TypeKind::Pair: return HoldsFile(node.a) || HoldsFile(node.b);
-      case ir::TypeKind::Struct:
-        for (const ir::Field& field : types.structs()[node.def].fields) {
-          if (HoldsFile(field.type)) return true;
-        }
-        return false;
-      default: return false;
-    }
-  }
+  /// An invalid type: not known, looked at in any case.
+  bool HoldsFile(ir::TypeId type) const { return !type.valid() || plan_.program.types.HasFile(type); }
 
   void CheckFile(const ir::FileValue& file, Span span, const std::string& from) {
+    if (file.base == ir::FileBase::Text) return;  // made, not read
     ir::Fault fault;
     if (context_.Describe(file, fault) != nullptr) return;
     const std::string path = LocateFile(file, root_directory_);
@@ -850,6 +838,7 @@ class Lowerer {
   void DescribeIn(const ir::Value& value) {
     ir::Fault ignored;
     if (value.kind() == ir::ValueKind::File) {
+      if (value.as_file().base == ir::FileBase::Text) return;
       (void)context_.Describe(value.as_file(), ignored);
     } else if (value.kind() == ir::ValueKind::List) {
       for (const ir::Value& element : value.as_list()) DescribeIn(element);
@@ -893,6 +882,7 @@ class Lowerer {
     above("memory", job.resources.memory, static_cast<double>(can.max_memory), bytes);
     above("gpu", job.resources.gpu, static_cast<double>(can.max_gpu), count);
     above("timeout.run", job.timeout.run, static_cast<double>(can.max_run_ms), time);
+    if (job.action == ir::ActionKind::ImageArgs && instances_[j]) CheckNames(j);
     for (const ir::NamedExpr& option : job.backend.options) {
       if (!open(option.value)) continue;
       if (option.name == "mounts") {
@@ -935,6 +925,26 @@ class Lowerer {
         return false;
       });
     }
+  }
+
+  /// The names of inputs that only parameters decide; what expressions alone tell has been compared by the check.
+  void CheckNames(uint32_t j) {
+    const ir::Job& job = plan_.jobs[j];
+    bool open = false;
+    for (const ir::Input& input : job.inputs) open = open || !check::StagedName(plan_, input.value);
+    if (!open) return;
+    const auto name_of = [&](size_t i) -> std::optional<std::string> {
+      ir::Value value;
+      if (!evaluator_.Evaluate(job.inputs[i].value, context_, value)) return check::StagedName(plan_, job.inputs[i].value);
+      return value.kind() == ir::ValueKind::File ? std::optional<std::string>(ir::PathBasename(value.as_file().path)) : std::nullopt;
+    };
+    const auto span_of = [&](size_t i) { return PlaceSpan(job.inputs[i].value).valid() ? PlaceSpan(job.inputs[i].value) : model_.job_spans[j]; };
+    context_.instances = &*instances_[j];
+    for (uint64_t i = 0; i < std::min(instances_[j]->size(), kMostPathsLookedAt); ++i) {
+      context_.ordinal = i;
+      if (check::CheckInputNames(plan_, job, name_of, span_of, diags_)) break;
+    }
+    context_.instances = nullptr;
   }
 
   /// The first URI inside a value that the backend cannot stage, or "".

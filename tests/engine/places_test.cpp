@@ -6,6 +6,9 @@
 #include <cstdlib>
 
 #include "compiler/script/script.h"
+#include "ir/file_path.h"
+#include "ir/json.h"
+#include "ir/mounts.h"
 #include "runtime/environment.h"
 #include "runtime/results.h"
 #include "tests/engine/run_fixture.h"
@@ -61,6 +64,7 @@ class Places : public ::testing::Test {
   LaunchBuilder::Prepared Build() {
     state = std::make_unique<RunState>(b.plan, "r1");
     world = std::make_unique<World>(b.plan, Roots{dir / "src", dir / "src"}, std::vector<std::string>{"hunter2"});
+    world->SetTextsDir(dir / "run/texts");
     evaluators.clear();
     for (int i = 0; i < 3; ++i) evaluators.push_back(std::make_unique<ir::Evaluator>(b.plan.program));
     context = std::make_unique<AttemptContext>(*state, *world, *evaluators[1], InstanceRef{job, 0});
@@ -126,6 +130,63 @@ TEST_F(Places, InAnImageEverythingTheJobReadsNamesWhatItSees) {
   EXPECT_EQ(prepared.result_path, dir / "a/stage/result.json");
   ASSERT_EQ(prepared.identities.size(), 2u);
   EXPECT_EQ(prepared.identities[0].path, dir / "src/link.csv");
+}
+
+TEST_F(Places, AnImagesOwnProgramFindsFilesByTheirNames) {
+  InImage();
+  b[job].action = ir::ActionKind::ImageArgs;
+  b[job].inputs.push_back({"table", File(), SourceFile("table.csv"), false});
+  b[job].inputs.push_back({"ref", b.Type(ir::TypeKind::Dir), SourceFile("ref", true), false});
+  ir::FileValue text;
+  std::string why;
+  ASSERT_TRUE(ir::MakeTextFile("config.json", "{}\n", text, why));
+  b[job].inputs.push_back({"config", File(), b.exprs().Constant(File(), ir::Value::File(text)), false});
+  RunWords({b.Str("--all")});
+  auto prepared = Build();
+  ASSERT_TRUE(prepared.ok) << prepared.failure.message;
+  const auto link = [&](const std::string& name) {
+    char target[256];
+    const ssize_t size = readlink((dir / ("a/stage/in/" + name)).c_str(), target, sizeof target);
+    return std::string(target, size < 0 ? 0 : static_cast<size_t>(size));
+  };
+  EXPECT_EQ(link("table.csv"), "table/table.csv");
+  EXPECT_EQ(link("config.json"), "config/config.json");
+  EXPECT_FALSE(Exists(dir / "a/stage/in/ref/chr1.fa"));
+  // Made once, by its content, for all attempts.
+  const std::string made = dir / ("run/texts/" + text.sha256.substr(0, 32) + "/config.json");
+  EXPECT_EQ(ReadAll(made), "{}\n");
+  EXPECT_THAT(prepared.launch.mounts, Contains(Mount{made, "/jobc/stage/in/config/config.json", true}));
+  EXPECT_EQ(ReadAll(dir / "a/stage/in/inputs.json"),
+            "{\"table\":\"/jobc/stage/in/table/table.csv\",\"ref\":\"/jobc/stage/in/ref/ref\",\"config\":\"/jobc/stage/in/config/config.json\"}\n");
+}
+
+TEST_F(Places, TwoFilesOfOneNameCannotBothBeSeen) {
+  InImage();
+  b[job].action = ir::ActionKind::ImageArgs;
+  b[job].inputs.push_back({"one", File(), SourceFile("table.csv"), false});
+  b[job].inputs.push_back({"two", File(), SourceFile("table.csv"), false});
+  RunWords({b.Str("--all")});
+  const auto prepared = Build();
+  ASSERT_FALSE(prepared.ok);
+  EXPECT_EQ(prepared.failure.kind, ir::ErrorKind::Staging);
+  EXPECT_TRUE(prepared.failure.no_retry);
+  EXPECT_THAT(prepared.failure.message, HasSubstr("`table.csv` in $INPUT_PATH"));
+}
+
+TEST_F(Places, MountsAreToldByName) {
+  InImage();
+  const auto option = ir::ParseJson(R"({"data":{"read_only":true,"source":"/srv","target":"/data","type":"bind"},"pip":{"read_only":false,"source":"cache","target":"/c","type":"volume"}})");
+  b[job].backend.options.push_back({"mounts", b.exprs().Constant(b.types().Map(b.Type(ir::TypeKind::String), b.Type(ir::TypeKind::Json)), *option)});
+  RunWords({b.Str("tool")});
+  const auto prepared = Build();
+  ASSERT_TRUE(prepared.ok);
+  EXPECT_EQ(Env(prepared, "JOB_MOUNT_data"), "/data");
+  EXPECT_EQ(Env(prepared, "JOB_MOUNT_pip"), "/c");
+  const auto mounts = ir::MountsOf(b[job], *evaluators[0], *context);
+  ASSERT_EQ(mounts.size(), 2u);
+  EXPECT_EQ(mounts[0].source, "/srv");
+  EXPECT_TRUE(mounts[0].read_only && !mounts[0].volume);
+  EXPECT_TRUE(!mounts[1].read_only && mounts[1].volume);
 }
 
 TEST_F(Places, OnThisMachineEverythingIsAsItLies) {

@@ -31,7 +31,7 @@ std::string Replaced(std::string text, std::string_view what, std::string_view w
 TEST(PlanJson, AnEmptyPlanIsShort) {
   EXPECT_EQ(WritePlan(Plan{}),
             "{\"enums\":[],\"exports\":[],\"files\":[],\"fns\":[],\"format\":\"jobc.plan/1\",\"functions\":1,\"jobs\":[],\"lets\":[],\"limits\":{},"
-            "\"minor\":0,\"params\":[],\"pools\":[],\"profile\":\"\",\"publish\":[],\"secrets\":[],\"shared\":[],\"sources\":[],\"structs\":[],"
+            "\"minor\":1,\"params\":[],\"pools\":[],\"profile\":\"\",\"publish\":[],\"secrets\":[],\"shared\":[],\"sources\":[],\"structs\":[],"
             "\"types\":[]}\n");
 }
 
@@ -81,7 +81,7 @@ TEST(PlanJson, VersionsAreChecked) {
   EXPECT_THAT(ErrorOf(Replaced(text, "jobc.plan/1", "jobc.plan/2")), HasSubstr("the plan has the format jobc.plan/2, this jobc reads jobc.plan/1"));
   EXPECT_THAT(ErrorOf(Replaced(text, "\"functions\":1", "\"functions\":99")), HasSubstr("version 99 of the built-in functions"));
   EXPECT_THAT(ErrorOf(Replaced(text, "\"lets\"", "\"extra\":1,\"lets\"")), HasSubstr("unknown member \"extra\""));
-  std::string newer = Replaced(Replaced(text, "\"minor\":0", "\"minor\":7"), "\"lets\"", "\"extra\":1,\"lets\"");
+  std::string newer = Replaced(Replaced(text, "\"minor\":1", "\"minor\":7"), "\"lets\"", "\"extra\":1,\"lets\"");
   EXPECT_EQ(ErrorOf(newer), "ok") << "a newer minor version may have more members";
   EXPECT_THAT(ErrorOf("{}"), HasSubstr("this is not a plan"));
   EXPECT_THAT(ErrorOf(""), HasSubstr("empty"));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "ir/builtins.h"
+#include "ir/file_path.h"
 #include "ir/plan.h"
 
 namespace jobc::ir::test {
@@ -33,7 +34,7 @@ class PlanMaker {
     plan_.exports.push_back({"total", Int(), Expr(Int(), 3), {0, 3, 1}});
     plan_.exports.push_back({"s", types().Struct(sample_), StructValue(), {}});
     plan_.publishes.push_back({"results", Below(2) == 0, {{Text("vcf/"), Text("x"), types().Basic(TypeKind::String), {0, 9, 9}}}});
-    if (Below(2)) plan_.limits = {.time_ms = 5, .attempts = INT64_MAX};
+    if (Below(2)) plan_.limits = {.time_ms = 5, .attempts = INT64_MAX, .keep_ms = 7};
     if (Below(2)) plan_.bounds = WorstCase{3, 18, 0, 5, {{0, 1}}};
     if (Below(2)) plan_.on_error = Strategy::Continue;
     if (Below(2)) plan_.max_parallel = Expr(Int(), 1);
@@ -76,6 +77,8 @@ class PlanMaker {
     file.base = FileBase::Cwd;
     file.path = "x/ä.txt";
     if (Below(2)) file.row = 1;
+    std::string why;
+    if (Below(3) == 0) JOBC_CHECK(MakeTextFile("ä.txt", Below(2) ? "a \"line\"\n" : "", file, why));
     return Value::List({Value::String("s\"1"), Below(2) ? Value() : Value::File(file), Value::Enum(static_cast<uint32_t>(Below(2)))});
   }
   ExprId StructValue() { return exprs().Constant(types().Struct(sample_), SampleValue()); }

@@ -253,6 +253,65 @@ export { t: List<String> = a.t }
         self.assertNotIn("hunter2", json.dumps(one))
 
 
+class FilesOfTheSource(Story):
+    """text_file() and json_file(): content that stands in the source."""
+
+    JOB = """
+struct S { id: String, n: Int }
+let fixed = text_file("fixed.txt", "always\\n")
+job first { run = ["sh", "-c", "echo '{\\"rows\\": 7}' > $JOB_RESULT"] output { rows: Int } }
+job a {
+  for s in [S { id = "x", n = 1 }, S { id = "y", n = 2 }] key s.id
+  input {
+    config: File = json_file("~{s.id}.json", { sample = s, ratio = 0.5, at = "2026-01-31T12:00:00Z", wait = 90s, big = 9007199254740993, none = null, many = [1, "ü", { deep = true }] })
+    rows: File = text_file("rows.txt", "~{first.rows} @WHAT@\\n")
+    both: List<File> = [fixed, text_file("empty", "")]
+  }
+  env { WHERE = text_file("env.txt", "in the environment\\n") }
+  cache_salt = "1"
+  cache = true
+  script = <<~BASH
+    cat ~{input.rows} ~{input.both...} "$WHERE" ~{text_file("in script.txt", "in the script\\n")}
+    cp ~{input.config} config.json
+    basename ~{input.config}
+    [ ! -w "$WHERE" ] || [ "$(id -u)" = 0 ]
+  BASH
+  output { said: String = stdout(), config: Json = read_json("config.json", Json), n: Bytes = size(fixed) }
+}
+publish "out" { "fixed.txt" = fixed, "again/" = [text_file("more.txt", "more\\n")] }
+export { said: List<String> = a[*].said, config: Json = a["y"].config, fixed: File = fixed, sha: String = sha256(fixed), size: Bytes = a["x"].n }
+"""
+
+    def test_are_there_where_a_job_needs_them(self):
+        self.run_job(self.JOB.replace("@WHAT@", "rows"))
+        result = self.result()
+        self.assertEqual(result["said"], [f"7 rows\nalways\nin the environment\nin the script\n{name}.json\n" for name in ("x", "y")])
+        self.assertEqual(result["config"], {"sample": {"id": "y", "n": 2}, "ratio": 0.5, "at": "2026-01-31T12:00:00Z", "wait": "90s", "big": 9007199254740993,
+                                            "none": None, "many": [1, "ü", {"deep": True}]})
+        self.assertEqual((result["sha"], result["size"]), (hashlib.sha256(b"always\n").hexdigest(), 7))
+        self.assertEqual(pathlib.Path(result["fixed"]).read_text(), "always\n")
+        self.assertEqual((self.at / "out/fixed.txt").read_text(), "always\n")
+        self.assertEqual((self.at / "out/again/more.txt").read_text(), "more\n")
+
+    def test_their_content_decides_what_runs_again(self):
+        def reused():
+            return {address for address, one in self.instances().items() if one.get("reused")}
+
+        self.run_job(self.JOB.replace("@WHAT@", "rows"))
+        self.run_job(self.JOB.replace("@WHAT@", "rows"))
+        self.assertEqual(reused(), {'a["x"]', 'a["y"]'})
+        self.run_job(self.JOB.replace("@WHAT@", "lines"))
+        self.assertEqual(reused(), set())
+        self.assertIn("rows.txt", self.jobc("explain", "run", 'a["x"]').out)
+
+    def test_a_plan_holds_them(self):
+        self.write("edition = 1\n" + self.JOB.replace("@WHAT@", "rows"))
+        self.jobc("plan", "a.job", "-o", "plan.json")
+        (self.at / "a.job").unlink()
+        self.jobc("run", "plan.json")
+        self.assertEqual(self.result()["said"][0].splitlines()[0], "7 rows")
+
+
 class Results(Story):
     def test_the_file_of_smartjob(self):
         job = 'job a { script = <<~SH\n @S@\n SH\n output { n: Int } }\nexport { n: Int = a.n }\n'
@@ -260,6 +319,14 @@ class Results(Story):
         self.assertEqual(self.result(), {"n": 1})
         self.run_job(job.replace("@S@", "echo '{\"n\": 1}' > \"$OUTPUT_PATH/smartjob.json\"; echo '{\"n\": 2}' > \"$JOB_RESULT\""))
         self.assertEqual(self.result(), {"n": 2})
+        # What SmartJob warns of and forgets is a failure here: also where no output needs it.
+        for content in ("{", "[1]", "{\"n\": NaN}", "{\"n\": 1} x", ""):
+            for outputs in ("output { n: Int }", ""):
+                with self.subTest(content=content, outputs=outputs):
+                    self.run_job(f"job a {{ script = <<~SH\n printf '%s' '{content}' > \"$OUTPUT_PATH/smartjob.json\"\n SH\n {outputs} }}\n", code=10)
+                    one = self.instances()["a"]
+                    self.assertEqual(one["kind"], "schema")
+                    self.assertIn("smartjob.json", one["message"])
 
     def test_a_result_of_a_failed_attempt_is_not_read(self):
         self.run_job('job a { on_error = ignore script = <<~SH\n echo \'{"n": 1}\' > "$JOB_RESULT"; exit 1\n SH\n output { n: Int } }\nexport { n: Int? = a.n }\n')
