@@ -48,6 +48,9 @@ constexpr uint64_t kHashInLoop = 1 << 20;
 /// Attempts of a job whose last one ran for less are given a next one ahead of time; which is taken back when that turns out
 /// to be wrong, so that nobody waits long behind an attempt that is not short while another place is free.
 constexpr int64_t kShortMs = 50;
+/// While so much waits at a place, no more is handed over to it, and never more attempts than that.
+constexpr int64_t kWaitingMs = 6;
+constexpr size_t kMostWaiting = 3;
 
 int64_t Number(std::string_view text) { return std::strtoll(std::string(text).c_str(), nullptr, 10); }
 
@@ -305,6 +308,8 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     AttemptId began_next = 0;         ///< what has begun in its place; 0: nothing
     bool no_result = false;           ///< the backend has looked, and none was written
     int64_t planned_ms = -1;          ///< since when it waits for the one before it to end; -1: it does not
+    AttemptId before = 0;             ///< that one
+    AttemptId next = 0;               ///< what waits for this one to end; 0: nothing
   };
 
   /// An attempt of which nothing is alive, to be told after its verdict.
@@ -1501,6 +1506,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     if (start.began) {
       if (auto found = live.find(start.id); found != live.end()) {
         found->second.planned_ms = -1;
+        found->second.before = 0;
         if (auto key = cache_keys.find(start.id); key != cache_keys.end()) {
           found->second.cache_key = std::move(key->second);
         }
@@ -1600,21 +1606,32 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
 
   // -- What begins by itself -------------------------------------------------------
 
-  /// Gives short attempts that run the next one of their place ahead of time, so that no time passes between the two. Only
-  /// those whose start is in the journal already, and that need nothing but their two directories.
+  /// Gives short attempts that run the next ones of their place ahead of time, so that no time passes between them, and so
+  /// that this process need not wake up for each. Only those whose start is in the journal already, and that need nothing but
+  /// their two directories. One after the other to each place, so that they begin about in their order.
   void PlanNext() {
     if (environment_failed || killed || finished) {
       return;
     }
     std::vector<AttemptId> asking;
     asking.swap(without_next);
-    for (AttemptId before : asking) {
-      auto found = live.find(before);
+    for (size_t asked = 0; asked < asking.size(); ++asked) {
+      const AttemptId runs = asking[asked];
+      auto found = live.find(runs);
       if (found == live.end() || found->second.exit || found->second.judged) {
         continue;
       }
       const int64_t last = last_ms[found->second.instance.job];
       if (last < 0 || last >= kShortMs) {
+        continue;
+      }
+      AttemptId before = runs;
+      size_t waiting = 0;
+      for (; found->second.next != 0; ++waiting) {
+        before = found->second.next;
+        found = live.find(before);
+      }
+      if (waiting > 0 && (waiting >= most_waiting || static_cast<int64_t>(waiting + 1) * (last + 1) > kWaitingMs)) {
         continue;
       }
       bool not_yet = false;
@@ -1628,14 +1645,20 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       }, Now());
       if (!next) {
         if (not_yet) {
-          without_next.push_back(before);  // until its start is in the journal
+          without_next.push_back(runs);  // until its start is in the journal
         }
         continue;
       }
-      if (!HandOver(*next, before, found->second)) {
-        needs_more[next->start.instance.job] = true;
-        scheduler->NextRevoked(next->start.id, Now());
+      if (HandOver(*next, before, found->second)) {
+        asking.push_back(runs);
+        continue;
       }
+      if (waiting > 0) {
+        most_waiting = waiting;  // there is no place for more
+      } else {
+        needs_more[next->start.instance.job] = true;
+      }
+      scheduler->NextRevoked(next->start.id, Now());
     }
   }
 
@@ -1659,7 +1682,10 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
     one.result_path = std::move(prepared.result_path);
     one.planned_ms = Now();
-    live.at(before).results_block_next = next.blocked_by_results;
+    one.before = before;
+    Live& last = live.at(before);
+    last.next = start.id;
+    last.results_block_next = next.blocked_by_results;
     if (!uv_is_active(reinterpret_cast<uv_handle_t*>(&next_timer))) {
       uv_timer_start(&next_timer, [](uv_timer_t* handle) { static_cast<Impl*>(handle->data)->TakeBackLate(); }, kShortMs, 0);
     }
@@ -1689,6 +1715,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     auto found = live.find(attempt);
     if (found == live.end()) {
       return;
+    }
+    if (auto before = live.find(found->second.before); before != live.end()) {
+      before->second.next = 0;
     }
     CleanUp(attempt, found->second, false);
     live.erase(found);
@@ -2613,6 +2642,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   std::unordered_map<uint32_t, std::vector<std::string>> failing_lines;
   std::unordered_set<uint64_t> ahead;  ///< packed instances that may start without a commit
   std::vector<AttemptId> without_next; ///< begun since, to be given a next one
+  size_t most_waiting = kMostWaiting;  ///< attempts that are handed over to one place ahead of time
   std::vector<int64_t> last_ms;        ///< by job: how long its last attempt ran; -1: not known
   std::vector<char> needs_more;        ///< by job: its attempts cannot be handed over ahead of time
   std::vector<RunEvent> pending_events;

@@ -148,7 +148,8 @@ struct Scheduler::Core {
 
   /// What PlanNext() gave and has no answer yet. Its instance is ready, but not among those that wait for admission.
   struct Planned {
-    AttemptId before = 0;
+    AttemptId before = 0;  ///< alive, or planned itself
+    AttemptId next = 0;    ///< planned to follow it
     uint32_t claim_class = 0;
     StartAttempt start;
     bool revoking = false;
@@ -1062,13 +1063,25 @@ struct Scheduler::Core {
   static bool ExitDecides(const ir::Job& job) { return job.outputs.empty() && job.inputs.empty() && job.errors.empty(); }
 
   std::optional<Scheduler::Next> PlanNext(AttemptId before, const std::function<bool(InstanceRef)>& may) {
-    auto it = live.find(before);
-    if (it == live.end() || it->second.judged || it->second.next != 0 || it->second.stage == Stage::Exited)
-      return std::nullopt;
+    InstanceRef instance;
+    uint32_t same_claims = 0;
+    AttemptId* follower = nullptr;
+    if (auto it = live.find(before); it != live.end()) {
+      if (it->second.judged || it->second.stage == Stage::Exited) return std::nullopt;
+      instance = it->second.instance;
+      same_claims = it->second.claim_class;
+      follower = &it->second.next;
+    } else if (auto waiting = planned.find(before); waiting != planned.end()) {
+      if (waiting->second.revoking) return std::nullopt;
+      instance = waiting->second.start.instance;
+      same_claims = waiting->second.claim_class;
+      follower = &waiting->second.next;
+    }
+    if (follower == nullptr || *follower != 0) return std::nullopt;
     // Where priorities differ, the end of `before` could make one ready that has more of it.
     if (phase != RunPhase::Jobs || mode >= ir::Strategy::Drain || ending || interrupted || !one_priority)
       return std::nullopt;
-    const JobRun& b = RunOf(it->second.instance);
+    const JobRun& b = RunOf(instance);
     const bool stops = b.strategy >= ir::Strategy::Drain;
     if (b.phase != RunPhase::Jobs || !ExitDecides(*b.job)) return std::nullopt;
     const auto first = admission.First([&](InstanceRef ref) { return IsReady(state, ref); });
@@ -1076,7 +1089,7 @@ struct Scheduler::Core {
     const auto [ref, claim_class] = *first;
     const JobRun& j = RunOf(ref);
     if (j.phase != RunPhase::Jobs || j.job->kind != ir::JobKind::Job || j.job->backend.kind != b.job->backend.kind ||
-        admission.claims(claim_class) != admission.claims(it->second.claim_class) || state.history(ref) ||
+        admission.claims(claim_class) != admission.claims(same_claims) || state.history(ref) ||
         !j.resources || !j.timeouts || !j.grace_ms || !may(ref)) {
       return std::nullopt;
     }
@@ -1087,7 +1100,7 @@ struct Scheduler::Core {
     next.claim_class = claim_class;
     next.start = ActionFor(state.ApplyAttempt(ref), attempt, *j.grace_ms);
     const AttemptId id = next.start.id;
-    it->second.next = id;
+    *follower = id;
     Scheduler::Next out{next.start, stops};
     planned_of[Pack(ref)] = id;
     planned.emplace(id, std::move(next));
@@ -1112,6 +1125,7 @@ struct Scheduler::Core {
     Planned next = std::move(it->second);
     planned.erase(it);
     if (auto before = live.find(next.before); before != live.end()) before->second.next = 0;
+    if (auto before = planned.find(next.before); before != planned.end()) before->second.next = 0;
     return next;
   }
 
@@ -1119,6 +1133,7 @@ struct Scheduler::Core {
   void BeginPlanned(Planned next) {
     const InstanceRef ref = next.start.instance;
     Live attempt = Fresh(ref, next.claim_class);
+    attempt.next = next.next;
     planned_of.erase(Pack(ref));
     admission.Take(next.claim_class);
     next.start.began = true;
@@ -1126,7 +1141,14 @@ struct Scheduler::Core {
     if (next.cancel && !next.only_unstarted) CancelNow(ref, next.why, next.cancel, false);
   }
 
-  void DropPlanned(Planned next) {
+  /// It never begins, and so does not what was to follow it.
+  void DropPlanned(AttemptId id) {
+    std::vector<AttemptId> chain;
+    for (auto it = planned.find(id); it != planned.end(); it = planned.find(it->second.next)) chain.push_back(it->first);
+    for (; !chain.empty(); chain.pop_back()) DropLast(*TakePlanned(chain.back()));
+  }
+
+  void DropLast(Planned next) {
     const InstanceRef ref = next.start.instance;
     planned_of.erase(Pack(ref));
     state.RetractAttempt(ref);
@@ -1840,14 +1862,12 @@ void Scheduler::AttemptReaped(AttemptId id, int64_t now, AttemptId next) {
     result.verdict = Failed(ErrorKind::NodeLost, "it ended without an answer");
     c.Judge(id, std::move(result), std::nullopt, false);
   }
-  std::optional<Core::Planned> planned = c.TakePlanned(it->second.next);
-  JOBC_CHECK(next == 0 || (planned && planned->start.id == next));
+  const AttemptId follower = it->second.next;
+  JOBC_CHECK(next == 0 || next == follower);
+  if (next == 0) c.DropPlanned(follower);
+  std::optional<Core::Planned> planned = c.TakePlanned(next);
   c.Reap(id);
-  if (planned && next != 0) {
-    c.BeginPlanned(std::move(*planned));
-  } else if (planned) {
-    c.DropPlanned(std::move(*planned));
-  }
+  if (planned) c.BeginPlanned(std::move(*planned));
   c.Pump();
 }
 
@@ -1860,12 +1880,11 @@ std::optional<Scheduler::Next> Scheduler::PlanNext(AttemptId before, const std::
 void Scheduler::NextRevoked(AttemptId id, int64_t now) {
   Core& c = *core_;
   c.SetNow(now);
-  std::optional<Core::Planned> planned = c.TakePlanned(id);
-  if (!planned) {
+  if (c.planned.count(id) == 0) {
     ++c.counters.late;
     return;
   }
-  c.DropPlanned(std::move(*planned));
+  c.DropPlanned(id);
   c.Pump();
 }
 
@@ -1882,7 +1901,7 @@ void Scheduler::AttemptLost(AttemptId id, std::string message, int64_t now) {
     result.verdict = Failed(ErrorKind::NodeLost, std::move(message));
     c.Judge(id, std::move(result), std::nullopt, false);
   }
-  if (auto planned = c.TakePlanned(it->second.next)) c.DropPlanned(std::move(*planned));
+  c.DropPlanned(it->second.next);
   c.Reap(id);
   c.Pump();
 }
@@ -1904,7 +1923,7 @@ void Scheduler::StartRefused(AttemptId id, Verdict verdict, int64_t now) {
     --c.counters.attempts;
     c.Finish(ref, State::Failed, std::make_shared<const Verdict>(std::move(verdict)), id);
   }
-  if (auto planned = c.TakePlanned(it->second.next)) c.DropPlanned(std::move(*planned));
+  c.DropPlanned(it->second.next);
   c.Reap(id);
   c.Pump();
 }
@@ -1922,7 +1941,7 @@ void Scheduler::AttemptWithdrawn(AttemptId id, int64_t now) {
     result.verdict = *it->second.withdrawn;
     c.Judge(id, std::move(result), std::nullopt, true);
   }
-  if (auto planned = c.TakePlanned(it->second.next)) c.DropPlanned(std::move(*planned));
+  c.DropPlanned(it->second.next);
   c.Reap(id);
   c.Pump();
 }
@@ -2104,10 +2123,14 @@ std::string Scheduler::Core::CheckInvariants() const {
   }
   if (planned.size() != planned_of.size()) return "planned attempts are miscounted";
   for (const auto& [id, next] : planned) {
-    auto before = live.find(next.before);
-    if (before == live.end() || before->second.next != id)
-      return fmt::format("attempt {} is planned after one that is not alive", id);
-    if (admission.claims(next.claim_class) != admission.claims(before->second.claim_class))
+    auto alive = live.find(next.before);
+    auto waits = planned.find(next.before);
+    if (alive == live.end() && waits == planned.end())
+      return fmt::format("attempt {} is planned after one that is neither alive nor planned", id);
+    if ((alive != live.end() ? alive->second.next : waits->second.next) != id)
+      return fmt::format("attempt {} is planned after one that does not know it", id);
+    const uint32_t claim_class = alive != live.end() ? alive->second.claim_class : waits->second.claim_class;
+    if (admission.claims(next.claim_class) != admission.claims(claim_class))
       return fmt::format("attempt {} is planned with other claims than those of the one before", id);
     if (Stopped(jobs[next.start.instance.job]) && !next.cancel)
       return fmt::format("attempt {} is planned although the run is stopped", id);

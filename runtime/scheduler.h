@@ -14,8 +14,9 @@
 //
 // A backend may begin an attempt by itself when one before it has ended well and is reaped, if PlanNext() gave it: it takes
 // over exactly the claims of the one before, so no limit can be passed, and it is the first that waits, so no order is
-// broken. Until then it is ready. For each, one answer: AttemptReaped(before, now, next), or NextRevoked(next), which
-// comes before the AttemptReaped of the one before. Cost per event does not depend on the number of instances (mode changes look at each instance once).
+// broken. Until then it is ready. One may be planned to follow one that is planned itself. For each, one answer:
+// AttemptReaped(before, now, next), or NextRevoked(next), which comes before the AttemptReaped of the one before. What is to
+// follow a revoked one is revoked with it. Cost per event does not depend on the number of instances (mode changes look at each instance once).
 #pragma once
 
 #include <cstdint>
@@ -237,7 +238,7 @@ class Scheduler {
     StartAttempt start;
     bool blocked_by_results = false;  ///< not if `before` wrote a result: that may be wrong, and would stop the run
   };
-  /// nullopt: there is none. `may` is asked about the instance.
+  /// `before` is alive or planned. nullopt: there is none. `may` is asked about the instance.
   std::optional<Next> PlanNext(AttemptId before, const std::function<bool(InstanceRef)>& may, int64_t now);
   /// What PlanNext() gave has not begun and never will; the attempt never was.
   void NextRevoked(AttemptId id, int64_t now);

@@ -241,8 +241,14 @@ class Shim {
       if (urgent_) {
         Send();
       }
-      // Who reads of a start can wait a moment: often the end of the program comes along.
-      timespec moment{0, kStartedDelayNs};
+      // Who reads of a start can wait a moment: often the end of the program comes along. So can who reads of an end while
+      // more waits here: one message of several ends costs what one of one does.
+      const int64_t left_us = urgent_ || out_.empty() ? 0 : send_at_us_ - MonotonicMicros();
+      if (left_us < 0) {
+        urgent_ = true;
+        continue;
+      }
+      timespec moment{left_us / 1000000, left_us % 1000000 * 1000};
       pollfd polled[2] = {{fds_.socket.get(), static_cast<short>(POLLIN | (urgent_ ? POLLOUT : 0)), 0},
                           {fds_.control.get(), POLLIN, 0}};
       int n = ppoll(polled, 2, !out_.empty() && !urgent_ ? &moment : nullptr, &waiting);
@@ -264,7 +270,8 @@ class Shim {
   }
 
  private:
-  static constexpr long kStartedDelayNs = 1000 * 1000;
+  static constexpr int64_t kStartedDelayUs = 1000;
+  static constexpr int64_t kEndedDelayUs = 2000;
   static constexpr size_t kShimReceiveBytes = 16 * 1024;
 
   /// Our guardian or jobc is gone, or does not need us any more: nothing may stay alive.
@@ -296,19 +303,28 @@ class Shim {
         StartBody body;
         std::string_view front = payload;
         bool after = TakeBody(&front, &body) && (body.flags & kAfter) != 0;
-        if (after && (leader_ == 0 || next_waits_)) {
-          // What it was to follow has ended by now: nothing starts unasked.
+        if (after && body.after != (waiting_.empty() ? leader_ == 0 ? 0 : head_.attempt : waiting_.back()->head.attempt)) {
+          // What it was to follow has ended by now, or was taken back: nothing starts unasked.
           Refuse(head);
-        } else if (next_.Decode(head, payload)) {
-          next_waits_ = after;
+          continue;
+        }
+        std::unique_ptr<StartFrame> start = spare_.empty() ? std::make_unique<StartFrame>() : std::move(spare_.back());
+        if (!spare_.empty()) {
+          spare_.pop_back();
+        }
+        if (start->Decode(head, payload)) {
+          waiting_.push_back(std::move(start));
           if (!after) {
-            Start(next_);
+            StartFirst();
           }
         }
       } else if (head.kind == FrameKind::kRevoke) {
-        if (next_waits_ && next_.head.attempt == head.attempt) {
-          next_waits_ = false;
-          Refuse(next_.head);
+        const auto is_it = [&](const std::unique_ptr<StartFrame>& one) { return one->head.attempt == head.attempt; };
+        if (auto found = std::find_if(waiting_.begin(), waiting_.end(), is_it); found != waiting_.end()) {
+          for (size_t keep = static_cast<size_t>(found - waiting_.begin()); waiting_.size() > keep; waiting_.pop_back()) {
+            Refuse(waiting_.back()->head);
+            spare_.push_back(std::move(waiting_.back()));
+          }
         }
       } else if (leader_ != 0 && head.attempt == head_.attempt) {
         SignalBody body;
@@ -327,6 +343,21 @@ class Shim {
   void Refuse(const FrameHead& start) {
     FrameWriter(&out_).AddText(FrameKind::kRevoked, slot_, start.attempt, {}, start.token);
     urgent_ = true;
+  }
+
+  /// Starts the first of those that wait.
+  void StartFirst() {
+    std::unique_ptr<StartFrame> start = std::move(waiting_.front());
+    waiting_.pop_front();
+    Start(*start);
+    spare_.push_back(std::move(start));
+  }
+
+  /// None of those that wait will start, as what jobc is told of the one before says.
+  void DropWaiting() {
+    for (; !waiting_.empty(); waiting_.pop_back()) {
+      spare_.push_back(std::move(waiting_.back()));
+    }
   }
 
   void Start(StartFrame& start) {
@@ -372,6 +403,7 @@ class Shim {
     if (outcome.pid == 0) {
       AddFailure(FrameWriter(&out_), start.head, outcome.failure);
       urgent_ = true;
+      DropWaiting();
       EndLimits();
       return;
     }
@@ -381,7 +413,11 @@ class Shim {
     FrameWriter(&out_).Add(FrameKind::kStarted, slot_, head_.attempt, MakeStarted(leader_, limits_.enforced()));
     // In this order, so that what is added up of it is never ahead of the wall clock that the next one starts by.
     const int64_t wall_us = WallMicros();
-    wall_ahead_us_ = wall_us - MonotonicMicros();
+    const int64_t now_us = MonotonicMicros();
+    wall_ahead_us_ = wall_us - now_us;
+    if (!ends_unsent_) {
+      send_at_us_ = now_us + kStartedDelayUs;
+    }
   }
 
   // The group that attempts are born in.
@@ -456,8 +492,7 @@ class Shim {
           exited.peak_bytes = limits_.PeakMemory();
         }
         succeeded_ = WIFEXITED(status) && WEXITSTATUS(status) == 0 && !exited.oom;
-        FrameWriter(&out_).Add(FrameKind::kExited, slot_, head_.attempt, exited);
-        urgent_ = true;
+        FrameWriter(&out_).Add(FrameKind::kExited, slot_, head_.attempt, exited);  // End() follows
       }
     };
   }
@@ -497,11 +532,18 @@ class Shim {
         }
       }
     }
-    const bool go_on = next_waits_ && succeeded_ && !disturbed_ && body.left == 0 && !next_.Blocked();
-    next_waits_ = false;
+    const bool go_on = !waiting_.empty() && succeeded_ && !disturbed_ && body.left == 0 && !waiting_.front()->Blocked();
+    if (!go_on) {
+      DropWaiting();
+    }
     body.next = go_on ? 1 : 0;
     FrameWriter(&out_).Add(FrameKind::kReaped, slot_, head_.attempt, body);
-    urgent_ = true;
+    if (waiting_.size() < 2) {
+      urgent_ = true;  // nothing waits for the next one, which jobc should know
+    } else if (!ends_unsent_) {
+      ends_unsent_ = true;
+      send_at_us_ = MonotonicMicros() + kEndedDelayUs;
+    }
     if (limits_.enforced().any() || limit_events_fd_) {
       EndLimits();
     }
@@ -512,7 +554,7 @@ class Shim {
     leader_ended_ = false;
     succeeded_ = false;
     if (go_on) {
-      Start(next_);
+      StartFirst();
     }
   }
 
@@ -530,6 +572,7 @@ class Shim {
       out_.clear();  // jobc is gone, which the next look at the socket tells
     }
     urgent_ = !out_.empty();
+    ends_unsent_ = false;
   }
 
   const Common& common_;
@@ -538,9 +581,11 @@ class Shim {
   std::string base_;
   FrameReader reader_;
   std::string out_;
-  bool urgent_ = false;  ///< `out_` holds more than starts
-  StartFrame next_;
-  bool next_waits_ = false;  ///< `next_` is to start after what runs
+  bool urgent_ = false;       ///< what is in `out_` is to be sent at once, else at `send_at_us_`
+  bool ends_unsent_ = false;  ///< it holds an end that can wait
+  int64_t send_at_us_ = 0;    ///< monotonic
+  std::deque<std::unique_ptr<StartFrame>> waiting_;  ///< to start one after the other after what runs
+  std::vector<std::unique_ptr<StartFrame>> spare_;   ///< to be used again
   FrameHead head_;           ///< of what runs
   std::string secrets_;      ///< directory of secret files of the attempt
   pid_t leader_ = 0;

@@ -25,7 +25,7 @@ namespace {
 constexpr size_t kPipeReadBytes = 256 * 1024;
 constexpr int kLargePipe = 512 * 1024;
 constexpr size_t kReceiveBytes = 16 * 1024;
-constexpr size_t kShimReceiveBytes = 1024;
+constexpr size_t kShimReceiveBytes = 4096;
 /// Of descriptors: a slot's socket and first pair of pipes; what is kept for everything else that is opened while
 /// attempts run (the loop's own, the journal's, staged files, the result of an attempt, watchers, directories that are
 /// removed); the least of both with which a run can begin; what a guardian has open beside one for each slot, a new
@@ -34,9 +34,12 @@ constexpr uint64_t kFilesASlot = 3;
 constexpr uint64_t kReservedFiles = 18;
 constexpr uint64_t kLeastFiles = 15;
 constexpr uint64_t kGuardianFiles = 20;
-/// Second pairs, which StartAfter() needs, are made where descriptors abound, and for so many slots.
+/// Pairs beside the first, which StartAfter() needs, are made where descriptors abound: a second one for so many slots,
+/// more for fewer.
 constexpr uint64_t kFilesForSecondPairs = 1024;
 constexpr uint64_t kSecondPairs = 128;
+constexpr uint64_t kAllPairs = 16;
+constexpr uint64_t kFilesOfMorePairs = 2 * (kSecondPairs + (kMostPairs - 2) * kAllPairs);
 
 template <typename Handle>
 void CloseHandle(Handle* handle) {
@@ -68,18 +71,28 @@ struct ProcessClient::Slot {
   FrameReader reader;
   std::string out;
   std::string held;         ///< a start that waits for the guardian's answer about limits, and what came after it
-  Pair pairs[2];
+  Pair pairs[kMostPairs];
   int pair_count = 1;
-  int pair = 0;             ///< of what runs
+  int pair = 0;             ///< of what runs; those that wait have the following ones
 
   uint64_t attempt = 0;  ///< what runs; 0: nothing
   bool started = false;
   bool exited = false;
   std::string program;   ///< for messages
-  uint64_t next = 0;     ///< what waits in the shim to follow it; 0: nothing
-  uint32_t next_token = 0;
-  std::string next_program;
+  struct Next {
+    uint64_t attempt = 0;
+    uint32_t token = 0;
+    std::string program;
+  };
+  std::vector<Next> next;  ///< what waits in the shim to follow it, one after the other
   bool replace = false;  ///< its last tree was killed, something may have kept a pipe's end; or its shim is lost
+
+  /// The pipes of what waits at a place of `next`.
+  Pair& PairOfNext(size_t place) { return pairs[(static_cast<size_t>(pair) + 1 + place) % static_cast<size_t>(pair_count)]; }
+  /// Where it waits; next.size(): it does not.
+  size_t PlaceOf(uint64_t waiting) const {
+    return static_cast<size_t>(std::find_if(next.begin(), next.end(), [&](const Next& one) { return one.attempt == waiting; }) - next.begin());
+  }
 };
 
 ProcessClient::ProcessClient(uv_loop_t* loop, GuardianHandle guardian, LogWriter* log, ProcessEvents* events)
@@ -124,7 +137,7 @@ ProcessClient::Files ProcessClient::CountFiles() {
   files.open = OpenFiles();
   files.suffice = files.limit >= files.open + kLeastFiles;
   const bool seconds = files.limit >= kFilesForSecondPairs;
-  const uint64_t used = files.open + kReservedFiles + (seconds ? 2 * kSecondPairs : 0);
+  const uint64_t used = files.open + kReservedFiles + (seconds ? kFilesOfMorePairs : 0);
   const uint64_t here = files.limit > used ? (files.limit - used) / kFilesASlot : 0;
   const uint64_t there = files.limit > kGuardianFiles ? files.limit - kGuardianFiles : 0;  // one a slot
   files.attempts = static_cast<uint32_t>(std::clamp<uint64_t>(std::min(here, there), 1, UINT32_MAX));
@@ -178,7 +191,7 @@ void ProcessClient::UpdateReference() {
 
 int ProcessClient::OpenSlot(Slot& slot) {
   Outgoing announce;
-  slot.pair_count = second_pairs_ && slot.index < kSecondPairs ? 2 : 1;
+  slot.pair_count = !second_pairs_ || slot.index >= kSecondPairs ? 1 : slot.index < kAllPairs ? static_cast<int>(kMostPairs) : 2;
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
     return errno;
@@ -304,7 +317,7 @@ void ProcessClient::Start(uint64_t attempt, const ProcessSpec& spec) {
   slot.pairs[slot.pair].attempt = attempt;
   slot.pairs[slot.pair].last_output = uv_now(loop_);
   running_[attempt] = index;
-  WriteStart(slot, attempt, spec, 0, 0, {});
+  WriteStart(slot, attempt, spec, {}, {});
   UpdateReference();
 }
 
@@ -317,30 +330,30 @@ bool ProcessClient::StartAfter(uint64_t attempt, const ProcessSpec& spec, uint64
   Slot& slot = *slots_[it->second];
   SpawnFailure failure;
   const bool limits = spec.limits.memory_bytes || spec.limits.cpu_milli || spec.limits.pids;
-  if (slot.attempt != before || slot.next || slot.exited || slot.replace || slot.pair_count < 2 || limits ||
+  const uint64_t last = slot.next.empty() ? slot.attempt : slot.next.back().attempt;
+  if (last != before || static_cast<int>(slot.next.size()) + 1 >= slot.pair_count || slot.exited || slot.replace || limits ||
       spec.argv.empty() || spec.argv[0].empty() || !CheckSizes(spec.argv, spec.env, &failure)) {
     return false;
   }
-  slot.next = attempt;
-  slot.next_token = ++last_token_;
-  slot.next_program = spec.argv[0];
-  Slot::Pair& pair = slot.pairs[1 - slot.pair];
+  Slot::Pair& pair = slot.PairOfNext(slot.next.size());
   pair.attempt = attempt;
   pair.last_output = uv_now(loop_);
+  slot.next.push_back({attempt, ++last_token_, spec.argv[0]});
   running_[attempt] = slot.index;
-  WriteStart(slot, attempt, spec, kAfter, slot.next_token, unless);
+  WriteStart(slot, attempt, spec, {before, last_token_, static_cast<int>(&pair - slot.pairs)}, unless);
   return true;
 }
 
 void ProcessClient::Revoke(uint64_t attempt) {
   auto it = running_.find(attempt);
-  if (it != running_.end() && !lost_ && slots_[it->second]->next == attempt) {
+  if (it != running_.end() && !lost_ && slots_[it->second]->attempt != attempt) {
     FrameWriter(OutTo(*slots_[it->second])).AddText(FrameKind::kRevoke, it->second, attempt);
   }
 }
 
-void ProcessClient::WriteStart(Slot& slot, uint64_t attempt, const ProcessSpec& spec, uint32_t flags, uint32_t token,
+void ProcessClient::WriteStart(Slot& slot, uint64_t attempt, const ProcessSpec& spec, const After& after,
                                const std::vector<std::string>& unless) {
+  uint32_t flags = after.attempt != 0 ? kAfter : 0;
   size_t size = spec.directory.size() + 1;
   for (const std::string& argument : spec.argv) {
     size += argument.size() + 1;
@@ -371,12 +384,12 @@ void ProcessClient::WriteStart(Slot& slot, uint64_t attempt, const ProcessSpec& 
       flags |= kV2LimitsReady;
     }
   }
-  const int pair = flags & kAfter ? 1 - slot.pair : slot.pair;
+  const int pair = after.attempt != 0 ? after.pair : slot.pair;
   StartBody body{limits.memory_bytes,      limits.cpu_milli, limits.pids,
                  flags,                    static_cast<uint32_t>(pair),
                  static_cast<uint32_t>(spec.argv.size()), static_cast<uint32_t>(spec.env.size()),
-                 static_cast<uint32_t>(unless.size())};
-  FrameWriter(out).Add(FrameKind::kStart, slot.index, attempt, body, tail, token);
+                 static_cast<uint32_t>(unless.size()), after.attempt};
+  FrameWriter(out).Add(FrameKind::kStart, slot.index, attempt, body, tail, after.token);
 }
 
 void ProcessClient::Signal(uint64_t attempt, int signal) {
@@ -407,8 +420,8 @@ uint64_t ProcessClient::LastOutput(uint64_t attempt) const {
   if (it == running_.end()) {
     return uv_now(loop_);
   }
-  const Slot& slot = *slots_[it->second];
-  return slot.pairs[slot.attempt == attempt ? slot.pair : 1 - slot.pair].last_output;
+  Slot& slot = *slots_[it->second];
+  return slot.attempt == attempt ? slot.pairs[slot.pair].last_output : slot.PairOfNext(slot.PlaceOf(attempt)).last_output;
 }
 
 void ProcessClient::SendAll() {
@@ -422,9 +435,9 @@ void ProcessClient::SendAll() {
     msghdr message{};
     message.msg_iov = &part;
     message.msg_iovlen = 1;
-    alignas(cmsghdr) char control[CMSG_SPACE(5 * sizeof(int))] = {};
+    alignas(cmsghdr) char control[CMSG_SPACE((1 + 2 * kMostPairs) * sizeof(int))] = {};
     if (!first.fds.empty()) {
-      int fds[5];
+      int fds[1 + 2 * kMostPairs];
       for (size_t i = 0; i < first.fds.size(); ++i) {
         fds[i] = first.fds[i].get();
       }
@@ -640,7 +653,7 @@ void ProcessClient::LoseSlot(Slot& slot, int error, uint32_t left) {
   if (slot.attempt == 0) {
     return;
   }
-  RevokeNext(slot);
+  RevokeFrom(slot, 0);
   if (!slot.started) {
     SpawnFailed(slot, {SpawnStage::kSupervisor, error, slot.program});
     return;
@@ -656,17 +669,19 @@ void ProcessClient::LoseSlot(Slot& slot, int error, uint32_t left) {
   Reaped(slot, left, false);
 }
 
-void ProcessClient::RevokeNext(Slot& slot) {
-  if (uint64_t next = std::exchange(slot.next, 0)) {
-    slot.pairs[1 - slot.pair].attempt = 0;
-    running_.erase(next);
-    log_->Close(next);
-    events_->OnRevoked(next);
+void ProcessClient::RevokeFrom(Slot& slot, size_t place) {
+  while (slot.next.size() > place) {
+    const uint64_t last = slot.next.back().attempt;
+    slot.PairOfNext(slot.next.size() - 1).attempt = 0;
+    slot.next.pop_back();
+    running_.erase(last);
+    log_->Close(last);
+    events_->OnRevoked(last);
   }
 }
 
 void ProcessClient::SpawnFailed(Slot& slot, const SpawnFailure& failure) {
-  RevokeNext(slot);
+  RevokeFrom(slot, 0);
   const uint64_t attempt = std::exchange(slot.attempt, 0);
   slot.pairs[slot.pair].attempt = 0;
   running_.erase(attempt);
@@ -684,18 +699,19 @@ void ProcessClient::Reaped(Slot& slot, uint32_t left, bool next_starts) {
     slot.replace = true;
   }
   if (!next_starts) {
-    RevokeNext(slot);
+    RevokeFrom(slot, 0);
   }
   LogWriter::Closed output = log_->Close(attempt);
   running_.erase(attempt);
-  const uint64_t next = std::exchange(slot.next, 0);
+  const uint64_t next = slot.next.empty() ? 0 : slot.next.front().attempt;
   slot.attempt = next;
   slot.started = false;
   slot.exited = false;
   if (next) {
-    slot.pair = 1 - slot.pair;
+    slot.pair = (slot.pair + 1) % slot.pair_count;
     slot.pairs[slot.pair].last_output = uv_now(loop_);
-    slot.program = std::move(slot.next_program);
+    slot.program = std::move(slot.next.front().program);
+    slot.next.erase(slot.next.begin());
   } else {
     free_slots_.push_back(slot.index);
   }
@@ -705,8 +721,9 @@ void ProcessClient::Reaped(Slot& slot, uint32_t left, bool next_starts) {
 
 void ProcessClient::AnsweredBy(Slot& slot, uint64_t attempt, uint32_t token, uint32_t kind, std::string_view payload) {
   if (static_cast<FrameKind>(kind) == FrameKind::kRevoked) {
-    if (slot.next == attempt && slot.next_token == token && attempt != 0) {
-      RevokeNext(slot);
+    const size_t place = slot.PlaceOf(attempt);
+    if (place < slot.next.size() && slot.next[place].token == token) {
+      RevokeFrom(slot, place);
     }
     return;
   }
@@ -762,7 +779,7 @@ void ProcessClient::AnsweredBy(Slot& slot, uint64_t attempt, uint32_t token, uin
 
 void ProcessClient::OnPipeEvent(uv_poll_t* handle, int, int) {
   auto* slot = static_cast<Slot*>(handle->data);
-  for (int pair = 0; pair < 2; ++pair) {
+  for (int pair = 0; pair < slot->pair_count; ++pair) {
     for (int stream = 0; stream < 2; ++stream) {
       if (slot->pairs[pair].polls[stream] == handle) {
         // A few rounds: one chatty attempt must not starve the others.
@@ -821,7 +838,7 @@ void ProcessClient::Lost() {
   while (waitpid(guardian_.pid, nullptr, 0) < 0 && errno == EINTR) {
   }
   for (const std::unique_ptr<Slot>& slot : slots_) {
-    RevokeNext(*slot);
+    RevokeFrom(*slot, 0);
     if (slot->poll) {
       uv_poll_stop(slot->poll);
     }

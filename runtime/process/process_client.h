@@ -5,7 +5,8 @@
 // reaped, and its pipes are drained, before they are used again; after a kill shim and pipes are replaced.
 //
 // An attempt can be handed over ahead of time (StartAfter): its shim then starts it the moment the one before it has
-// ended with exit code 0 and its tree is reaped, without asking, so that nobody waits for the way to jobc and back.
+// ended with exit code 0 and its tree is reaped, without asking, so that nobody waits for the way to jobc and back; and so one
+// after the other, so that jobc hears of several ends at once.
 #pragma once
 
 #include <uv.h>
@@ -73,7 +74,8 @@ class ProcessEvents {
   /// Nothing of the attempt is alive, and all its output is with the LogWriter. `left` processes of another user could
   /// not be killed (0 as good as always). `next`: the attempt that waited for this one and starts now; 0: none does.
   virtual void OnReaped(uint64_t attempt, const LogWriter::Closed& output, uint32_t left, uint64_t next) = 0;
-  /// An attempt of StartAfter() has not started and will not. Comes before the OnReaped of the one it was to follow.
+  /// An attempt of StartAfter() has not started and will not. Comes after that of what waits for it, and before the OnReaped
+  /// of the one it was to follow.
   virtual void OnRevoked(uint64_t) {}
   /// The guardian was killed. All trees have been ended by now; no further events follow for `attempts`, and the client
   /// takes no new ones.
@@ -110,11 +112,13 @@ class ProcessClient {
 
   /// Attempt ids are the caller's: above 0, and unique within the run, also over resumes, as they name the logs.
   void Start(uint64_t attempt, const ProcessSpec& spec);
-  /// Starts it when `before`, which runs, has ended with exit code 0, undisturbed, with none of the paths `unless` there,
-  /// and is reaped; else never, and OnRevoked is called. False: that is not possible here (OnRevoked is not called), say
-  /// because one waits already.
+  /// Starts it when `before`, which runs or waits itself, has ended with exit code 0, undisturbed, with none of the paths
+  /// `unless` there, and is reaped; else never, and OnRevoked is called. False: that is not possible here (OnRevoked is not
+  /// called), say because one waits for `before` already, or too many wait. While several wait, the end of what runs is
+  /// told up to two milliseconds late, so that several are told at once.
   bool StartAfter(uint64_t attempt, const ProcessSpec& spec, uint64_t before, const std::vector<std::string>& unless = {});
-  /// For an attempt of StartAfter(): it shall not start. OnRevoked follows, or the events of an attempt that was faster.
+  /// For an attempt of StartAfter(): it shall not start, nor what waits for it. OnRevoked follows, of the last one first, or
+  /// the events of an attempt that was faster.
   void Revoke(uint64_t attempt);
   /// Sends `signal` to every process of the attempt's tree.
   void Signal(uint64_t attempt, int signal);
@@ -150,14 +154,21 @@ class ProcessClient {
   /// 0, or an errno value.
   int OpenSlot(Slot& slot);
   void CloseSlot(Slot& slot);
-  void WriteStart(Slot& slot, uint64_t attempt, const ProcessSpec& spec, uint32_t flags, uint32_t token,
+  /// What StartAfter() adds to a start.
+  struct After {
+    uint64_t attempt = 0;  ///< 0: nothing, it starts at once
+    uint32_t token = 0;
+    int pair = 0;
+  };
+  void WriteStart(Slot& slot, uint64_t attempt, const ProcessSpec& spec, const After& after,
                   const std::vector<std::string>& unless);
   std::string* OutTo(Slot& slot);
   void SendTo(Slot& slot);
   void ReceiveFrom(Slot& slot);
   void AnsweredBy(Slot& slot, uint64_t attempt, uint32_t token, uint32_t kind, std::string_view payload);
   void LoseSlot(Slot& slot, int error, uint32_t left);
-  void RevokeNext(Slot& slot);
+  /// What waits at that place and behind it does not start.
+  void RevokeFrom(Slot& slot, size_t place);
   void Reaped(Slot& slot, uint32_t left, bool next_starts);
   void SpawnFailed(Slot& slot, const SpawnFailure& failure);
   std::string* Out();

@@ -27,7 +27,7 @@ enum class FrameKind : uint32_t {
   kSlotLost,     ///< LostBody: the shim of this generation is no more, or never was; nothing of its attempt is alive
   // jobc to a shim
   kStart,        ///< StartBody, then directory, arguments, environment, paths, each ended by NUL
-  kRevoke,       ///< an attempt that waits for the one before it (kAfter) shall not start
+  kRevoke,       ///< an attempt that waits for the one before it (kAfter), and what waits for it, shall not start
   kSignal,       ///< SignalBody: to every process of the attempt
   kKillTree,     ///< SIGKILL to every process of the attempt
   // a shim to jobc
@@ -35,7 +35,7 @@ enum class FrameKind : uint32_t {
   kSpawnFailed,  ///< FailedBody, then path and detail
   kExited,       ///< ExitedBody
   kReaped,       ///< ReapedBody: nothing of the attempt is alive
-  kRevoked,      ///< the answer to kRevoke, if the attempt had not started
+  kRevoked,      ///< the answer to kRevoke, if the attempt had not started; first of what waits for it
 };
 
 struct FrameHead {
@@ -62,7 +62,10 @@ struct LostBody {
 
 /// StartBody::flags
 constexpr uint32_t kV2LimitsReady = 1;  ///< kLimitsReady said so
-constexpr uint32_t kAfter = 2;          ///< starts when what runs has ended with success and is reaped, else never
+constexpr uint32_t kAfter = 2;          ///< starts when `after` has ended with success and is reaped, else never
+
+/// The most pairs of pipes that a slot has: one for what runs, one for each of those that wait for it.
+constexpr uint32_t kMostPairs = 4;
 
 struct StartBody {
   uint64_t memory_bytes = 0;
@@ -73,6 +76,7 @@ struct StartBody {
   uint32_t argc = 0;
   uint32_t envc = 0;
   uint32_t unless = 0;  ///< paths: with kAfter it does not start if one of them is there
+  uint64_t after = 0;   ///< with kAfter: the attempt that runs, or the last of those that wait
 };
 
 struct SignalBody {
@@ -111,7 +115,7 @@ struct ExitedBody {
 
 struct ReapedBody {
   uint32_t left = 0;  ///< processes that could not be killed (another user's)
-  uint32_t next = 0;  ///< 1: the attempt that waited for this one starts now; 0: it never will
+  uint32_t next = 0;  ///< 1: the attempt that waited for this one starts now; 0: none of those that wait ever will
 };
 
 /// Appends frames to a buffer.

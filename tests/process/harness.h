@@ -167,8 +167,11 @@ class Harness : public ProcessEvents {
   }
   /// 0 if it was refused.
   uint64_t StartShellAfter(const std::string& script, uint64_t before, const std::vector<std::string>& unless = {}) {
+    return StartAfter({"/bin/sh", "-c", script}, before, unless);
+  }
+  uint64_t StartAfter(std::vector<std::string> argv, uint64_t before, const std::vector<std::string>& unless = {}) {
     ProcessSpec spec;
-    spec.argv = {"/bin/sh", "-c", script};
+    spec.argv = std::move(argv);
     spec.directory = dir_.path();
     spec.env = TestEnv();
     return client_->StartAfter(last_ + 1, spec, before, unless) ? ++last_ : 0;

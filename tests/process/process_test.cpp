@@ -505,6 +505,85 @@ TEST_P(Process, ATakenBackStartAndAnEndThatCrossHaveOneAnswer) {
   EXPECT_GT(revoked, 0u);
 }
 
+TEST_P(Process, BeginsOneAfterTheOther) {
+  Harness run(options());
+  ASSERT_EQ(mkfifo((run.dir() / "gate").c_str(), 0600), 0);
+  for (int round = 0; round < 3; ++round) {
+    std::vector<uint64_t> chain = {run.StartShell("cat gate; echo text 0; echo error 0 >&2")};
+    run.Until([&] { return run.seen[chain[0]].started.pid != 0; });
+    for (int i = 1; i < 4; ++i) {
+      chain.push_back(run.StartShellAfter(fmt::format("echo text {}; echo error {} >&2", i, i), chain.back()));
+      ASSERT_NE(chain.back(), 0u) << i;
+    }
+    EXPECT_EQ(run.StartShellAfter("echo more", chain.back()), 0u) << "each has pipes of its own";
+    EXPECT_EQ(run.StartShellAfter("echo more", chain[1]), 0u) << "one follows it already";
+    run.client().Flush();
+    WriteText(run.dir() / "gate", "");
+    for (size_t i = 0; i < chain.size(); ++i) {
+      EXPECT_EQ(run.Finish(chain[i]).events, "started exited reaped ");
+      EXPECT_EQ(run.seen[chain[i]].next, i + 1 < chain.size() ? chain[i + 1] : 0);
+      EXPECT_EQ(run.Text(chain[i]), fmt::format("text {}\n", i));
+      EXPECT_EQ(run.Text(chain[i], LogStream::kStderr), fmt::format("error {}\n", i));
+    }
+  }
+}
+
+TEST_P(Process, WhatWaitsBehindOneThatDoesNotBeginDoesNotEither) {
+  Harness run(options());
+  ASSERT_EQ(mkfifo((run.dir() / "gate").c_str(), 0600), 0);
+  // The second one fails, cannot be started, or is taken back.
+  for (const std::string second_is : {"echo second; exit 3", "missing", "taken back"}) {
+    uint64_t first = run.StartShell("cat gate");
+    run.Until([&] { return run.seen[first].started.pid != 0; });
+    uint64_t second = 0;
+    if (second_is == "missing") {
+      second = run.StartAfter({"/no/such/program"}, first);
+    } else {
+      second = run.StartShellAfter(second_is, first);
+    }
+    uint64_t third = run.StartShellAfter("echo third", second);
+    uint64_t fourth = run.StartShellAfter("echo fourth", third);
+    ASSERT_NE(fourth, 0u);
+    run.client().Flush();
+    if (second_is == "taken back") {
+      run.client().Revoke(second);
+      // Said before that was answered: it can follow nothing any more.
+      run.Finish(second);
+      EXPECT_EQ(run.seen[third].events, "revoked ");
+      EXPECT_EQ(run.StartShellAfter("echo late", third), 0u);
+      fourth = run.StartShellAfter("echo instead", first);
+      ASSERT_NE(fourth, 0u) << "another may follow the first one now";
+      run.client().Flush();
+    }
+    WriteText(run.dir() / "gate", "");
+    EXPECT_EQ(run.Finish(third).events, "revoked ");
+    run.Finish(first);
+    EXPECT_EQ(run.Finish(fourth).events, second_is == "taken back" ? "started exited reaped " : "revoked ") << second_is;
+    EXPECT_EQ(run.Finish(second).events, second_is == "taken back" ? "revoked " : second_is == "missing" ? "failed " : "started exited reaped ");
+    EXPECT_EQ(run.client().running(), 0u);
+    run.Shell("echo fifth");
+    EXPECT_EQ(run.LastText(), "fifth\n");
+  }
+}
+
+TEST_P(Process, AStartBehindOneThatIsBeingTakenBackNeverBegins) {
+  Harness run(options());
+  ASSERT_EQ(mkfifo((run.dir() / "gate").c_str(), 0600), 0);
+  uint64_t first = run.StartShell("cat gate");
+  run.Until([&] { return run.seen[first].started.pid != 0; });
+  uint64_t second = run.StartShellAfter("echo second", first);
+  run.client().Revoke(second);
+  uint64_t third = run.StartShellAfter("echo third", second);  // the shim hears of it after that
+  ASSERT_NE(third, 0u);
+  EXPECT_EQ(run.Finish(third).events, "revoked ");
+  EXPECT_EQ(run.Finish(second).events, "revoked ");
+  WriteText(run.dir() / "gate", "");
+  EXPECT_EQ(run.Finish(first).next, 0u);
+  run.Shell("echo fourth");
+  EXPECT_EQ(run.LastText(), "fourth\n");
+  EXPECT_EQ(run.Text(third), "");
+}
+
 TEST_P(Process, TheNextEndsWithItsShim) {
   Harness run(options());
   uint64_t first = run.StartShell("echo $PPID > shim; echo written; while :; do sleep 1; done");

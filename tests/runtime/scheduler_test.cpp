@@ -167,6 +167,46 @@ TEST(Scheduler, ThePlannedNextTakesOverThePlaceOfTheOneBefore) {
   EXPECT_EQ(backend.scheduler.counters().attempts, 4u);
 }
 
+TEST(Scheduler, OneIsPlannedToFollowAnother) {
+  PlanBuilder b;
+  b.Scatter("p", 4);
+  SchedulerOptions options;
+  options.max_parallel = 1;
+  FakeBackend backend(b.plan, options);
+  auto any = [](InstanceRef) { return true; };
+  auto plan = [&](AttemptId before) { return backend.scheduler.PlanNext(before, any, backend.now); };
+  backend.Begin();
+  const AttemptId first = backend.Of("p[\"0\"]").start.id;
+  backend.Run("p[\"0\"]");
+  const auto second = plan(first);
+  const auto third = plan(second->start.id);
+  const auto fourth = plan(third->start.id);
+  ASSERT_TRUE(third);
+  ASSERT_TRUE(fourth);
+  EXPECT_EQ(third->start.instance.ordinal, 2u);
+  EXPECT_FALSE(plan(second->start.id)) << "one has one that follows";
+  EXPECT_FALSE(plan(fourth->start.id)) << "nothing waits";
+  backend.End("p[\"0\"]", Succeeded());
+  backend.scheduler.AttemptReaped(first, backend.now, second->start.id);
+  backend.Take();
+  EXPECT_THAT(backend.started, ElementsAre("p[\"0\"]", "p[\"1\"]"));
+  // Of those that have not begun, one is taken back: with it goes what is behind it.
+  backend.scheduler.NextRevoked(third->start.id, backend.now);
+  EXPECT_EQ(backend.scheduler.CheckInvariants(), "");
+  const auto again = plan(second->start.id);
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->start.instance.ordinal, 2u) << "both wait in their order";
+  EXPECT_EQ(again->start.number, 1u);
+  EXPECT_EQ(plan(again->start.id)->start.instance.ordinal, 3u);
+  // The one before ends otherwise: none of them begins.
+  backend.Fail("p[\"1\"]");
+  backend.Take();
+  EXPECT_EQ(backend.scheduler.CheckInvariants(), "");
+  EXPECT_THAT(backend.started, ElementsAre("p[\"0\"]", "p[\"1\"]"));
+  EXPECT_EQ(backend.StateOf("p[\"3\"]"), InstanceState::Cancelled);
+  EXPECT_EQ(backend.finished.size(), 1u);
+}
+
 TEST(Scheduler, WhatIsPlannedIsTakenBackWhenTheRunStops) {
   for (bool faster : {false, true}) {
     PlanBuilder b;
