@@ -756,25 +756,31 @@ class Restart : public Conformance {
 
   /// Submits `program` as a jobc that dies at `phase`. All but the phase `Ended` leave the program at its first Await.
   Left DieAt(Phase phase, const Program& program) {
-    std::string handle;
-    const auto live = [&] {
+    // Runs to the phase, and calls `die` there, in the midst of the event: nothing more is heard or said.
+    const auto live = [&](const std::function<void(AttemptId)>& die) {
       bool here = false;
-      const auto reached = [&](AttemptId) { here = true; };
+      const auto reached = [&](AttemptId id) {
+        here = true;
+        if (phase != Phase::Started) die(id);
+      };
       (phase == Phase::Submitted ? S().on_submitted : phase == Phase::Started ? S().on_started : S().on_ended) = reached;
       // Not every backend says that it has submitted: then the phase is over when it starts.
       if (phase == Phase::Submitted) S().on_started = reached;
       const AttemptLaunch& launch = Submit(program);
       if (phase == Phase::Ended) Touch(launch, "go");
       S().Until([&] { return here; }, "the phase in which to die");
-      if (phase == Phase::Started) S().Until([&] { return Exists(launch.places.output_dir + "/running"); }, "its first steps");
-      handle = S().seen[launch.id].handle;
-      return launch;
+      if (phase == Phase::Started) {
+        S().Until([&] { return Exists(launch.places.output_dir + "/running"); }, "its first steps");
+        die(launch.id);
+      }
+      return launch.id;
     };
     if (traits.in_process) {
-      Left left{live(), ""};
-      left.handle = handle;
-      place->Crash();
-      S().ForgetAll();
+      const AttemptId id = live([&](AttemptId) {
+        place->Crash();
+        S().ForgetAll();
+      });
+      Left left{launches[id], S().seen[id].handle};
       session.reset();
       return left;
     }
@@ -783,12 +789,14 @@ class Restart : public Conformance {
     std::fflush(stdout);
     const pid_t child = fork();
     if (child == 0) {
-      const AttemptLaunch launch = live();
-      std::string text = handle + '\n' + launch.places.output_dir + '\n' + launch.places.tmp_dir + '\n' + launch.places.stage_dir + '\n' + std::to_string(launch.id) + '\n';
-      text += (HasFailure() ? "bad\n" : "good\n");
-      std::fflush(stdout);
-      if (write(ends[1], text.data(), text.size()) < 0) _exit(1);
-      kill(getpid(), SIGKILL);
+      live([&](AttemptId id) {
+        const AttemptPlaces& at = launches[id].places;
+        const std::string text = S().seen[id].handle + '\n' + at.output_dir + '\n' + at.tmp_dir + '\n' + at.stage_dir + '\n' + std::to_string(id) + (HasFailure() ? "\nbad\n" : "\ngood\n");
+        std::fflush(stdout);
+        if (write(ends[1], text.data(), text.size()) < 0) _exit(1);
+        kill(getpid(), SIGKILL);
+      });
+      _exit(1);
     }
     close(ends[1]);
     std::string text;

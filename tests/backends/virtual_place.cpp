@@ -294,7 +294,7 @@ class VirtualBackend : public Backend {
       ids.push_back(id);
     }
     for (AttemptId id : ids) {
-      if (mine_.contains(id)) {
+      if (mine_.contains(id) && !crashed_) {
         Look(id);
       }
     }
