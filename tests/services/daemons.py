@@ -350,7 +350,7 @@ class Docker(Engine):
         command = ["dockerd", "--config-file", os.path.join(self.base, "daemon.json"), "--data-root", data, "--exec-root", run,
                    "--pidfile", os.path.join(self.base, "pid"), "-H", self.host, "--cgroup-parent", "/" + self.token, "--group", "root",
                    "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false",
-                   "--shutdown-timeout", "5"] + (["--live-restore"] if self.live_restore else [])
+                   "--shutdown-timeout", "5", "--max-download-attempts", "1"] + (["--live-restore"] if self.live_restore else [])
         for driver in ("overlay2", "vfs"):
             self._spawn([*command, "--storage-driver", driver])
             try:

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import pathlib
+import random
 import stat
 import subprocess
 import sys
@@ -118,6 +119,12 @@ def bare():
         _add(tar, "etc", kind=tarfile.DIRTYPE, mode=0o755)
         _add(tar, "etc/not-a-program", b"text\n")
     return Image("bare", out.getvalue(), {"Env": ["PATH=/bin"], "Cmd": ["/etc/not-a-program"]})
+
+
+def unlike(text, size=1 << 20):
+    """An image with a layer that no other has: bytes that look random and depend on `text`."""
+    data = random.Random(text).randbytes(size)
+    return Image("unlike-" + hashlib.sha256(text.encode()).hexdigest()[:8], _busybox_layer([("data", data)]), {"Env": ["PATH=/usr/bin:/bin"], "Cmd": ["sh"]})
 
 
 # What the examples use; what these packages need comes with them.

@@ -1,0 +1,185 @@
+"""A registry of the tests' own: version 2 of the distribution API on loopback, to pull from. Strict about what it is asked, and able
+to be as bad as registries are: wrong digests, connections cut in the middle of a layer, refused credentials.
+
+    with registry.Registry(auth="basic") as r: r.push("team/tool", "1", image); … r.host + "/team/tool:1" …
+"""
+import base64
+import hashlib
+import http.server
+import json
+import re
+import secrets
+import socket
+import threading
+import urllib.parse
+
+USER, PASSWORD = "worker", "correct horse: battery"
+MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+
+
+def sha256(data):
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+class Registry:
+    """auth: None, "basic" or "token" (a token service of its own, as Docker Hub has). Counts requests in `asked`."""
+
+    def __init__(self, auth=None):
+        self.auth = auth
+        self.manifests = {}    # (name, tag or digest) -> bytes
+        self.blobs = {}        # (name, digest) -> bytes
+        self.cut_after = {}    # digest -> bytes that are sent before the connection ends
+        self.cuts = 0          # how many were
+        self.asked = []        # "GET /v2/…", in order
+        self.tokens = {}       # token -> scope
+        self.lock = threading.Lock()
+        registry = self
+
+        class Handler(_Handler):
+            pass
+        Handler.registry = self
+
+        class Server(http.server.ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 64
+
+            def handle_error(self, request, address):
+                pass  # clients go away as they like
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+        self.host = f"127.0.0.1:{self.port}"
+        self.thread = threading.Thread(target=registry.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+    def push(self, name, tag, image, wrong_layer=False, cut_after=None):
+        """Returns the digest of the manifest. wrong_layer: the layer's bytes are others than its digest says."""
+        manifest, blobs = image.manifest()
+        digest = sha256(manifest)
+        layer = json.loads(manifest)["layers"][0]["digest"]
+        with self.lock:
+            self.manifests[name, tag] = self.manifests[name, digest] = manifest
+            for key, data in blobs.items():
+                self.blobs[name, key] = data[:-1] + bytes([data[-1] ^ 1]) if wrong_layer and key == layer else data
+            if cut_after is not None:
+                self.cut_after[layer] = cut_after
+        return digest
+
+    def docker_config(self, user=USER, password=PASSWORD):
+        """What `docker login` leaves in ~/.docker/config.json."""
+        return json.dumps({"auths": {self.host: {"auth": base64.b64encode(f"{user}:{password}".encode()).decode()}}})
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    registry = None
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, status, body=b"", kind="application/json", **headers):
+        self.send_response(status)
+        self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def error(self, status, code, message, **headers):
+        self.answer(status, json.dumps({"errors": [{"code": code, "message": message}]}).encode(), **headers)
+
+    def basic(self):
+        kind, _, word = self.headers.get("Authorization", "").partition(" ")
+        if kind.lower() != "basic":
+            return None
+        user, _, password = base64.b64decode(word).decode().partition(":")
+        return (user, password) == (USER, PASSWORD)
+
+    def allowed(self, name):
+        """Whether it may be read; else the answer was sent."""
+        registry = self.registry
+        if registry.auth is None:
+            return True
+        if registry.auth == "basic":
+            if self.basic():
+                return True
+            self.error(401, "UNAUTHORIZED", "authentication required", WWW_Authenticate='Basic realm="tests"')
+            return False
+        kind, _, token = self.headers.get("Authorization", "").partition(" ")
+        scope = registry.tokens.get(token)
+        if kind.lower() == "bearer" and scope is not None and (name == "" or scope == name):
+            return True
+        challenge = f'Bearer realm="http://{registry.host}/token",service="tests"' + (f',scope="repository:{name}:pull"' if name else "")
+        self.error(401, "UNAUTHORIZED", "authentication required", WWW_Authenticate=challenge)
+        return False
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_POST(self):
+        # A token may be asked for by POST as well; that it is not there sends clients to GET.
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.error(404, "NOT_FOUND", "not here")
+
+    def do_GET(self):
+        registry = self.registry
+        url = urllib.parse.urlsplit(self.path)
+        with registry.lock:
+            registry.asked.append(f"{self.command} {url.path}")
+        if url.path == "/token" and registry.auth == "token":
+            query = urllib.parse.parse_qs(url.query)
+            good = self.basic()
+            if not good:
+                return self.error(401, "UNAUTHORIZED", "incorrect username or password", WWW_Authenticate='Basic realm="tests"')
+            if query.get("service") != ["tests"]:
+                return self.error(400, "UNSUPPORTED", "another service")
+            scope = (query.get("scope") or [""])[0]
+            token = secrets.token_hex(8)
+            with registry.lock:
+                registry.tokens[token] = scope.split(":")[1] if scope else ""
+            return self.answer(200, json.dumps({"token": token, "access_token": token, "expires_in": 300}).encode())
+        if url.path == "/v2/":
+            return self.answer(200, b"{}") if self.allowed("") else None
+        found = re.fullmatch(r"/v2/(?P<name>[a-z0-9/._-]+)/(?P<what>manifests|blobs)/(?P<reference>[A-Za-z0-9_.:-]+)", url.path)
+        if not found:
+            return self.error(404, "UNSUPPORTED", "no such path")
+        name, reference = found["name"], found["reference"]
+        if not self.allowed(name):
+            return None
+        if found["what"] == "manifests":
+            manifest = registry.manifests.get((name, reference))
+            if manifest is None:
+                return self.error(404, "MANIFEST_UNKNOWN", "manifest unknown")
+            accepted = ",".join(self.headers.get_all("Accept") or [])
+            if MANIFEST not in accepted and "*/*" not in accepted:
+                return self.error(404, "MANIFEST_UNKNOWN", f"only as {MANIFEST}")
+            return self.answer(200, manifest, MANIFEST, Docker_Content_Digest=sha256(manifest))
+        if not DIGEST.match(reference):
+            return self.error(400, "DIGEST_INVALID", "no digest")
+        data = registry.blobs.get((name, reference))
+        if data is None:
+            return self.error(404, "BLOB_UNKNOWN", "blob unknown to registry")
+        most = registry.cut_after.get(reference)
+        if most is not None and self.command == "GET":
+            with registry.lock:
+                registry.cuts += 1
+            self.send_response(200)
+            self.send_header("Content-Type", "application/octet-stream")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[:most])
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return None
+        return self.answer(200, data, "application/octet-stream", Docker_Content_Digest=reference)
