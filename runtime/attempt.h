@@ -70,6 +70,7 @@ struct Verdict {
   std::string name;     ///< of a named error, else empty
   std::string title;    ///< its text in the source
   std::string message;  ///< what happened and what can be done, lower case, no final period
+  std::string code;     ///< "R951", where `jobc explain` says more; else empty
 };
 
 Verdict Succeeded();

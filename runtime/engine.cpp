@@ -236,7 +236,11 @@ std::string VerdictJson(const Verdict& verdict) {
   if (verdict.success) {
     return "";
   }
-  std::string out = fmt::format("{{\"class\":\"{}\",\"kind\":\"{}\",\"message\":{}", ir::ClassName(verdict.error_class), ir::KindName(verdict.kind), ir::JsonQuote(verdict.message));
+  std::string out = fmt::format("{{\"class\":\"{}\"", ir::ClassName(verdict.error_class));
+  if (!verdict.code.empty()) {
+    out += ",\"code\":" + ir::JsonQuote(verdict.code);
+  }
+  out += fmt::format(",\"kind\":\"{}\",\"message\":{}", ir::KindName(verdict.kind), ir::JsonQuote(verdict.message));
   if (!verdict.name.empty()) {
     out += ",\"name\":" + ir::JsonQuote(verdict.name);
   }
@@ -270,6 +274,7 @@ Verdict VerdictFromRecord(const Record& record) {
     verdict.message = text("message");
     verdict.name = text("name");
     verdict.title = text("title");
+    verdict.code = text("code");
     if (auto error_class = ir::ClassFromName(text("class"))) {
       verdict.error_class = *error_class;
     } else if (text("class") == ir::ClassName(ir::ErrorClass::None)) {
@@ -2436,6 +2441,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     report.address = event.address;
     report.kind = ir::KindName(change.verdict->kind);
     report.error_name = change.verdict->name;
+    report.code = change.verdict->code;
     const std::string& title = change.verdict->title;
     const std::string& message = change.verdict->message;
     report.message = masker.Mask(title.empty() || message.starts_with(title) ? message : message.empty() ? title : title + "\n" + message);

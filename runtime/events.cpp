@@ -48,6 +48,7 @@ std::string ReasonText(const Verdict& verdict) {
     return what.empty() ? std::string(ir::KindName(verdict.kind)) : what;
   }
   std::string kind(ir::KindName(verdict.kind));
+  if (!verdict.code.empty()) kind += fmt::format(" [{}]", verdict.code);
   return what.empty() ? kind : fmt::format("{} ({})", kind, what);
 }
 
@@ -99,6 +100,7 @@ std::string EventJson(const RunEvent& event) {
     if (!verdict.success && event.kind != RunEventKind::Blocked && event.kind != RunEventKind::Skipped) {
       text("kind", ir::KindName(verdict.kind));
       text("class", ir::ClassName(verdict.error_class));
+      text("code", verdict.code);
       text("name", verdict.name);
       text("title", verdict.title);
     }

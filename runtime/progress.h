@@ -60,6 +60,7 @@ struct FailureReport {
   std::string address;
   std::string kind;              ///< `exit`, `oom`, `timeout` …
   std::string error_name;        ///< of a named error, such as `bad-input`; may be empty
+  std::string code;              ///< "R951", where `jobc explain` says more; may be empty
   std::string message;           ///< what jobc or the `errors` arm says about it; may have several lines
   std::optional<int> exit_code;  ///< where the program ended by itself
   std::optional<int> signal;

@@ -169,6 +169,7 @@ FailureReport ReportOf(const RunReader& run, InstanceRef instance) {
     const Verdict& verdict = *view.verdict;
     report.kind = ir::KindName(verdict.kind);
     report.error_name = verdict.name;
+    report.code = verdict.code;
     report.message = verdict.title.empty() || verdict.message.starts_with(verdict.title) ? verdict.message
                      : verdict.message.empty()                                           ? verdict.title
                                                                                          : verdict.title + "\n" + verdict.message;

@@ -254,11 +254,14 @@ class Collector {
 
   bool FailSecret(std::string message) {
     out_.holds_secret = true;
-    return Fail(ir::ErrorKind::Schema, std::move(message));
+    Fail(ir::ErrorKind::Schema, std::move(message));
+    out_.verdict.code = "R953";
+    return false;
   }
 
   bool Fail(ir::ErrorKind kind, std::string message) {
     out_.verdict = Failed(kind, masker_.Mask(message));
+    out_.verdict.code = kind == ir::ErrorKind::OutputMissing ? "R952" : "R951";
     return false;
   }
 
@@ -337,7 +340,7 @@ class Collector {
       }
     }
     if (masker_.Contains(text)) {
-      return FailSecret(fmt::format("R953: the JSON result {} contains a secret; results are kept and shown", result_name_));
+      return FailSecret(fmt::format("the JSON result {} contains a secret; results are kept and shown", result_name_));
     }
     auto json = ir::ParseJson(text);
     if (!json) {
@@ -348,7 +351,7 @@ class Collector {
     }
     // The same secret may be spelled with other escapes, so what was decoded is searched too.
     if (HoldsSecret(*json)) {
-      return FailSecret(fmt::format("R953: the JSON result {} contains a secret; results are kept and shown", result_name_));
+      return FailSecret(fmt::format("the JSON result {} contains a secret; results are kept and shown", result_name_));
     }
     json_ = *json;
     out_.result = *std::move(json);
@@ -430,7 +433,7 @@ class Collector {
       return refuse(fmt::format("`{}` is not a path below the output directory", Shown(path)));
     }
     if (masker_.Contains(*relative)) {
-      FailSecret(fmt::format("R953: the file name `{}` of {} contains a secret", Shown(*relative), Declared(output)));
+      FailSecret(fmt::format("the file name `{}` of {} contains a secret", Shown(*relative), Declared(output)));
       return Found::Error;
     }
     std::string full = request_.output_dir + "/" + *relative;
@@ -557,7 +560,7 @@ class Collector {
   }
 
   bool CheckSecrets(const ir::Output& output, const Value& value) {
-    return !HoldsSecret(value) || FailSecret(fmt::format("R953: {} contains a secret; outputs are kept and shown", Declared(output)));
+    return !HoldsSecret(value) || FailSecret(fmt::format("{} contains a secret; outputs are kept and shown", Declared(output)));
   }
 
   /// `; the output directory has …`, to spot a misspelled name.

@@ -39,7 +39,7 @@ struct Collected {
   ir::Value result;              ///< the JSON result, null if there is none
   std::vector<CapturedFile> files;
   std::vector<std::string> notes;
-  bool holds_secret = false;     ///< R953: what the attempt left must not be kept
+  bool holds_secret = false;     ///< (R953) what the attempt left must not be kept
 };
 
 /// `context` is the attempt's, with SetEnded() done. Values of files already name their published place.

@@ -331,7 +331,7 @@ struct Scheduler::Core {
       return;
     }
     FailRun(verdict.kind == ErrorKind::Check ? RunCause::Check : RunCause::Job,
-            fmt::format("`{}` failed: {}{}{}", Address(ref), ErrorName(verdict), verdict.message.empty() ? "" : ": ",
+            fmt::format("`{}` failed: {}{}{}{}", Address(ref), ErrorName(verdict), verdict.code.empty() ? "" : fmt::format(" [{}]", verdict.code), verdict.message.empty() ? "" : ": ",
                         verdict.message));
     if (j.phase == RunPhase::Jobs && j.strategy > mode) {
       Raise(j.strategy, ref, CancelWhy::Halt,

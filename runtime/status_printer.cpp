@@ -435,6 +435,7 @@ std::string ClosingLine(const RunProgress& run, const PrinterOptions& options) {
 
 std::string FailureText(const FailureReport& report, const PrinterOptions& options) {
   std::string what = report.error_name.empty() ? report.kind : VisibleText(report.error_name);
+  if (!report.code.empty()) what += fmt::format(" [{}]", report.code);
   if (report.exit_code && what == "exit") {
     what += fmt::format(" {}", *report.exit_code);
   } else if (report.exit_code && *report.exit_code != 0) {
@@ -482,6 +483,7 @@ std::string FailureText(const FailureReport& report, const PrinterOptions& optio
   } else if (report.attempts > 0) {
     row(" |", Paint("stderr is empty", kDim, options));
   }
+  if (!report.code.empty()) row(" =", fmt::format("what it means:  jobc explain {}", report.code));
   for (const std::string& help : report.helps) row(" =", Paint("help", kCyan, options) + ": " + VisibleText(help));
   if (!report.logs_command.empty()) row(" =", "all output:  " + VisibleText(report.logs_command));
   if (!report.reproduce_command.empty()) {

@@ -1,5 +1,6 @@
 // What jobs ask of the backend they would run on, under every profile, held against its capability table (schema.cpp):
-// features it does not have (E601), more than it offers (E602), files it cannot see (E603). One text may serve many jobs and
+// features it does not have (E601), more than it offers (E602), files it cannot see (E603); and of pools, held against the
+// slots these have there (E306). One text may serve many jobs and
 // profiles; it is told once for each backend that cannot do it. Values that need parameters are looked at by the plan stage
 // (compiler/lower); growth by retries in retry_rules.cpp.
 #include <algorithm>
@@ -98,6 +99,29 @@ class Capable {
     Limits(v);
     Program(v);
     Files(v);
+    Pools(v);
+  }
+
+  void Pools(const Variant& v) {
+    const std::vector<ir::Pool>& pools = v.profile != nullptr ? v.profile->pools : c_.model.plan.pools;
+    for (const auto& [index, claim] : v.job->pools) {
+      if (index >= pools.size()) continue;
+      const ir::Pool& pool = pools[index];
+      const std::optional<ir::Value> slots = Known(pool.slots), wanted = Known(claim);
+      if (!slots || !wanted || slots->kind() != ir::ValueKind::Int || wanted->kind() != ir::ValueKind::Int || wanted->as_int() <= slots->as_int()) continue;
+      const auto span_of = [&](ir::ExprId expr) {
+        const ir::Place place = c_.exprs.place(expr);
+        return place.source != UINT32_MAX ? Span{SourceId{place.source}, place.begin, place.end} : Span{};
+      };
+      const Span span = span_of(claim).valid() ? span_of(claim) : c_.jobs[v.index].name.span;
+      if (!First(v, span, fmt::format("{} slots of {}", slots->as_int(), pool.name))) continue;
+      auto& d = out_->Emit(span, diag::NeverAdmitted, v.job->address, pool.name).Label(fmt::format("takes {} slots of `{}`", wanted->as_int(), pool.name));
+      if (span_of(pool.slots).valid()) {
+        d.Secondary(span_of(pool.slots), v.profile != nullptr && v.profile->name.size() > 0 ? fmt::format("under the profile `{}` it has {}", v.profile->name, slots->as_int())
+                                                                                           : fmt::format("it has {}", slots->as_int()));
+      }
+      d.AddHelp(slots->as_int() == 0 ? std::string("give the pool more slots") : fmt::format("claim at most {}, or give the pool more slots", slots->as_int()));
+    }
   }
 
   void Image(const Variant& v) {

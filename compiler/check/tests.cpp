@@ -54,7 +54,10 @@ class TestChecker {
     std::vector<const ast::Item*> seen;
     for (const ast::ItemId* id = file_.begin(test.children); id != file_.end(test.children); ++id) {
       const ast::Item& item = file_[*id];
-      if (item.kind == ast::ItemKind::Error || !Known(item, kTest)) continue;
+      if (item.kind == ast::ItemKind::Error || !Known(item, kTest)) {
+        expects_nothing_ = false;
+        continue;
+      }
       const std::string_view word = item.name.text;
       if (word == "params" || word == "profile") Once(item, seen);
       if (word == "params") Params(item);
@@ -237,13 +240,17 @@ class TestChecker {
     const ast::Item* fail = nullptr;
     const ast::Item* ends = nullptr;     // result, files, exit, stdout
     const ast::Item* result = nullptr;
+    bool unread = false;                 // an item that could not be read, and has been told: it may say how this ends
     std::vector<const ast::Item*> seen;
     auto conflict = [&](const ast::Item& item, const ast::Item& other) {
       c_.diags.Emit(item.keyword, diag::TwoActions, other.name.text, item.name.text).Label("an instance ends in one way").Secondary(other.keyword, "already said here");
     };
     for (const ast::ItemId* id = file_.begin(mock.children); id != file_.end(mock.children); ++id) {
       const ast::Item& item = file_[*id];
-      if (item.kind == ast::ItemKind::Error || !Known(item, kMock)) continue;
+      if (item.kind == ast::ItemKind::Error || !Known(item, kMock)) {
+        unread = true;
+        continue;
+      }
       Once(item, seen);
       const std::string_view word = item.name.text;
       if (word == "takes") {
@@ -291,7 +298,7 @@ class TestChecker {
       }
       if (word == "files") Files(item, job, out);
     }
-    if (skip == nullptr && fail == nullptr && ends == nullptr) {
+    if (skip == nullptr && fail == nullptr && ends == nullptr && !unread) {
       c_.diags.Emit(mock.keyword, diag::MissingAttribute, "`mock`", "an outcome")
           .Label("how does it end?")
           .AddHelp("write `result = { … }`, `files { … }`, `fail = oom` or `skip`; `exit = 0` for a job without outputs");
@@ -543,7 +550,10 @@ class TestChecker {
     }
     for (const ast::ItemId* id = file_.begin(block.children); id != file_.end(block.children); ++id) {
       const ast::Item& item = file_[*id];
-      if (item.kind == ast::ItemKind::Error || !Known(item, plan ? kExpectPlan : kExpect) || !item.value.valid()) continue;
+      if (item.kind == ast::ItemKind::Error || !Known(item, plan ? kExpectPlan : kExpect) || !item.value.valid()) {
+        expects_nothing_ = false;
+        continue;
+      }
       ExpectItem(item, plan);
     }
   }

@@ -26,6 +26,7 @@ std::string SummaryJson(const RunSummary& run) {
 
 std::string VerdictFields(const Verdict& verdict) {
   std::string out = fmt::format("\"class\":\"{}\",\"kind\":\"{}\",\"message\":{}", ir::ClassName(verdict.error_class), ir::KindName(verdict.kind), ir::JsonQuote(verdict.message));
+  if (!verdict.code.empty()) out += ",\"code\":" + ir::JsonQuote(verdict.code);
   if (!verdict.name.empty()) out += ",\"error\":" + ir::JsonQuote(verdict.name);
   if (verdict.exit_code) out += fmt::format(",\"exit_code\":{}", *verdict.exit_code);
   if (verdict.signal) out += fmt::format(",\"signal\":{}", *verdict.signal);

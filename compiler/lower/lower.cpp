@@ -685,6 +685,8 @@ class Lowerer {
       ir::Value slots;
       context_.instances = nullptr;
       if (!plan_.pools[pool].slots.valid() || !evaluator_.Evaluate(plan_.pools[pool].slots, context_, slots)) continue;
+      // Both constant: told by the check, under every profile.
+      if (plan_.program.exprs.IsConst(plan_.pools[pool].slots) && plan_.program.exprs.IsConst(claim)) continue;
       const std::string& name = plan_.pools[pool].name;
       ForEachValue(j, claim, [&](const ir::Value& value, const std::string& address) {
         if (value.as_int() <= slots.as_int()) return true;

@@ -313,6 +313,25 @@ export { said: List<String> = a[*].said, config: Json = a["y"].config, fixed: Fi
 
 
 class Results(Story):
+    def test_what_does_not_fit_has_a_code_to_ask_about(self):
+        for text, kind, code in (('job a { run = ["sh", "-c", "echo \'{\\"n\\": 1.5}\' > $JOB_RESULT"] output { n: Int } }', "schema", "R951"),
+                                 ('job a { run = ["true"] output { n: Int } }', "output_missing", "R952"),
+                                 ('job a { run = ["true"] output { f: File = "f" } }\nexport { f: File = a.f }', "output_missing", "R952"),
+                                 ('job a { run = ["sh", "-c", "exit 3"] errors { exit(3) => schema } output { f: File = "f" } }\nexport { f: File = a.f }', "schema", None)):
+            with self.subTest(text=text):
+                done = self.run_job(text, code=10)
+                self.assertEqual((self.instances()["a"]["kind"], self.instances()["a"].get("code")), (kind, code))
+                ended = [one for one in map(json.loads, self.jobc("watch", "--json", code=10).out.splitlines()) if one["event"] == "attempt_ended"]
+                self.assertEqual([one.get("code") for one in ended], [code])
+                if code is None:
+                    self.assertNotIn("jobc explain", done.err)
+                    continue
+                self.assertIn(f"failed: a: {kind} [{code}]", done.err)
+                self.assertIn(f"error: `a` failed: {kind} [{code}]: ", done.err)
+                self.assertIn(f"jobc explain {code}", done.err)
+                self.assertIn(f"{kind} [{code}]", self.jobc("status").out)
+                self.assertIn(kind, self.jobc("explain", code).out)
+
     def test_the_file_of_smartjob(self):
         job = 'job a { script = <<~SH\n @S@\n SH\n output { n: Int } }\nexport { n: Int = a.n }\n'
         self.run_job(job.replace("@S@", "echo '{\"n\": 1}' > \"$OUTPUT_PATH/smartjob.json\""))
