@@ -124,6 +124,8 @@ class BackendEvents {
   virtual void OnRevoked(AttemptId id) = 0;
   /// The answer to Attach(), exactly one. After Found everything else follows as after Submit(). `why`: of Unknown, for people.
   virtual void OnAttached(AttemptId, AttachAnswer, const std::string& /*why*/) {}
+  /// Something that people should know and that ends nothing: an image is being pulled, a limit is not enforced.
+  virtual void OnNote(ir::BackendKind /*kind*/, std::string /*message*/) {}
   /// Nothing of this kind can run any more. Attempts under way are answered one by one as well.
   virtual void OnUnavailable(ir::BackendKind kind, std::string message) = 0;
 };
@@ -175,6 +177,8 @@ struct BackendHost {
   std::string run_dir;
   std::string state_dir;
   bool secret_files = false;      ///< some job of the run has them
+  /// The options `host` and `context` of the jobs of this kind, each pair once; empty where they say nothing.
+  std::vector<std::pair<std::string, std::string>> engines;
 };
 
 /// Makes the backend of a kind. The error says why it is not available here (exit 14).

@@ -774,6 +774,29 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     return out + fmt::format("\"strict\":{}}}", setup.options.strict ? "true" : "false");
   }
 
+  /// What the jobs of a kind say of where their engine is.
+  std::vector<std::pair<std::string, std::string>> EnginesOf(ir::BackendKind kind) {
+    std::vector<std::pair<std::string, std::string>> out;
+    RunContext context(*state, world.get());
+    for (const ir::Job& job : plan.jobs) {
+      if (job.backend.kind != kind || job.kind == ir::JobKind::Check || job.kind == ir::JobKind::Hook) {
+        continue;
+      }
+      std::pair<std::string, std::string> one;
+      for (const ir::NamedExpr& option : job.backend.options) {
+        std::string* into = option.name == "host" ? &one.first : option.name == "context" ? &one.second : nullptr;
+        ir::Value value;
+        if (into != nullptr && evaluator.Evaluate(option.value, context, value) && value.kind() == ir::ValueKind::String) {
+          *into = value.as_string();
+        }
+      }
+      if (std::find(out.begin(), out.end(), one) == out.end()) {
+        out.push_back(std::move(one));
+      }
+    }
+    return out;
+  }
+
   Backend* BackendOf(ir::BackendKind kind, std::string& problem) {
     auto& slot = backends[static_cast<size_t>(kind)];
     if (slot == nullptr) {
@@ -791,6 +814,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       host.run_dir = run_dir;
       host.state_dir = setup.state_dir;
       host.secret_files = std::any_of(plan.jobs.begin(), plan.jobs.end(), [](const ir::Job& job) { return !job.secret_files.empty(); });
+      host.engines = EnginesOf(kind);
       auto made = setup.backends(kind, host);
       if (!made) {
         problem = made.error().message;
@@ -2214,6 +2238,13 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
     CleanUp(attempt, one, !success && !one.holds_secret);
     live.erase(attempt);
+  }
+
+  void OnNote(ir::BackendKind kind, std::string message) override {
+    answered = true;
+    message = masker.Mask(fmt::format("{}: {}", ir::BackendName(kind), message));
+    const int64_t record = Write({.type = RecordType::Note, .text = message});
+    Warn(std::move(message), record);
   }
 
   void OnUnavailable(ir::BackendKind kind, std::string message) override {

@@ -1,0 +1,1200 @@
+#include "backends/docker/docker_backend.h"
+
+#include <fmt/format.h>
+#include <grp.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <deque>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <unordered_map>
+#include <utility>
+
+#include "backends/container/init.h"
+#include "backends/container/places.h"
+#include "backends/docker/credentials.h"
+#include "backends/docker/endpoint.h"
+#include "backends/docker/engine_api.h"
+#include "runtime/http_client.h"
+#include "runtime/process/attempt_dir.h"
+#include "runtime/process/os.h"
+
+namespace jobc {
+namespace {
+
+using docker::ApiPath;
+using docker::ContainerState;
+using docker::Step;
+using process::MonotonicMillis;
+using process::WallMillis;
+
+constexpr size_t kMostAnswer = 64 << 20;
+constexpr int64_t kRequestMs = 120'000;      ///< an engine that does not answer for so long is as good as gone
+constexpr int64_t kPatienceMs = 60'000;      ///< for an engine that is away, until its attempts are lost
+constexpr int64_t kFirstBackoffMs = 100, kMostBackoffMs = 2'000;
+constexpr int64_t kProgressMs = 10'000;      ///< between two notes about a pull
+constexpr int64_t kLateLogMs = 5'000;        ///< for the end of the output after that of the program
+
+/// A single-shot timer that its owner may drop at any time.
+class Timer {
+ public:
+  explicit Timer(uv_loop_t* loop) : handle_(new uv_timer_t) {
+    uv_timer_init(loop, handle_);
+    handle_->data = this;
+  }
+  ~Timer() {
+    uv_timer_stop(handle_);
+    uv_close(reinterpret_cast<uv_handle_t*>(handle_), [](uv_handle_t* handle) { delete reinterpret_cast<uv_timer_t*>(handle); });
+  }
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+
+  void Start(int64_t ms, std::function<void()> run) {
+    run_ = std::move(run);
+    uv_timer_start(handle_, [](uv_timer_t* handle) {
+      std::function<void()> now = std::move(static_cast<Timer*>(handle->data)->run_);
+      now();  // may drop the timer
+    }, static_cast<uint64_t>(std::max<int64_t>(ms, 0)), 0);
+  }
+  void Stop() { uv_timer_stop(handle_); }
+
+ private:
+  uv_timer_t* handle_;
+  std::function<void()> run_;
+};
+
+/// Everything below `path` belongs to `uid`:`gid`; links are not followed. Returns the first errno.
+int ChownTree(const std::string& path, uid_t uid, gid_t gid) {
+  namespace fs = std::filesystem;
+  int first = lchown(path.c_str(), uid, gid) == 0 ? 0 : errno;
+  std::error_code error;
+  for (fs::recursive_directory_iterator at(path, error), end; !error && at != end; at.increment(error)) {
+    if (lchown(at->path().c_str(), uid, gid) != 0 && errno != ENOENT && first == 0) first = errno;
+  }
+  return first != 0 ? first : error.value();
+}
+
+/// For a user in the container that is not ours and cannot be given our files.
+void OpenToAll(const std::string& path, bool writable) {
+  namespace fs = std::filesystem;
+  const auto more = writable ? fs::perms::all : fs::perms::owner_read | fs::perms::group_read | fs::perms::others_read;
+  const auto search = fs::perms::owner_exec | fs::perms::group_exec | fs::perms::others_exec;
+  std::error_code error;
+  fs::permissions(path, more | search, fs::perm_options::add, error);
+  for (fs::recursive_directory_iterator at(path, error), end; !error && at != end; at.increment(error)) {
+    std::error_code ignored;
+    if (at->is_symlink(ignored)) continue;
+    const bool is_dir = at->is_directory(ignored);
+    const bool runs = (at->status(ignored).permissions() & fs::perms::owner_exec) != fs::perms::none;
+    fs::permissions(at->path(), is_dir || runs ? more | search : more, fs::perm_options::add, ignored);
+  }
+}
+
+struct Reply {
+  HttpEnd end;
+  int status = 0;
+  std::string body;
+  bool Is(int low) const { return end.ok() && status / 100 * 100 == low; }
+};
+
+const ir::Value* Option(const AttemptLaunch& launch, std::string_view name) {
+  for (const auto& [key, value] : launch.options) {
+    if (key == name) return &value;
+  }
+  return nullptr;
+}
+std::string TextOption(const AttemptLaunch& launch, std::string_view name) {
+  const ir::Value* value = Option(launch, name);
+  return value != nullptr && value->kind() == ir::ValueKind::String ? value->as_string() : std::string();
+}
+
+class DockerBackend : public Backend {
+ public:
+  DockerBackend(ir::BackendKind kind, const BackendHost& host)
+      : host_(host), flavour_(docker::FlavourOf(kind)), around_(docker::Surroundings::Real()), state_label_(docker::StateLabel(host.state_dir)) {}
+
+  ~DockerBackend() override { Stop(); }
+
+  Result<void> Open() {
+    auto client = HttpClient::Create(host_.loop);
+    if (!client) return client.error();
+    client_ = *std::move(client);
+    auto dirs = process::AttemptDirs::Open(host_.run_dir);
+    if (!dirs) return dirs.error();
+    dirs_ = *std::move(dirs);
+    auto init = container::InstallInit(host_.state_dir);
+    if (!init) return init.error();
+    init_ = *std::move(init);
+    helpers_ = std::make_unique<docker::CredentialHelpers>(host_.loop);
+    soon_timer_ = std::make_unique<Timer>(host_.loop);
+    auto places = host_.engines;
+    if (places.empty()) places.emplace_back();
+    for (const auto& [host, context] : places) {
+      auto link = LinkTo(host, context);
+      if (!link) return link.error();
+    }
+    return {};
+  }
+
+  Result<AttemptPlaces> Prepare(AttemptId id, bool secrets) override {
+    auto places = container::MakePlaces(host_.run_dir, id);
+    if (!places) return places;
+    if (secrets) {
+      auto made = process::MakeMemoryDirectory(fmt::format("jobc-{}-{}", host_.run_id, id));
+      if (!made) return Error{"secret files are kept in memory only, and there is no place for them: " + made.error().message, made.error().code};
+      places->secrets_dir = *std::move(made);
+    }
+    prepared_[id] = *places;
+    return places;
+  }
+
+  void Submit(const AttemptLaunch& launch) override {
+    Attempt& attempt = Take(launch);
+    auto link = LinkTo(TextOption(launch, "host"), TextOption(launch, "context"));
+    if (!link) return FailSoon(launch.id, Failed(ir::ErrorKind::Network, link.error().message));
+    attempt.link = *link;
+    if (launch.image.empty()) return FailSoon(launch.id, Failed(ir::ErrorKind::Image, "the job has no image"));
+    if (!attempt.link->up) {
+      return FailSoon(launch.id, docker::UnreachableVerdict(flavour_, attempt.link->endpoint.text, attempt.link->problem.empty() ? "the connection was lost" : attempt.link->problem));
+    }
+    if (launch.resources.disk) {
+      Note(*attempt.link, fmt::format("`resources.disk` is not enforced by {}: containers share the disk of the engine", ir::BackendName(flavour_.kind)));
+    }
+    NeedImage(launch.id, attempt);
+  }
+
+  void Cancel(AttemptId id, int64_t grace_ms) override {
+    auto found = attempts_.find(id);
+    if (found == attempts_.end() || found->second.told_exit) return;
+    Attempt& attempt = found->second;
+    if (attempt.phase == Phase::Image) {
+      return FailSoon(id, Failed(ir::ErrorKind::Cancelled, "it was cancelled before its container began"));
+    }
+    const bool again = attempt.cancelled;
+    attempt.cancelled = true;
+    attempt.grace_ms = again ? std::min(attempt.grace_ms, grace_ms) : grace_ms;
+    if (attempt.phase == Phase::Running) EndIt(id, attempt);
+  }
+
+  bool Withdraw(AttemptId id) override {
+    auto found = attempts_.find(id);
+    if (found == attempts_.end() || found->second.phase != Phase::Image || found->second.failing) return false;
+    Forget(id);
+    return true;
+  }
+
+  std::optional<AttemptPlaces> FindPlaces(AttemptId id, bool secrets) override {
+    // Secret files are in memory and nobody knows any more where: their attempt can go on, but is not begun from them again.
+    auto places = container::FindPlaces(host_.run_dir, id);
+    if (places) prepared_[id] = *places;
+    return places;
+  }
+
+  void Attach(const AttemptLaunch& launch, const std::string& handle) override {
+    Attempt& attempt = Take(launch);
+    const AttemptId id = launch.id;
+    auto link = LinkTo(TextOption(launch, "host"), TextOption(launch, "context"));
+    if (!link) {
+      return Soon([this, id, why = link.error().message] { Unattached(id, AttachAnswer::Unknown, why); });
+    }
+    attempt.link = *link;
+    attempt.phase = Phase::Created;
+    attempt.handle = handle;
+    attempt.chown = around_.uid == 0;
+    AskFor(id, "GET", "/containers/" + docker::ContainerName(launch.execution_id) + "/json", "", [this, id](Attempt& now, const Reply& reply) {
+      auto state = reply.Is(200) ? docker::ParseContainer(reply.body) : std::nullopt;
+      if (!reply.end.ok() || (!state && reply.status != 404)) {
+        return Unattached(id, AttachAnswer::Unknown, reply.end.ok() ? docker::ErrorMessage(reply.body) : reply.end.message);
+      }
+      if (!state || state->run != host_.run_id || state->attempt != now.launch.execution_id) return Unattached(id, AttachAnswer::Gone, "");
+      if (!state->Lives() && !state->Ended()) {
+        Remove(*now.link, state->id);  // it never began
+        return Unattached(id, AttachAnswer::Gone, "");
+      }
+      host_.events->OnAttached(id, AttachAnswer::Found, "");
+      if (attempts_.count(id) == 0) return;
+      GoOnWith(id, now, *state);
+    });
+  }
+
+  void Release(AttemptId id, bool keep) override {
+    auto found = prepared_.find(id);
+    if (found == prepared_.end()) return;
+    const AttemptPlaces places = std::move(found->second);
+    prepared_.erase(found);
+    dirs_->RemoveLater(places.tmp_dir);
+    if (!places.secrets_dir.empty()) (void)process::RemoveTree(places.secrets_dir).ok();
+    if (!keep) dirs_->RemoveLater(std::filesystem::path(places.output_dir).parent_path().string());
+  }
+
+  void RemoveLater(const std::string& path) override { dirs_->RemoveLater(path); }
+
+  uint64_t LastOutput(AttemptId id) const override {
+    auto found = attempts_.find(id);
+    return found == attempts_.end() ? 0 : found->second.last_output;
+  }
+
+  void Stop() override {
+    if (client_ == nullptr) return;
+    stopping_ = true;
+    helpers_.reset();
+    client_.reset();
+    soon_timer_.reset();
+    std::vector<Doomed> doomed;
+    for (auto& [key, link] : links_) {
+      link->timer.reset();
+      for (const std::string& name : link->condemned) doomed.push_back({link.get(), name, false});
+      for (const std::string& name : link->removing) doomed.push_back({link.get(), name, false});
+    }
+    for (auto& [id, attempt] : attempts_) {
+      if (attempt.link != nullptr && attempt.phase != Phase::Image) {
+        doomed.push_back({attempt.link, docker::ContainerName(attempt.launch.execution_id), attempt.phase == Phase::Creating});
+      }
+      host_.log->Close(id);
+      if (!attempt.launch.places.secrets_dir.empty()) (void)process::RemoveTree(attempt.launch.places.secrets_dir).ok();
+    }
+    attempts_.clear();
+    RemoveNow(doomed);
+  }
+
+ private:
+  enum class Phase : uint8_t {
+    Image,     // waits for its image; nothing of it is at the engine
+    Creating,  // the request is under way
+    Created,   // there is a container; its user, directories and output are prepared
+    Starting,  // the request is under way
+    Running,   // started; until it is told that it has ended
+    Ended,     // told; until its output is all there
+  };
+
+  struct Image {
+    enum class State : uint8_t { Unknown, Busy, Ready } state = State::Unknown;
+    docker::ImageInfo info;
+    bool pulled = false;
+    std::optional<std::string> passwd;
+    std::vector<AttemptId> waiting;
+    docker::Lines lines;
+    docker::PullProgress progress;
+    int64_t began_ms = 0, told_ms = 0;
+  };
+
+  struct Link {
+    docker::Endpoint endpoint;
+    docker::EngineFacts facts;
+    bool up = false;
+    std::string problem;          ///< why it is not
+    uint64_t events = 0;          ///< the request of the stream
+    docker::Lines lines;
+    int64_t last_event_ns = 0;
+    int64_t down_since = 0, backoff_ms = kFirstBackoffMs;
+    std::unique_ptr<Timer> timer;
+    std::map<std::string, Image> images;
+    std::set<std::string> condemned;  ///< containers by name or id: to be removed when the engine answers again
+    std::set<std::string> removing;   ///< the request is under way
+    std::set<std::string> told;       ///< notes
+    std::set<std::string> gpus;       ///< in use
+    std::unordered_map<std::string, AttemptId> by_container;
+  };
+
+  struct Attempt {
+    AttemptLaunch launch;
+    Link* link = nullptr;
+    Phase phase = Phase::Image;
+    std::string container;       ///< id
+    std::string handle;          ///< container id and image digest
+    bool failing = false;        ///< FailSoon() was called
+    bool cancelled = false;
+    int64_t grace_ms = 0, term_ms = -1;
+    bool told_submitted = false, told_started = false, told_exit = false;
+    bool died = false;           ///< the engine says so
+    bool asked = false;          ///< for its state, after that
+    bool concluding = false;
+    bool away = false;           ///< it ended while the engine was away
+    int exit_code = 0, killed_by = 0;
+    bool oom = false;
+    int64_t started_ms = 0, ended_ms = 0;
+    uint64_t output = 0;         ///< the request of its output
+    bool output_done = false;
+    docker::LogFrames frames;
+    std::array<uint64_t, 2> got{}, skip{};  ///< bytes of stdout and stderr: taken so far; to be left out of what comes again
+    uint64_t last_output = 0;
+    bool chown = false;          ///< its files belong to a user of the image until it has ended
+    std::vector<std::string> gpus;
+    std::unique_ptr<Timer> timer;
+  };
+
+  struct Doomed {
+    Link* link;
+    std::string name;
+    bool may_come;               ///< its creation was under way
+  };
+
+  Attempt& Take(const AttemptLaunch& launch) {
+    Attempt& attempt = attempts_[launch.id];
+    attempt.launch = launch;
+    attempt.last_output = uv_now(host_.loop);
+    if (launch.log_limit || !host_.masker->empty()) {
+      process::LogOptions options;
+      if (launch.log_limit) options.limit_bytes = *launch.log_limit;
+      auto filter = [&]() { return host_.masker->empty() ? process::LogFilter() : process::MakeMaskingFilter(host_.masker->patterns(), std::string(kMask)); };
+      host_.log->Configure(launch.id, options, filter(), filter());
+    }
+    return attempt;
+  }
+
+  // -- Requests ----------------------------------------------------------------------
+
+  HttpRequest Request(const Link& link, std::string method, const std::string& path) const {
+    HttpRequest request;
+    request.method = std::move(method);
+    request.url = link.endpoint.base_url + link.facts.api + path;
+    request.unix_socket = link.endpoint.unix_socket;
+    request.tls = link.endpoint.tls;
+    return request;
+  }
+
+  void Ask(Link& link, std::string method, const std::string& path, std::string body, std::function<void(const Reply&)> then, int64_t total_ms = kRequestMs,
+           std::vector<std::string> headers = {}) {
+    HttpRequest request = Request(link, std::move(method), path);
+    request.headers = std::move(headers);
+    if (!body.empty()) request.headers.push_back("Content-Type: application/json");
+    request.body = std::move(body);
+    request.total_ms = total_ms;
+    auto reply = std::make_shared<Reply>();
+    HttpHandlers handlers;
+    handlers.on_head = [reply](const HttpHead& head) { reply->status = head.status; };
+    handlers.on_data = [reply](std::string_view bytes) {
+      if (reply->body.size() + bytes.size() <= kMostAnswer) reply->body.append(bytes);
+      return true;
+    };
+    handlers.on_end = [reply, then = std::move(then)](const HttpEnd& end) {
+      reply->end = end;
+      then(*reply);
+    };
+    client_->Send(std::move(request), std::move(handlers));
+  }
+
+  /// The same for an attempt: nothing is called if it is gone by then.
+  void AskFor(AttemptId id, std::string method, const std::string& path, std::string body, std::function<void(Attempt&, const Reply&)> then) {
+    Ask(*attempts_.at(id).link, std::move(method), path, std::move(body), [this, id, then = std::move(then)](const Reply& reply) {
+      if (auto found = attempts_.find(id); found != attempts_.end()) then(found->second, reply);
+    });
+  }
+
+  void Soon(std::function<void()> run) {
+    soon_.push_back(std::move(run));
+    if (soon_.size() > 1) return;
+    soon_timer_->Start(0, [this] {
+      std::vector<std::function<void()>> all;
+      all.swap(soon_);
+      for (auto& one : all) one();
+    });
+  }
+
+  void Note(Link& link, std::string text) {
+    if (link.told.insert(text).second) host_.events->OnNote(flavour_.kind, std::move(text));
+  }
+
+  // -- The engine --------------------------------------------------------------------
+
+  /// Blocks for a moment where it is a new one: only before the run, in practice.
+  Result<Link*> LinkTo(const std::string& host, const std::string& context) {
+    const auto key = std::pair(host, context);
+    if (auto found = links_.find(key); found != links_.end()) return found->second.get();
+    auto endpoint = docker::FindEndpoint(flavour_.kind, host, context, around_);
+    if (!endpoint) return endpoint.error();
+    auto link = std::make_unique<Link>();
+    link->endpoint = *std::move(endpoint);
+    std::array<std::string, 2> about;
+    for (size_t i = 0; i < about.size(); ++i) {
+      HttpRequest request = Request(*link, "GET", i == 0 ? "/version" : "/info");
+      request.total_ms = 30'000;
+      HttpEnd end;
+      auto answer = FetchNow(std::move(request), kMostAnswer, &end);
+      if (!answer) return Error{docker::NoEngineMessage(flavour_.kind, link->endpoint, end, around_)};
+      if (answer->head.status != 200) {
+        return Error{fmt::format("{} at {} answered with status {}: {}", ir::BackendName(flavour_.kind), link->endpoint.text, answer->head.status, docker::ErrorMessage(answer->body))};
+      }
+      about[i] = std::move(answer->body);
+    }
+    auto facts = docker::ParseFacts(about[0], about[1]);
+    if (!facts) return Error{fmt::format("{} at {}: {}", ir::BackendName(flavour_.kind), link->endpoint.text, facts.error().message)};
+    link->facts = *std::move(facts);
+    link->up = true;
+    link->timer = std::make_unique<Timer>(host_.loop);
+    Link* raw = link.get();
+    links_.emplace(key, std::move(link));
+    Listen(*raw);
+    return raw;
+  }
+
+  void Listen(Link& link) {
+    std::vector<std::pair<std::string, std::string>> query = {{"filters", docker::RunFilter(host_.run_id, true)}};
+    if (link.last_event_ns > 0) query.emplace_back("since", fmt::format("{}.{:09}", link.last_event_ns / 1'000'000'000, link.last_event_ns % 1'000'000'000));
+    link.lines = {};
+    HttpRequest request = Request(link, "GET", ApiPath("/events", query));
+    HttpHandlers handlers;
+    handlers.on_head = [this, &link](const HttpHead& head) {
+      if (head.status == 200) Heard(link);
+    };
+    handlers.on_data = [this, &link](std::string_view bytes) {
+      link.lines.Feed(bytes, [&](std::string_view line) {
+        if (auto event = docker::ParseEvent(line)) OnEvent(link, *event);
+      });
+      return true;
+    };
+    handlers.on_end = [this, &link](const HttpEnd& end) { Lost(link, end.ok() ? "the connection was closed" : end.message); };
+    link.events = client_->Send(std::move(request), std::move(handlers));
+  }
+
+  /// The stream of events is there.
+  void Heard(Link& link) {
+    const bool was_up = link.up;
+    link.up = true;
+    link.backoff_ms = kFirstBackoffMs;
+    if (was_up && link.down_since == 0) return;
+    link.down_since = 0;
+    for (const std::string& name : std::set<std::string>(std::move(link.condemned))) Remove(link, name);
+    link.condemned.clear();
+    Ask(link, "GET", ApiPath("/containers/json", {{"all", "1"}, {"filters", docker::RunFilter(host_.run_id, false)}}), "", [this, &link](const Reply& reply) {
+      auto list = reply.Is(200) ? docker::ParseContainers(reply.body) : std::nullopt;
+      if (!list) return;  // the stream of events will end as well
+      TakeUp(link, *list);
+    });
+  }
+
+  /// What was missed while the engine was away.
+  void TakeUp(Link& link, const std::vector<ContainerState>& list) {
+    std::vector<AttemptId> ids;
+    for (auto& [id, attempt] : attempts_) {
+      if (attempt.link == &link && attempt.phase >= Phase::Starting && !attempt.container.empty()) ids.push_back(id);
+    }
+    for (AttemptId id : ids) {
+      Attempt& attempt = attempts_.at(id);
+      auto found = std::find_if(list.begin(), list.end(), [&](const ContainerState& one) { return one.id == attempt.container; });
+      if (attempt.told_exit) {
+        if (!attempt.output_done && found != list.end()) ReadLogs(id, attempt);
+        if (found == list.end()) OutputEnded(id);
+      } else if (found == list.end()) {
+        Fail(id, Failed(ir::ErrorKind::NodeLost, fmt::format("its container is gone from {}, so its true end is not known", link.endpoint.text)));
+      } else if (found->status == "created") {
+        if (attempt.phase == Phase::Starting) Start(id, attempt);
+      } else {
+        if (!found->Lives()) attempt.away = true;
+        if (attempt.phase == Phase::Starting) Started(id, attempt);
+        auto still = attempts_.find(id);
+        if (still == attempts_.end()) continue;
+        if (!still->second.output_done && still->second.output == 0) ReadLogs(id, still->second);
+        if (!found->Lives()) {
+          Inspect(id);
+        } else if (still->second.cancelled) {
+          EndIt(id, still->second);
+        }
+      }
+    }
+  }
+
+  void Lost(Link& link, const std::string& why) {
+    if (link.up) {
+      link.up = false;
+      link.down_since = MonotonicMillis();
+      // Their output was cut, also where that looked like its end.
+      for (auto& [id, attempt] : attempts_) {
+        if (attempt.link != &link || attempt.phase < Phase::Running || attempt.told_exit) continue;
+        if (attempt.output != 0) client_->Cancel(std::exchange(attempt.output, 0));
+        attempt.output_done = false;
+        attempt.asked = false;
+      }
+    }
+    link.problem = why;
+    if (MonotonicMillis() - link.down_since >= kPatienceMs) GiveUp(link);
+    link.timer->Start(link.backoff_ms, [this, &link] { Listen(link); });
+    link.backoff_ms = std::min(link.backoff_ms * 2, kMostBackoffMs);
+  }
+
+  void GiveUp(Link& link) {
+    std::vector<AttemptId> ids;
+    for (auto& [id, attempt] : attempts_) {
+      if (attempt.link == &link && attempt.phase != Phase::Image) ids.push_back(id);
+    }
+    for (AttemptId id : ids) {
+      Attempt& attempt = attempts_.at(id);
+      if (attempt.told_exit) {
+        OutputEnded(id);
+        continue;
+      }
+      Fail(id, Failed(ir::ErrorKind::NodeLost, fmt::format("{} at {} has not answered for {} s ({}), so its end is not known", ir::BackendName(flavour_.kind), link.endpoint.text,
+                                                           kPatienceMs / 1000, link.problem)));
+    }
+  }
+
+  void OnEvent(Link& link, const docker::ContainerEvent& event) {
+    link.last_event_ns = std::max(link.last_event_ns, event.time_ns);
+    auto known = link.by_container.find(event.id);
+    if (known == link.by_container.end()) return;
+    auto found = attempts_.find(known->second);
+    if (found == attempts_.end()) return;
+    Attempt& attempt = found->second;
+    if (event.action == "oom") {
+      attempt.oom = true;
+    } else if (event.action == "kill") {
+      attempt.killed_by = event.signal;
+    } else if (event.action == "die" && attempt.phase >= Phase::Starting) {
+      Died(found->first, attempt, event.exit_code < 0 ? 255 : event.exit_code, WallMillis());
+    }
+  }
+
+  // -- Images ------------------------------------------------------------------------
+
+  void NeedImage(AttemptId id, Attempt& attempt) {
+    Image& image = attempt.link->images[attempt.launch.image];
+    const std::string pull = TextOption(attempt.launch, "pull");
+    if (image.state == Image::State::Ready && (pull != "always" || image.pulled)) return Create(id, attempt);
+    image.waiting.push_back(id);
+    if (image.state == Image::State::Busy) return;
+    image.state = Image::State::Busy;
+    if (pull == "always") {
+      Pull(*attempt.link, attempt.launch.image);
+    } else {
+      LookAt(*attempt.link, attempt.launch.image, pull != "never");
+    }
+  }
+
+  void LookAt(Link& link, const std::string& name, bool may_pull) {
+    Ask(link, "GET", "/images/" + name + "/json", "", [this, &link, name, may_pull](const Reply& reply) {
+      if (reply.Is(200)) {
+        auto info = docker::ParseImage(reply.body);
+        if (!info) return ImageFailed(link, name, 500, info.error().message, Step::Image);
+        Image& image = link.images[name];
+        image.info = *std::move(info);
+        image.state = Image::State::Ready;
+        return GoOn(link, name);
+      }
+      if (!reply.end.ok()) return ImageFailed(link, name, 0, "", Step::Image, &reply.end);
+      if (reply.status != 404 || !may_pull) {
+        std::string message = docker::ErrorMessage(reply.body);
+        if (reply.status == 404) message = "this machine does not have it, and `pull = \"never\"` forbids to fetch it";
+        return ImageFailed(link, name, reply.status, message, Step::Image);
+      }
+      Pull(link, name);
+    });
+  }
+
+  void Pull(Link& link, const std::string& name) {
+    const docker::CredentialPlace place = docker::LookForCredentials(flavour_.kind, name, around_);
+    if (!place.helper.empty()) {
+      return helpers_->Ask(place, [this, &link, name](Result<std::optional<docker::Credentials>> answer) {
+        if (!answer) {
+          // As the tools do: without them, which is enough for what is public. If it is not, the reason stands before the failure.
+          Note(link, answer.error().message);
+          return PullWith(link, name, std::nullopt);
+        }
+        PullWith(link, name, *answer);
+      });
+    }
+    PullWith(link, name, place.known);
+  }
+
+  void PullWith(Link& link, const std::string& name, const std::optional<docker::Credentials>& credentials) {
+    Image& image = link.images[name];
+    image.progress = {};
+    image.lines = {};
+    image.began_ms = image.told_ms = MonotonicMillis();
+    host_.events->OnNote(flavour_.kind, fmt::format("pulling the image `{}`", name));
+    HttpRequest request = Request(link, "POST", ApiPath("/images/create", docker::PullQuery(name)));
+    if (credentials) request.headers.push_back("X-Registry-Auth: " + docker::RegistryAuth(*credentials));
+    auto reply = std::make_shared<Reply>();
+    HttpHandlers handlers;
+    handlers.on_head = [reply](const HttpHead& head) { reply->status = head.status; };
+    handlers.on_data = [this, &link, name, reply](std::string_view bytes) {
+      if (reply->status != 200) {
+        if (reply->body.size() < kMostAnswer) reply->body.append(bytes);
+        return true;
+      }
+      Image& pulled = link.images[name];
+      auto each = [&](std::string_view line) { pulled.progress.Feed(line); };
+      pulled.lines.Feed(bytes, each);
+      const int64_t now = MonotonicMillis();
+      if (now - pulled.told_ms >= kProgressMs) {
+        pulled.told_ms = now;
+        const std::string far = pulled.progress.Said();
+        host_.events->OnNote(flavour_.kind, fmt::format("pulling the image `{}`: {}after {} s", name, far.empty() ? "" : far + " ", (now - pulled.began_ms) / 1000));
+      }
+      return true;
+    };
+    handlers.on_end = [this, &link, name, reply](const HttpEnd& end) {
+      if (!end.ok()) return ImageFailed(link, name, 0, "", Step::Pull, &end);
+      if (reply->status != 200) return ImageFailed(link, name, reply->status, docker::ErrorMessage(reply->body), Step::Pull);
+      Image& pulled = link.images[name];
+      pulled.progress.Feed(pulled.lines.rest());
+      if (!pulled.progress.error().empty()) return ImageFailed(link, name, 0, pulled.progress.error(), Step::Pull);
+      pulled.pulled = true;
+      host_.events->OnNote(flavour_.kind, fmt::format("pulled the image `{}` in {:.1f} s", name, static_cast<double>(MonotonicMillis() - pulled.began_ms) / 1000));
+      LookAt(link, name, false);
+    };
+    client_->Send(std::move(request), std::move(handlers));
+  }
+
+  void GoOn(Link& link, const std::string& name) {
+    std::vector<AttemptId> waiting;
+    waiting.swap(link.images[name].waiting);
+    for (AttemptId id : waiting) {
+      if (auto found = attempts_.find(id); found != attempts_.end() && !found->second.failing) NeedImage(id, found->second);
+    }
+  }
+
+  void ImageFailed(Link& link, const std::string& name, int status, const std::string& message, Step step, const HttpEnd* end = nullptr) {
+    Image& image = link.images[name];
+    image.state = Image::State::Unknown;
+    std::vector<AttemptId> waiting;
+    waiting.swap(image.waiting);
+    for (AttemptId id : waiting) {
+      auto found = attempts_.find(id);
+      if (found == attempts_.end() || found->second.failing) continue;
+      Fail(id, end != nullptr ? docker::UnreachableVerdict(flavour_, link.endpoint.text, end->message) : docker::FailureOf(step, status, message, found->second.launch, flavour_));
+    }
+  }
+
+  // -- One container -----------------------------------------------------------------
+
+  /// The user that is asked for; empty: the image's.
+  std::string UserFor(const Attempt& attempt) const {
+    std::string user = TextOption(attempt.launch, "user");
+    if (!user.empty()) return user;
+    if (attempt.link->facts.rootless) return "0:0";  // which is this user, outside
+    if (around_.uid != 0) return fmt::format("{}:{}", around_.uid, getegid());
+    return "";
+  }
+
+  void Create(AttemptId id, Attempt& attempt) {
+    Link& link = *attempt.link;
+    const Image& image = link.images[attempt.launch.image];
+    attempt.handle.clear();
+    docker::ContainerPlan plan;
+    plan.launch = &attempt.launch;
+    plan.image = &image.info;
+    plan.run_id = host_.run_id;
+    plan.state = state_label_;
+    plan.user = UserFor(attempt);
+    plan.host_users = link.facts.remapped;
+    if (around_.uid != 0 && !link.facts.rootless && TextOption(attempt.launch, "user").empty()) {
+      std::array<gid_t, 256> groups;
+      const int count = getgroups(static_cast<int>(groups.size()), groups.data());
+      for (int i = 0; i < count; ++i) plan.groups.push_back(std::to_string(groups[static_cast<size_t>(i)]));
+    }
+    const ir::Value* init = Option(attempt.launch, "init");
+    if (init == nullptr || init->kind() != ir::ValueKind::Bool || init->as_bool()) {
+      std::vector<std::string> words = attempt.launch.argv;
+      if (attempt.launch.image_args) {
+        words = image.info.entrypoint;
+        const std::vector<std::string>& rest = attempt.launch.argv.empty() ? image.info.cmd : attempt.launch.argv;
+        words.insert(words.end(), rest.begin(), rest.end());
+      }
+      if (words.empty()) return Fail(id, Failed(ir::ErrorKind::Command, fmt::format("the image `{}` has neither ENTRYPOINT nor CMD, and the job names no command", attempt.launch.image)));
+      plan.command = container::InitCommand(attempt.launch, words);
+      plan.mounts.push_back({init_, std::string(container::kInitTarget), true});
+    }
+    if (attempt.launch.resources.gpu.value_or(0) > 0) {
+      if (!flavour_.has_gpus) return Fail(id, Failed(ir::ErrorKind::Submit, "podman's service gives no graphics processors by this API: use `docker`, or name the device in `options`"));
+      TakeGpus(attempt);
+      plan.gpus = attempt.gpus;
+    }
+    auto body = docker::CreateBody(plan, flavour_);
+    if (!body) return Fail(id, Failed(ir::ErrorKind::Submit, body.error().message));
+    attempt.phase = Phase::Creating;
+    AskFor(id, "POST", ApiPath("/containers/create", {{"name", docker::ContainerName(attempt.launch.execution_id)}}), *std::move(body), [this, id](Attempt& now, const Reply& reply) {
+      Link& at = *now.link;
+      if (!reply.end.ok()) {
+        // It may be there all the same; a repeated submission finds it by its name.
+        at.condemned.insert(docker::ContainerName(now.launch.execution_id));
+        return Fail(id, docker::UnreachableVerdict(flavour_, at.endpoint.text, reply.end.message));
+      }
+      if (auto created = reply.status == 201 ? docker::ParseCreated(reply.body) : std::nullopt) {
+        for (const std::string& warning : created->warnings) {
+          if (warning.find("kernel does not support") != std::string::npos || warning.find("iscarded") != std::string::npos) Note(at, warning);
+        }
+        return Have(id, now, created->id);
+      }
+      const std::string message = docker::ErrorMessage(reply.body);
+      if (docker::IsNameTaken(reply.status, message)) return TakeOver(id, now);
+      if (reply.status == 404) at.images[now.launch.image].state = Image::State::Unknown;  // removed meanwhile
+      Fail(id, docker::FailureOf(Step::Create, reply.status, message, now.launch, flavour_));
+    });
+  }
+
+  void TakeGpus(Attempt& attempt) {
+    const ir::Value* named = Option(attempt.launch, "gpus");
+    if (named == nullptr || named->kind() != ir::ValueKind::List) return;
+    const auto wanted = static_cast<size_t>(*attempt.launch.resources.gpu);
+    for (const bool free : {true, false}) {  // shared only if there are too few
+      for (const ir::Value& one : named->as_list()) {
+        if (attempt.gpus.size() >= wanted) return;
+        const std::string& name = one.as_string();
+        if (std::find(attempt.gpus.begin(), attempt.gpus.end(), name) != attempt.gpus.end() || (free && attempt.link->gpus.count(name) != 0)) continue;
+        attempt.gpus.push_back(name);
+        attempt.link->gpus.insert(name);
+      }
+    }
+  }
+
+  /// A container of that name is there: of an earlier submission, which was not answered.
+  void TakeOver(AttemptId id, Attempt& attempt) {
+    AskFor(id, "GET", "/containers/" + docker::ContainerName(attempt.launch.execution_id) + "/json", "", [this, id](Attempt& now, const Reply& reply) {
+      auto state = reply.Is(200) ? docker::ParseContainer(reply.body) : std::nullopt;
+      if (!state || state->run != host_.run_id || state->attempt != now.launch.execution_id) {
+        return Fail(id, Failed(ir::ErrorKind::Submit, fmt::format("the name `{}` is taken at {} by a container that is not of this attempt", docker::ContainerName(now.launch.execution_id),
+                                                                  now.link->endpoint.text)));
+      }
+      if (!state->Lives() && !state->Ended()) return Have(id, now, state->id);
+      GoOnWith(id, now, *state);
+    });
+  }
+
+  /// It has begun, unseen; perhaps it has ended.
+  void GoOnWith(AttemptId id, Attempt& attempt, const ContainerState& state) {
+    Know(id, attempt, state.id);
+    attempt.phase = Phase::Starting;
+    attempt.started_ms = state.started_ms;
+    Started(id, attempt);
+    auto found = attempts_.find(id);
+    if (found == attempts_.end()) return;
+    ReadLogs(id, attempt);
+    attempt.oom = attempt.oom || state.oom;
+    if (state.Ended()) Died(id, attempt, state.exit_code, state.finished_ms);
+  }
+
+  void Unattached(AttemptId id, AttachAnswer answer, const std::string& why) {
+    if (attempts_.count(id) == 0) return;
+    Forget(id);
+    host_.events->OnAttached(id, answer, why);
+  }
+
+  void Know(AttemptId id, Attempt& attempt, const std::string& container) {
+    attempt.container = container;
+    if (attempt.handle.empty()) attempt.handle = container + " " + attempt.link->images[attempt.launch.image].info.digest;
+    attempt.link->by_container[container] = id;
+    attempt.link->condemned.erase(docker::ContainerName(attempt.launch.execution_id));
+    if (!std::exchange(attempt.told_submitted, true)) host_.events->OnSubmitted(id, attempt.handle);
+  }
+
+  /// There is a container, and it has not begun.
+  void Have(AttemptId id, Attempt& attempt, const std::string& container) {
+    Know(id, attempt, container);
+    attempt.phase = Phase::Created;
+    if (attempt.cancelled) return Fail(id, Failed(ir::ErrorKind::Cancelled, "it was cancelled before its container began"));
+    Image& image = attempt.link->images[attempt.launch.image];
+    const std::string asked = UserFor(attempt);
+    const std::string user = asked.empty() ? image.info.user : asked;
+    if (attempt.link->facts.rootless || (around_.uid != 0 && TextOption(attempt.launch, "user").empty())) return Connect(id, attempt);
+    if (docker::IsNumericUser(user) || user == "root" || user.starts_with("root:") || image.passwd) return GiveTo(id, attempt, user);
+    AskFor(id, "GET", ApiPath("/containers/" + container + "/archive", {{"path", "/etc/passwd"}}), "", [this, id, user](Attempt& now, const Reply& reply) {
+      now.link->images[now.launch.image].passwd = reply.Is(200) ? docker::FirstFileOfTar(reply.body) : "";
+      GiveTo(id, now, user);
+    });
+  }
+
+  /// The directories of the attempt are for `user` of the image.
+  void GiveTo(AttemptId id, Attempt& attempt, const std::string& user) {
+    const auto ids = docker::IdsOf(user, attempt.link->images[attempt.launch.image].passwd.value_or(""));
+    const AttemptPlaces& places = attempt.launch.places;
+    if (!ids) {
+      return Fail(id, Failed(ir::ErrorKind::Image, fmt::format("the image `{}` has no user `{}` in /etc/passwd", attempt.launch.image, user)));
+    }
+    if (ids->uid != static_cast<int64_t>(around_.uid)) {
+      if (around_.uid == 0) {
+        attempt.chown = true;
+        for (const std::string& path : {places.output_dir, places.tmp_dir, places.stage_dir, places.secrets_dir}) {
+          const int problem = path.empty() ? 0 : ChownTree(path, static_cast<uid_t>(ids->uid), static_cast<gid_t>(ids->gid));
+          if (problem != 0) return Fail(id, Failed(ir::ErrorKind::Staging, process::SystemError(fmt::format("cannot give `{}` to user {} of the image", path, ids->uid), problem).message));
+        }
+      } else if (ids->uid != 0) {
+        OpenToAll(places.output_dir, true);
+        OpenToAll(places.tmp_dir, true);
+        OpenToAll(places.stage_dir, true);
+        if (!places.secrets_dir.empty()) OpenToAll(places.secrets_dir, false);
+      }
+    }
+    Connect(id, attempt);
+  }
+
+  /// The output first, so that none of it is missed.
+  void Connect(AttemptId id, Attempt& attempt) {
+    HttpRequest request = Request(*attempt.link, "POST", ApiPath("/containers/" + attempt.container + "/attach", {{"stream", "1"}, {"stdout", "1"}, {"stderr", "1"}}));
+    auto status = std::make_shared<int>(0);
+    auto refusal = std::make_shared<std::string>();
+    HttpHandlers handlers;
+    handlers.on_head = [this, id, status](const HttpHead& head) {
+      *status = head.status;
+      auto found = attempts_.find(id);
+      if (found == attempts_.end() || found->second.phase != Phase::Created || (head.status != 200 && head.status != 101)) return;
+      if (found->second.cancelled) return Soon([this, id] { Fail(id, Failed(ir::ErrorKind::Cancelled, "it was cancelled before its container began")); });
+      Start(id, found->second);
+    };
+    handlers.on_data = [this, id, status, refusal](std::string_view bytes) {
+      if (*status == 200 || *status == 101) {
+        TakeOutput(id, bytes);
+      } else if (refusal->size() < 65536) {
+        refusal->append(bytes);
+      }
+      return true;
+    };
+    handlers.on_end = [this, id, status, refusal](const HttpEnd& end) {
+      auto found = attempts_.find(id);
+      if (found == attempts_.end()) return;
+      Attempt& now = found->second;
+      now.output = 0;
+      if (now.phase == Phase::Created) {
+        // podman makes ready here what docker does at the start, so it finds here that the command is missing.
+        return Fail(id, end.ok() ? docker::FailureOf(Step::Start, *status, docker::ErrorMessage(*refusal), now.launch, flavour_)
+                                 : docker::UnreachableVerdict(flavour_, now.link->endpoint.text, end.message));
+      }
+      OutputStops(id, now, end);
+    };
+    attempt.output = client_->Send(std::move(request), std::move(handlers));
+  }
+
+  void Start(AttemptId id, Attempt& attempt) {
+    attempt.phase = Phase::Starting;
+    attempt.started_ms = WallMillis();
+    AskFor(id, "POST", "/containers/" + attempt.container + "/start", "", [this, id](Attempt& now, const Reply& reply) {
+      if (now.phase != Phase::Starting) return;
+      if (!reply.end.ok()) return;  // whether it has begun is found out when the engine answers again
+      if (reply.status == 204 || reply.status == 304) return Started(id, now);
+      Fail(id, docker::FailureOf(Step::Start, reply.status, docker::ErrorMessage(reply.body), now.launch, flavour_));
+    });
+  }
+
+  void Started(AttemptId id, Attempt& attempt) {
+    attempt.phase = Phase::Running;
+    if (attempt.started_ms == 0) attempt.started_ms = WallMillis();
+    if (!std::exchange(attempt.told_started, true)) host_.events->OnStarted(id, attempt.started_ms, 0, attempt.handle);
+    auto found = attempts_.find(id);
+    if (found == attempts_.end()) return;
+    if (attempt.cancelled) EndIt(id, attempt);
+    if (attempt.died) {
+      AfterDeath(id, attempt);
+    } else if (attempt.output_done && flavour_.slow_events) {
+      Inspect(id);
+    }
+  }
+
+  // -- Its output --------------------------------------------------------------------
+
+  void TakeOutput(AttemptId id, std::string_view bytes) {
+    auto found = attempts_.find(id);
+    if (found == attempts_.end()) return;
+    Attempt& attempt = found->second;
+    attempt.last_output = uv_now(host_.loop);
+    const bool good = attempt.frames.Feed(bytes, [&](LogStream stream, std::string_view part) {
+      const auto index = static_cast<size_t>(stream);
+      const uint64_t known = std::min<uint64_t>(attempt.skip[index], part.size());
+      attempt.skip[index] -= known;
+      part.remove_prefix(known);
+      attempt.got[index] += part.size();
+      if (!part.empty()) host_.log->Append(id, index == 0 ? process::LogStream::kStdout : process::LogStream::kStderr, part);
+    });
+    if (!good) Note(*attempt.link, "the output of a container could not be read: it is not framed as the API says");
+  }
+
+  /// All of it again from the engine's log, without what is known, and what follows.
+  void ReadLogs(AttemptId id, Attempt& attempt) {
+    if (attempt.output != 0) client_->Cancel(attempt.output);
+    attempt.frames = {};
+    attempt.skip = attempt.got;
+    HttpRequest request = Request(*attempt.link, "GET", ApiPath("/containers/" + attempt.container + "/logs", {{"follow", "1"}, {"stdout", "1"}, {"stderr", "1"}}));
+    HttpHandlers handlers;
+    auto status = std::make_shared<int>(0);
+    handlers.on_head = [status](const HttpHead& head) { *status = head.status; };
+    handlers.on_data = [this, id, status](std::string_view bytes) {
+      if (*status == 200) TakeOutput(id, bytes);
+      return true;
+    };
+    handlers.on_end = [this, id, status](const HttpEnd& end) {
+      auto found = attempts_.find(id);
+      if (found == attempts_.end()) return;
+      found->second.output = 0;
+      if (end.ok() && *status != 200) Note(*found->second.link, "the engine does not give the output of a container back: some of it is missing");
+      OutputStops(id, found->second, end);
+    };
+    attempt.output = client_->Send(std::move(request), std::move(handlers));
+  }
+
+  void OutputStops(AttemptId id, Attempt& attempt, const HttpEnd& end) {
+    if (!attempt.link->up) return;  // TakeUp() goes on with it
+    if (!end.ok()) {
+      if (!attempt.timer) attempt.timer = std::make_unique<Timer>(host_.loop);
+      // A moment, in which the stream of events ends too if it is the engine that went away.
+      return Later(id, 100, [this, id](Attempt& now) {
+        if (now.link->up && now.output == 0 && !now.output_done) ReadLogs(id, now);
+      });
+    }
+    attempt.output_done = true;
+    if (attempt.told_exit) return OutputEnded(id);
+    if (flavour_.slow_events && !attempt.died && attempt.phase == Phase::Running) Inspect(id);
+  }
+
+  void Later(AttemptId id, int64_t ms, std::function<void(Attempt&)> run) {
+    auto timer = std::make_shared<std::unique_ptr<Timer>>(std::make_unique<Timer>(host_.loop));
+    (*timer)->Start(ms, [this, id, timer, run = std::move(run)] {
+      timer->reset();
+      if (auto found = attempts_.find(id); found != attempts_.end()) run(found->second);
+    });
+  }
+
+  // -- Its end -----------------------------------------------------------------------
+
+  /// Cancelled: TERM, and KILL when the grace is over.
+  void EndIt(AttemptId id, Attempt& attempt) {
+    if (attempt.died || attempt.told_exit) return;
+    const int64_t now = MonotonicMillis();
+    if (attempt.term_ms < 0) attempt.term_ms = now;
+    const int64_t left = attempt.term_ms + attempt.grace_ms - now;
+    if (attempt.grace_ms <= 0 || left <= 0) return Signal(id, "SIGKILL");
+    Signal(id, "SIGTERM");
+    if (!attempt.timer) attempt.timer = std::make_unique<Timer>(host_.loop);
+    attempt.timer->Start(left, [this, id] { Signal(id, "SIGKILL"); });
+  }
+
+  void Signal(AttemptId id, const char* name) {
+    auto found = attempts_.find(id);
+    if (found == attempts_.end() || found->second.container.empty() || found->second.died) return;
+    if (!found->second.link->up) return;  // TakeUp() sends it
+    Ask(*found->second.link, "POST", ApiPath("/containers/" + found->second.container + "/kill", {{"signal", name}}), "", [](const Reply&) {});
+  }
+
+  void Died(AttemptId id, Attempt& attempt, int exit_code, int64_t wall_ms) {
+    if (attempt.died) return;
+    attempt.died = true;
+    attempt.exit_code = exit_code;
+    attempt.ended_ms = wall_ms;
+    if (attempt.timer) attempt.timer->Stop();
+    if (attempt.phase == Phase::Running) AfterDeath(id, attempt);
+  }
+
+  void AfterDeath(AttemptId id, Attempt& attempt) {
+    // Only the state says whether memory ran out; an end with 0 needs no such question.
+    if (attempt.exit_code != 0 && !attempt.asked && !attempt.oom) return Inspect(id);
+    Conclude(id, attempt);
+  }
+
+  void Inspect(AttemptId id) {
+    Attempt& attempt = attempts_.at(id);
+    if (std::exchange(attempt.asked, true)) return;
+    AskFor(id, "GET", "/containers/" + attempt.container + "/json", "", [this, id](Attempt& now, const Reply& reply) {
+      if (now.told_exit || now.concluding) return;
+      auto state = reply.Is(200) ? docker::ParseContainer(reply.body) : std::nullopt;
+      if (!state) {
+        if (now.died) return Conclude(id, now);
+        now.asked = false;
+        if (reply.end.ok() && reply.status == 404) {
+          Fail(id, Failed(ir::ErrorKind::NodeLost, fmt::format("its container was removed from outside at {}", now.link->endpoint.text)));
+        }
+        return;
+      }
+      if (!state->Ended()) {
+        now.asked = false;  // the event comes
+        if (now.died) Conclude(id, now);
+        return;
+      }
+      now.oom = now.oom || state->oom;
+      if (!now.died) {
+        now.died = true;
+        now.exit_code = state->exit_code;
+        now.ended_ms = now.away && state->finished_ms != 0 ? state->finished_ms : WallMillis();
+        if (now.timer) now.timer->Stop();
+      }
+      if (now.phase == Phase::Running) Conclude(id, now);
+    });
+  }
+
+  /// All that is said about its end is there: its files become ours again.
+  void Conclude(AttemptId id, Attempt& attempt) {
+    if (std::exchange(attempt.concluding, true)) return;
+    if (!attempt.chown) return TellExit(id, attempt);
+    struct Work {
+      uv_work_t request;
+      DockerBackend* backend;
+      AttemptId id;
+      std::vector<std::string> paths;
+      int problem = 0;
+    };
+    auto* work = new Work{{}, this, id, {attempt.launch.places.output_dir, attempt.launch.places.stage_dir}};
+    work->request.data = work;
+    const int queued = uv_queue_work(host_.loop, &work->request, [](uv_work_t* request) {
+      Work* self = static_cast<Work*>(request->data);
+      for (const std::string& path : self->paths) {
+        const int problem = ChownTree(path, geteuid(), getegid());
+        if (self->problem == 0) self->problem = problem;
+      }
+    }, [](uv_work_t* request, int) {
+      std::unique_ptr<Work> self(static_cast<Work*>(request->data));
+      DockerBackend& backend = *self->backend;
+      --backend.working_;
+      if (auto found = backend.attempts_.find(self->id); found != backend.attempts_.end()) backend.TellExit(self->id, found->second);
+    });
+    if (queued != 0) {
+      delete work;
+      return TellExit(id, attempt);
+    }
+    ++working_;
+  }
+
+  void TellExit(AttemptId id, Attempt& attempt) {
+    const auto report = container::ReadInitEnd(attempt.launch.places);
+    const bool by_signal = report ? report->exit.signal.has_value() : attempt.exit_code > 128;
+    attempt.phase = Phase::Ended;
+    attempt.told_exit = true;
+    if (report && report->start_error != 0) {
+      const std::string program = attempt.launch.argv.empty() ? "the command" : attempt.launch.argv.front();
+      host_.events->OnFailed(id, container::StartVerdict(report->start_error, program, fmt::format("the image `{}`", attempt.launch.image)));
+    } else if (report && report->limit && !attempt.cancelled) {
+      host_.events->OnFailed(id, Failed(ir::ErrorKind::Timeout, "`timeout.run` ended it inside its container"));
+    } else if (attempt.away && !attempt.cancelled && by_signal && !attempt.oom) {
+      host_.events->OnFailed(id, Failed(ir::ErrorKind::NodeLost, fmt::format("{} at {} went away and ended it", ir::BackendName(flavour_.kind), attempt.link->endpoint.text)));
+    } else {
+      AttemptExit exit;
+      if (report) exit = report->exit;
+      if (!report) {
+        // Without a report the program's own end is not known: 128 + N is what engines make of a signal.
+        const int signal = attempt.exit_code - 128;
+        if (signal == SIGKILL || (signal > 0 && signal == attempt.killed_by)) {
+          exit.signal = signal;
+        } else {
+          exit.exit_code = attempt.exit_code;
+        }
+      }
+      exit.out_of_memory = exit.out_of_memory || (attempt.oom && exit.exit_code.value_or(1) != 0);
+      exit.wall_ms = report && report->exit.wall_ms != 0 ? report->exit.wall_ms : attempt.ended_ms;
+      host_.events->OnExited(id, exit);
+    }
+    auto found = attempts_.find(id);
+    if (found == attempts_.end()) return;
+    if (attempt.output_done) return OutputEnded(id);
+    Later(id, kLateLogMs, [this, id](Attempt& now) {
+      // The engine has lost its end: what its log has is all there is.
+      if (now.link->up && !now.output_done) ReadLogs(id, now);
+      Later(id, kLateLogMs, [this, id](Attempt& late) {
+        if (late.link->up && uv_now(host_.loop) - late.last_output >= static_cast<uint64_t>(kLateLogMs)) OutputEnded(id);
+      });
+    });
+  }
+
+  /// Everything is known and told: the container goes.
+  void OutputEnded(AttemptId id) {
+    Attempt& attempt = attempts_.at(id);
+    Remove(*attempt.link, attempt.container);
+    Forget(id);
+    host_.events->OnReaped(id);
+  }
+
+  // -- Gone --------------------------------------------------------------------------
+
+  /// The one answer for what did not end by itself.
+  void Fail(AttemptId id, Verdict verdict) {
+    auto found = attempts_.find(id);
+    if (found == attempts_.end()) return;
+    Attempt& attempt = found->second;
+    const bool told = attempt.told_exit;
+    if (attempt.link != nullptr && !attempt.container.empty()) Remove(*attempt.link, attempt.container);
+    Forget(id);
+    if (!told) host_.events->OnFailed(id, std::move(verdict));
+    host_.events->OnReaped(id);
+  }
+
+  /// The same from within a call of the engine of runs.
+  void FailSoon(AttemptId id, Verdict verdict) {
+    Attempt& attempt = attempts_.at(id);
+    if (std::exchange(attempt.failing, true)) return;
+    Soon([this, id, verdict = std::move(verdict)] { Fail(id, verdict); });
+  }
+
+  void Forget(AttemptId id) {
+    auto found = attempts_.find(id);
+    if (found == attempts_.end()) return;
+    Attempt& attempt = found->second;
+    if (attempt.output != 0) client_->Cancel(attempt.output);
+    if (attempt.link != nullptr) {
+      attempt.link->by_container.erase(attempt.container);
+      for (const std::string& gpu : attempt.gpus) attempt.link->gpus.erase(gpu);
+      std::erase(attempt.link->images[attempt.launch.image].waiting, id);
+    }
+    host_.log->Close(id);
+    attempts_.erase(found);
+  }
+
+  void Remove(Link& link, const std::string& name) {
+    if (!link.up) {
+      link.condemned.insert(name);
+      return;
+    }
+    link.removing.insert(name);
+    Ask(link, "DELETE", ApiPath("/containers/" + name, {{"force", "1"}, {"v", "1"}}), "", [this, &link, name](const Reply& reply) {
+      link.removing.erase(name);
+      // 404: it is gone; 409: that is under way.
+      if (reply.Is(200) || (reply.end.ok() && (reply.status == 404 || reply.status == 409))) return;
+      link.condemned.insert(name);
+      if (reply.end.ok()) Note(link, fmt::format("a container could not be removed: {}. `jobc gc` tries again", docker::ErrorMessage(reply.body)));
+    });
+  }
+
+  /// Blocks until the engine has removed them.
+  void RemoveNow(const std::vector<Doomed>& doomed) {
+    std::vector<Doomed> todo = doomed;
+    for (int round = 0; round < 20 && !todo.empty(); ++round) {
+      uv_loop_t loop;
+      if (uv_loop_init(&loop) != 0) return;
+      std::vector<Doomed> again;
+      if (auto client = HttpClient::Create(&loop)) {
+        for (const Doomed& one : todo) {
+          HttpRequest request = Request(*one.link, "DELETE", ApiPath("/containers/" + one.name, {{"force", "1"}, {"v", "1"}}));
+          request.connect_ms = 2'000;
+          request.total_ms = 30'000;
+          auto status = std::make_shared<int>(0);
+          (*client)->Send(std::move(request), {[status](const HttpHead& head) { *status = head.status; }, nullptr, [&again, status, one](const HttpEnd& end) {
+            // Its creation may still be under way.
+            if (end.ok() && ((*status == 404 && one.may_come) || *status >= 500)) again.push_back(one);
+          }});
+        }
+        uv_run(&loop, UV_RUN_DEFAULT);
+        client->reset();
+      }
+      uv_run(&loop, UV_RUN_DEFAULT);
+      uv_loop_close(&loop);
+      todo = std::move(again);
+      if (!todo.empty()) usleep(50'000);
+    }
+  }
+
+  BackendHost host_;
+  const docker::Flavour& flavour_;
+  docker::Surroundings around_;
+  std::string state_label_;
+  std::string init_;  ///< the program, on this machine
+  std::unique_ptr<HttpClient> client_;
+  std::unique_ptr<docker::CredentialHelpers> helpers_;
+  std::unique_ptr<process::AttemptDirs> dirs_;
+  std::unique_ptr<Timer> soon_timer_;
+  std::vector<std::function<void()>> soon_;
+  std::map<std::pair<std::string, std::string>, std::unique_ptr<Link>> links_;
+  std::unordered_map<AttemptId, AttemptPlaces> prepared_;
+  std::unordered_map<AttemptId, Attempt> attempts_;
+  int working_ = 0;  ///< in the thread pool
+  bool stopping_ = false;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Backend>> MakeDockerBackend(ir::BackendKind kind, const BackendHost& host) {
+  auto backend = std::make_unique<DockerBackend>(kind, host);
+  if (auto opened = backend->Open(); !opened) return opened.error();
+  return std::unique_ptr<Backend>(std::move(backend));
+}
+
+}  // namespace jobc

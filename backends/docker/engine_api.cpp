@@ -1,0 +1,510 @@
+#include "backends/docker/engine_api.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <ctime>
+#include <nlohmann/json.hpp>
+
+#include "ir/json.h"
+#include "ir/mounts.h"
+#include "support/sha256.h"
+
+namespace jobc::docker {
+namespace {
+
+using Json = nlohmann::json;
+
+Json Parse(std::string_view text) { return Json::parse(text, nullptr, false); }
+
+const Json* Find(const Json& object, const char* name) {
+  if (!object.is_object()) return nullptr;
+  auto found = object.find(name);
+  return found == object.end() ? nullptr : &*found;
+}
+std::string Text(const Json& object, const char* name) {
+  const Json* found = Find(object, name);
+  return found != nullptr && found->is_string() ? found->get<std::string>() : std::string();
+}
+int64_t Number(const Json& object, const char* name, int64_t none = 0) {
+  const Json* found = Find(object, name);
+  return found != nullptr && found->is_number() ? found->get<int64_t>() : none;
+}
+bool Flag(const Json& object, const char* name) {
+  const Json* found = Find(object, name);
+  return found != nullptr && found->is_boolean() && found->get<bool>();
+}
+Json Member(const Json& object, const char* name) {
+  const Json* found = Find(object, name);
+  return found == nullptr ? Json() : *found;
+}
+std::vector<std::string> Texts(const Json& list) {
+  std::vector<std::string> out;
+  if (list.is_string()) out.push_back(list.get<std::string>());
+  if (!list.is_array()) return out;
+  for (const Json& one : list) {
+    if (one.is_string()) out.push_back(one.get<std::string>());
+  }
+  return out;
+}
+
+std::string Dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+int64_t ToNumber(std::string_view text, int64_t none) {
+  int64_t out = 0;
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
+  return error == std::errc() && end == text.data() + text.size() ? out : none;
+}
+
+/// RFC 3339 as Go writes it; `0001-01-01T00:00:00Z` is never.
+int64_t ParseTime(const std::string& text) {
+  tm parts{};
+  const char* rest = strptime(text.c_str(), "%Y-%m-%dT%H:%M:%S", &parts);
+  if (rest == nullptr || parts.tm_year < 70) return 0;
+  int64_t ms = static_cast<int64_t>(timegm(&parts)) * 1000;
+  if (*rest == '.') {
+    int64_t unit = 100;
+    for (++rest; *rest >= '0' && *rest <= '9'; ++rest, unit /= 10) ms += (*rest - '0') * unit;
+  }
+  if (*rest == '+' || *rest == '-') {
+    const int64_t sign = *rest == '+' ? 1 : -1;
+    const std::string_view zone(rest + 1);
+    if (zone.size() >= 5) ms -= sign * (ToNumber(zone.substr(0, 2), 0) * 60 + ToNumber(zone.substr(3, 2), 0)) * 60'000;
+  }
+  return ms;
+}
+
+/// Objects member by member, lists one after the other, all else replaced.
+void MergeInto(Json& into, const Json& from) {
+  for (const auto& [name, value] : from.items()) {
+    Json& slot = into[name];
+    if (slot.is_object() && value.is_object()) {
+      MergeInto(slot, value);
+    } else if (slot.is_array() && value.is_array()) {
+      for (const Json& one : value) slot.push_back(one);
+    } else {
+      slot = value;
+    }
+  }
+}
+
+const ir::Value* Option(const AttemptLaunch& launch, std::string_view name) {
+  for (const auto& [key, value] : launch.options) {
+    if (key == name) return &value;
+  }
+  return nullptr;
+}
+
+bool Has(std::string_view text, std::initializer_list<std::string_view> parts) {
+  return std::any_of(parts.begin(), parts.end(), [&](std::string_view part) { return text.find(part) != std::string_view::npos; });
+}
+
+std::string Size(int64_t bytes) {
+  if (bytes < 10 << 20) return fmt::format("{} KiB", (bytes + 1023) >> 10);
+  return fmt::format("{} MiB", bytes >> 20);
+}
+
+std::string Escaped(std::string_view text) {
+  std::string out;
+  for (unsigned char c : text) {
+    if ((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.' || c == '~') {
+      out += static_cast<char>(c);
+    } else {
+      out += fmt::format("%{:02X}", c);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string StateLabel(const std::string& state_dir) { return Sha256Hex(state_dir).substr(0, 16); }
+
+std::string ContainerName(std::string_view execution_id) { return "jobc-" + std::string(execution_id); }
+
+const Flavour& FlavourOf(ir::BackendKind kind) {
+  static const Flavour docker{ir::BackendKind::Docker, "json-file", true, false, true, true};
+  static const Flavour podman{ir::BackendKind::Podman, "k8s-file", false, true, false, false};
+  return kind == ir::BackendKind::Podman ? podman : docker;
+}
+
+Result<EngineFacts> ParseFacts(std::string_view version, std::string_view info) {
+  const Json about = Parse(version);
+  EngineFacts out;
+  out.version = Text(about, "Version");
+  std::string api = Text(about, "ApiVersion");
+  const std::string least = Text(about, "MinAPIVersion");
+  if (out.version.empty() || api.empty()) return Error{"what answers there is no container engine"};
+  auto order = [](const std::string& text) {
+    const size_t dot = std::min(text.find('.'), text.size());
+    return std::pair(ToNumber(std::string_view(text).substr(0, dot), 0), dot < text.size() ? ToNumber(std::string_view(text).substr(dot + 1), 0) : 0);
+  };
+  constexpr const char* kWritten = "1.41";
+  if (order(api) < order("1.40")) return Error{fmt::format("the engine {} speaks the API {} only; at least 1.40 (Docker 19.03) is needed", out.version, api)};
+  if (order(api) > order(kWritten)) api = order(least) > order(kWritten) ? least : kWritten;
+  out.api = "/v" + api;
+  for (const std::string& option : Texts(Member(Parse(info), "SecurityOptions"))) {
+    out.rootless = out.rootless || option.starts_with("name=rootless");
+    out.remapped = out.remapped || option.starts_with("name=userns");
+  }
+  return out;
+}
+
+Result<ImageInfo> ParseImage(std::string_view body) {
+  const Json image = Parse(body);
+  ImageInfo out;
+  out.id = Text(image, "Id");
+  if (out.id.empty()) return Error{"the answer about an image has no id"};
+  if (out.id.find(':') == std::string::npos) out.id = "sha256:" + out.id;
+  const std::vector<std::string> digests = Texts(Member(image, "RepoDigests"));
+  out.digest = digests.empty() ? out.id : digests.front();
+  const Json config = Member(image, "Config");
+  out.user = Text(config, "User");
+  out.entrypoint = Texts(Member(config, "Entrypoint"));
+  out.cmd = Texts(Member(config, "Cmd"));
+  return out;
+}
+
+Result<std::string> CreateBody(const ContainerPlan& plan, const Flavour& flavour) {
+  const AttemptLaunch& launch = *plan.launch;
+  for (const auto* texts : {&launch.env, &launch.argv}) {
+    for (const std::string& text : *texts) {
+      if (!process::IsUtf8(text)) {
+        return Error{fmt::format("`{}` is not UTF-8, which the engine's API cannot carry", text.substr(0, std::min(text.find('='), size_t{40})))};
+      }
+    }
+  }
+  Json body;
+  body["Image"] = launch.image;
+  body["Env"] = launch.env;
+  if (!plan.command.empty()) {
+    body["Entrypoint"] = plan.command;
+    body["Cmd"] = Json::array();
+  } else if (launch.image_args) {
+    if (!launch.argv.empty()) body["Cmd"] = launch.argv;
+  } else {
+    body["Entrypoint"] = Json::array({launch.argv.front()});
+    body["Cmd"] = std::vector<std::string>(launch.argv.begin() + 1, launch.argv.end());
+  }
+  const ir::Value* workdir = Option(launch, "workdir");
+  body["WorkingDir"] = workdir != nullptr && workdir->kind() == ir::ValueKind::String ? workdir->as_string() : launch.places.SeenOutput();
+  if (!plan.user.empty()) body["User"] = plan.user;
+  body["Labels"] = {{kRunLabel, plan.run_id}, {kAttemptLabel, launch.execution_id}, {kInstanceLabel, launch.address}, {kStateLabel, plan.state}};
+  if (!launch.places.secrets_dir.empty()) body["Labels"][std::string(kSecretsLabel)] = launch.places.secrets_dir;
+  body["Healthcheck"]["Test"] = {"NONE"};
+
+  Json host;
+  host["Mounts"] = Json::array();
+  auto mount = [&](const char* type, const std::string& source, const std::string& target, bool read_only) {
+    host["Mounts"].push_back({{"Type", type}, {"Source", source}, {"Target", target}, {"ReadOnly", read_only}});
+  };
+  for (const Mount& one : launch.mounts) mount("bind", one.source, one.target, one.read_only);
+  for (const Mount& one : plan.mounts) mount("bind", one.source, one.target, one.read_only);
+  if (const ir::Value* mounts = Option(launch, "mounts")) {
+    for (const ir::Mount& one : ir::MountsOf(*mounts)) mount(one.volume ? "volume" : "bind", one.source, one.target, one.read_only);
+  }
+  const Resources& resources = launch.resources;
+  if (resources.cpu_milli && *resources.cpu_milli > 0) host["NanoCpus"] = *resources.cpu_milli * 1'000'000;
+  if (resources.memory && *resources.memory > 0) host["Memory"] = host["MemorySwap"] = *resources.memory;  // no swap on top
+  if (const ir::Value* pids = Option(launch, "pids")) host["PidsLimit"] = pids->as_int();
+  if (resources.gpu && *resources.gpu > 0) {
+    Json request = {{"Driver", ""}, {"Capabilities", {{"gpu"}}}};
+    if (plan.gpus.empty()) {
+      request["Count"] = *resources.gpu;
+    } else {
+      request["DeviceIDs"] = plan.gpus;
+    }
+    host["DeviceRequests"] = Json::array({std::move(request)});
+  }
+  if (const ir::Value* network = Option(launch, "network")) host["NetworkMode"] = network->as_string();
+  if (!plan.groups.empty()) host["GroupAdd"] = plan.groups;
+  if (plan.host_users) host["UsernsMode"] = "host";
+  host["LogConfig"]["Type"] = flavour.log_driver;
+  // The engine's own configuration may keep only the end of a log.
+  if (flavour.log_sizes) host["LogConfig"]["Config"] = {{"max-size", "1000t"}, {"max-file", "1"}, {"compress", "false"}};
+  if (const ir::Value* options = Option(launch, "options")) {
+    const Json more = Parse(ir::JsonText(*options));
+    if (!more.is_object()) return Error{"the option `options` is no JSON object"};
+    for (const char* name : {"AutoRemove", "RestartPolicy"}) {
+      if (more.contains(name)) return Error{fmt::format("the option `options` has `{}`, which jobc needs for itself: it removes containers, and starts them again by the rules of `retry`", name)};
+    }
+    MergeInto(host, more);
+  }
+  body["HostConfig"] = std::move(host);
+  return Dump(body);
+}
+
+std::string ApiPath(std::string path, const std::vector<std::pair<std::string, std::string>>& query) {
+  char separator = '?';
+  for (const auto& [name, value] : query) {
+    path += separator + name + "=" + Escaped(value);
+    separator = '&';
+  }
+  return path;
+}
+
+std::string RunFilter(std::string_view run_id, bool events) {
+  Json filter;
+  filter["label"] = {fmt::format("{}={}", kRunLabel, run_id)};
+  if (events) filter["type"] = {"container"};
+  return Dump(filter);
+}
+
+std::vector<std::pair<std::string, std::string>> PullQuery(const std::string& image) {
+  if (image.find('@') != std::string::npos) return {{"fromImage", image}};
+  const size_t colon = image.rfind(':');
+  if (colon != std::string::npos && image.find('/', colon) == std::string::npos) return {{"fromImage", image.substr(0, colon)}, {"tag", image.substr(colon + 1)}};
+  return {{"fromImage", image}, {"tag", "latest"}};
+}
+
+std::optional<ContainerState> ParseContainer(std::string_view body) {
+  const Json container = Parse(body);
+  ContainerState out;
+  out.id = Text(container, "Id");
+  if (out.id.empty()) return std::nullopt;
+  const Json state = Member(container, "State");
+  out.status = Text(state, "Status");
+  out.exit_code = static_cast<int>(Number(state, "ExitCode"));
+  out.oom = Flag(state, "OOMKilled");
+  out.error = Text(state, "Error");
+  out.started_ms = ParseTime(Text(state, "StartedAt"));
+  out.finished_ms = ParseTime(Text(state, "FinishedAt"));
+  const Json labels = Member(Member(container, "Config"), "Labels");
+  out.run = Text(labels, kRunLabel.data());
+  out.attempt = Text(labels, kAttemptLabel.data());
+  return out;
+}
+
+std::optional<std::vector<ContainerState>> ParseContainers(std::string_view body) {
+  const Json list = Parse(body);
+  if (!list.is_array()) return std::nullopt;
+  std::vector<ContainerState> out;
+  for (const Json& container : list) {
+    ContainerState one;
+    one.id = Text(container, "Id");
+    one.status = Text(container, "State");
+    const Json labels = Member(container, "Labels");
+    one.run = Text(labels, kRunLabel.data());
+    one.attempt = Text(labels, kAttemptLabel.data());
+    if (!one.id.empty()) out.push_back(std::move(one));
+  }
+  return out;
+}
+
+std::optional<Created> ParseCreated(std::string_view body) {
+  const Json created = Parse(body);
+  Created out{Text(created, "Id"), Texts(Member(created, "Warnings"))};
+  if (out.id.empty()) return std::nullopt;
+  return out;
+}
+
+std::string ErrorMessage(std::string_view body) {
+  const Json error = Parse(body);
+  std::string message = Text(error, "message");
+  if (message.empty()) message = std::string(body.substr(0, 500));
+  for (char& c : message) {
+    if (c == '\n' || c == '\r' || c == '\t') c = ' ';
+  }
+  while (message.ends_with(' ') || message.ends_with('.')) message.pop_back();
+  return message;
+}
+
+bool IsNameTaken(int status, std::string_view message) { return (status == 409 || status == 500) && message.find("already in use") != std::string_view::npos; }
+
+Verdict UnreachableVerdict(const Flavour& flavour, const std::string& endpoint, const std::string& message) {
+  return Failed(ir::ErrorKind::Network, fmt::format("{} at {} did not answer: {}", ir::BackendName(flavour.kind), endpoint, message));
+}
+
+Verdict FailureOf(Step step, int status, const std::string& message, const AttemptLaunch& launch, const Flavour& flavour) {
+  using Kind = ir::ErrorKind;
+  const std::string_view name = ir::BackendName(flavour.kind);
+  const std::string& image = launch.image;
+  if (Has(message, {"no space left on device", "disk quota exceeded"})) {
+    return Failed(Kind::Staging, fmt::format("{} has no space left: {}. Free some, for example with  {} system prune", name, message, name));
+  }
+  switch (step) {
+    case Step::Image:
+    case Step::Pull: {
+      if (Has(message, {"unauthorized", "authentication required", "no basic auth credentials", "incorrect username or password", "invalid username/password", "status: 401"})) {
+        return Failed(Kind::Auth, fmt::format("the registry does not let this user have the image `{}`: {}. Log in with  {} login REGISTRY", image, message, name));
+      }
+      // What a registry says of an image that it does not have, or does not show.
+      if (Has(message, {"pull access denied", "requested access to the resource is denied", "manifest unknown", "not found", "does not exist", "name unknown", "no matching manifest",
+                        "invalid reference format", "invalid checksum digest", "Digest did not match", "unsupported digest", "image not known", "No such image", "unsupported manifest"}) ||
+          status == 400 || (status == 404 && step == Step::Pull)) {
+        return Failed(Kind::Image, fmt::format("there is no image `{}`: {}", image, message));
+      }
+      if (status == 0 || status >= 500) {
+        return Failed(Kind::Network, fmt::format("the image `{}` could not be pulled: {}", image, message));
+      }
+      return Failed(Kind::Image, fmt::format("the image `{}` cannot be used: {}", image, message));
+    }
+    case Step::Create:
+      if (status == 404 && Has(message, {"No such image", "no such image", "image not known"})) {
+        return Failed(Kind::Image, fmt::format("there is no image `{}` any more: {}", image, message));
+      }
+      break;
+    case Step::Start:
+      if (Has(message, {"executable file not found", "exec format error", "OCI runtime attempted to invoke a command that was not found"}) ||
+          (Has(message, {"unable to start container process: exec"}) && Has(message, {"permission denied", "no such file or directory", "is a directory"}))) {
+        const std::string program = launch.argv.empty() ? "the command" : "`" + launch.argv.front() + "`";
+        return Failed(Kind::Command, fmt::format("{} cannot be started in the image `{}`: {}", program, image, message));
+      }
+      if (Has(message, {"bind source path does not exist"})) break;
+      if (Has(message, {"unable to find user", "no matching entries in passwd", "no matching entries in group"})) {
+        return Failed(Kind::Image, fmt::format("the image `{}` does not know the user: {}", image, message));
+      }
+      if (Has(message, {"could not select device driver"})) {
+        return Failed(Kind::Submit, fmt::format("this engine has no graphics processors for containers: {}. Install the container toolkit of their maker, or ask for none", message));
+      }
+      break;
+  }
+  if (Has(message, {"bind source path does not exist"})) return Failed(Kind::Staging, fmt::format("{}: {}", name, message));
+  return Failed(Kind::Submit, fmt::format("{} refused the container ({}): {}", name, status, message));
+}
+
+std::optional<ContainerEvent> ParseEvent(std::string_view line) {
+  const Json event = Parse(line);
+  if (const std::string type = Text(event, "Type"); type != "container") return std::nullopt;
+  const Json actor = Member(event, "Actor");
+  const Json attributes = Member(actor, "Attributes");
+  ContainerEvent out;
+  out.action = Text(event, "Action");
+  if (out.action == "died") out.action = "die";
+  out.id = Text(actor, "ID");
+  if (out.id.empty()) out.id = Text(event, "id");
+  out.attempt = Text(attributes, kAttemptLabel.data());
+  out.exit_code = static_cast<int>(ToNumber(Text(attributes, "exitCode"), -1));
+  if (out.exit_code < 0 && out.action == "die") out.exit_code = static_cast<int>(ToNumber(Text(attributes, "containerExitCode"), -1));
+  out.signal = static_cast<int>(ToNumber(Text(attributes, "signal"), 0));
+  out.time_ns = Number(event, "timeNano");
+  if (out.id.empty() || out.action.empty()) return std::nullopt;
+  return out;
+}
+
+bool Lines::Feed(std::string_view bytes, const std::function<void(std::string_view)>& each, size_t most) {
+  while (!bytes.empty()) {
+    const size_t end = bytes.find('\n');
+    if (end == std::string_view::npos) {
+      rest_.append(bytes);
+      return rest_.size() <= most;
+    }
+    if (rest_.empty()) {
+      each(bytes.substr(0, end));
+    } else {
+      rest_.append(bytes.substr(0, end));
+      std::string line;
+      line.swap(rest_);
+      each(line);
+    }
+    bytes.remove_prefix(end + 1);
+  }
+  return true;
+}
+
+bool LogFrames::Feed(std::string_view bytes, const std::function<void(LogStream, std::string_view)>& each) {
+  while (!bytes.empty() && !broken_) {
+    if (left_ > 0) {
+      const size_t count = static_cast<size_t>(std::min<uint64_t>(left_, bytes.size()));
+      left_ -= count;
+      each(stream_, bytes.substr(0, count));
+      bytes.remove_prefix(count);
+      continue;
+    }
+    const size_t count = std::min(sizeof header_ - have_, bytes.size());
+    std::memcpy(header_ + have_, bytes.data(), count);
+    have_ += count;
+    bytes.remove_prefix(count);
+    if (have_ < sizeof header_) break;
+    have_ = 0;
+    // 0 is stdin, which the API writes as stdout.
+    if (header_[0] > 2 || header_[1] != 0 || header_[2] != 0 || header_[3] != 0) {
+      broken_ = true;
+      break;
+    }
+    stream_ = header_[0] == 2 ? LogStream::Stderr : LogStream::Stdout;
+    left_ = uint64_t{header_[4]} << 24 | uint64_t{header_[5]} << 16 | uint64_t{header_[6]} << 8 | header_[7];
+  }
+  return !broken_;
+}
+
+void PullProgress::Feed(std::string_view line) {
+  const Json step = Parse(line);
+  if (!step.is_object()) return;
+  if (std::string error = Text(step, "error"); !error.empty()) error_ = ErrorMessage(Dump({{"message", error}}));
+  if (std::string error = Text(Member(step, "errorDetail"), "message"); !error.empty()) error_ = ErrorMessage(Dump({{"message", error}}));
+  const std::string id = Text(step, "id");
+  const std::string status = Text(step, "status");
+  if (id.empty()) return;
+  const Json detail = Member(step, "progressDetail");
+  auto layer = std::find_if(layers_.begin(), layers_.end(), [&](const Layer& one) { return one.id == id; });
+  if (status == "Downloading" && Number(detail, "total") > 0) {
+    if (layer == layers_.end()) layer = layers_.insert(layers_.end(), Layer{id});
+    layer->done = Number(detail, "current");
+    layer->total = Number(detail, "total");
+  } else if (layer != layers_.end() && status.starts_with("Download complete")) {
+    layer->done = layer->total;
+  }
+}
+
+std::string PullProgress::Said() const {
+  int64_t done = 0, total = 0;
+  for (const Layer& layer : layers_) {
+    done += layer.done;
+    total += layer.total;
+  }
+  return total == 0 ? "" : fmt::format("{} of {}", Size(done), Size(total));
+}
+
+bool IsNumericUser(std::string_view user) {
+  const std::string_view name = user.substr(0, user.find(':'));
+  return std::all_of(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+std::optional<UserIds> IdsOf(std::string_view user, std::string_view passwd) {
+  const size_t colon = user.find(':');
+  const std::string_view name = user.substr(0, colon);
+  const std::string_view group = colon == std::string_view::npos ? std::string_view() : user.substr(colon + 1);
+  UserIds out;
+  if (name.empty() || name == "root") return out;
+  bool found = IsNumericUser(name);
+  if (found) out.uid = ToNumber(name, 0);
+  while (!passwd.empty()) {
+    const std::string_view line = passwd.substr(0, passwd.find('\n'));
+    passwd.remove_prefix(std::min(line.size() + 1, passwd.size()));
+    std::string_view fields[4];
+    std::string_view rest = line;
+    for (std::string_view& field : fields) {
+      field = rest.substr(0, rest.find(':'));
+      rest.remove_prefix(std::min(field.size() + 1, rest.size()));
+    }
+    if (fields[0] == name || (IsNumericUser(name) && ToNumber(fields[2], -1) == out.uid)) {
+      out.uid = ToNumber(fields[2], 0);
+      out.gid = ToNumber(fields[3], 0);
+      found = true;
+      break;
+    }
+  }
+  if (!found) return std::nullopt;
+  if (!group.empty()) out.gid = ToNumber(group, out.gid);
+  return out;
+}
+
+std::string FirstFileOfTar(std::string_view archive) {
+  constexpr size_t kBlock = 512;
+  while (archive.size() >= kBlock && archive[0] != '\0') {
+    uint64_t size = 0;
+    for (char c : archive.substr(124, 12)) {
+      if (c >= '0' && c <= '7') size = size * 8 + static_cast<uint64_t>(c - '0');
+    }
+    const char type = archive[156];
+    if (size > archive.size() - kBlock) return "";
+    if (type == '0' || type == '\0') return std::string(archive.substr(kBlock, size));
+    archive.remove_prefix(std::min<uint64_t>(kBlock + (size + kBlock - 1) / kBlock * kBlock, archive.size()));
+  }
+  return "";
+}
+
+}  // namespace jobc::docker
