@@ -139,7 +139,7 @@ std::string NoEngineMessage(ir::BackendKind kind, const Endpoint& endpoint, cons
   } else if (end.failure == HttpFailure::Tls || end.failure == HttpFailure::Cut) {
     out += podman ? "" : ". Certificates are taken from the context, or with DOCKER_TLS_VERIFY=1 from DOCKER_CERT_PATH";
   }
-  return out + fmt::format(". `jobc doctor` shows what is there; a profile without `{}` runs elsewhere", name);
+  return out + fmt::format(". `jobc doctor` shows what is there; a profile that uses `process` needs no {}", name);
 }
 
 }  // namespace jobc::docker

@@ -657,9 +657,9 @@ class Limits(Story):
             self.run_job(f'profile p default {{ backend = process {{ oversubscribe = true }} }}\njob big {{ resources {{ {claim} }} run = ["true"] }}\n')
 
     def test_a_backend_that_is_not_built_yet(self):
-        for kind in ("docker", "slurm", "ssh { host = \"a\" }", "cloud_run { project = \"p\", region = \"r\" }"):
+        for kind in ("slurm", "ssh { host = \"a\" }", "cloud_run { project = \"p\", region = \"r\" }"):
             name = kind.split()[0]
-            image = ', image = "i@sha256:' + "0" * 64 + '"' if name in ("docker", "cloud_run") else ""
+            image = ', image = "i@sha256:' + "0" * 64 + '"' if name == "cloud_run" else ""
             done = self.run_job(f'profile p {{ backend = {kind}{image} }}\njob a {{ run = ["touch", "@FLAGS@/ran"] }}\n', "--profile", "p", code=None)
             if done.code == 3:
                 continue  # its options are wrong in this test; the checker has tests of its own
