@@ -147,20 +147,22 @@ class Bench:
         yield Row("true-cpu", "cpu time a job, that of /bin/true included", us(cpu["jobc"]),
                   f"bare posix_spawn and wait {us(cpu['bare'])}", cpu=cpu["jobc"], peer_cpu=cpu["bare"])
 
-    def spawn_layers(self):
-        """What each part of the run contract costs, by the process layer alone."""
+    def contract(self):
+        """What each part of the run contract costs a job: the same jobs with one part more at each step."""
         jobs = 200 if self.small else 5000
-        self.work.mkdir(exist_ok=True)
-        done = subprocess.run([str(self.build / "bench" / "spawn_rate"), str(jobs), str(self.parallel), str(self.count(3))],
+        done = subprocess.run([str(self.build / "bench" / "spawn_rate"), str(jobs), str(self.parallel), str(self.count(5))],
                               cwd=self.work, check=True, capture_output=True, text=True)
-        labels = {"guardian, control groups, capture": "process layer: whole-tree kill, capture, kill -9 safety",
-                  "the same with fresh directories": "the same with a fresh directory for each attempt",
-                  "guardian, shims, capture": "the same without version 2 control groups"}
-        for line in done.stdout.splitlines()[2:]:
-            words = line.rsplit(None, 3)
-            if words[0].strip() in labels:
-                yield Row("spawn-layers", labels[words[0].strip()], per_second(float(words[1])),
-                          f"bare loop in the same process: {words[3]} × its rate", rate=float(words[1]), ratio=float(words[3]))
+        names, *lines = (line.split("\t") for line in done.stdout.splitlines())
+        for number, line in enumerate(lines):
+            step = dict(zip(names, line))
+            rate, cpu, added = (float(step[name]) for name in ("jobs_per_second", "cpu_us", "added_cpu_us"))
+            if int(step["adds_to"]) >= 0:
+                what, cost = f"and {step['step']}", f"cpu time of a job {cpu:.0f} µs, {added:+.0f} µs"
+            elif number == 0:
+                what, cost = f"{jobs:,} × /bin/true, {self.parallel} at once: {step['step']}", f"cpu time of a job {cpu:.0f} µs"
+            else:
+                what, cost = step["step"], f"cpu time of a job {cpu:.1f} µs"
+            yield Row(f"contract-{number}", what, per_second(rate), cost, rate=rate, cpu=cpu / 1e6, added_cpu=added / 1e6)
 
     def check_many(self):
         jobs = 1000 if self.small else 100_000
@@ -276,7 +278,7 @@ class Bench:
                   f"cpu time / 2: {seconds(sample.cpu / 2)}", "≤ 8 min", sample.seconds <= 480, seconds=sample.seconds,
                   cpu=sample.cpu)
 
-    figures = {"check-hello": check_hello, "run-hello": run_hello, "true": true_jobs, "spawn-layers": spawn_layers,
+    figures = {"check-hello": check_hello, "run-hello": run_hello, "true": true_jobs, "contract": contract,
                "check-many": check_many, "plan-range": plan_range, "plan-list": plan_list, "scheduler": scheduler,
                "engine": engine, "output": output, "build": cold_build}
     not_by_default = {"build"}
