@@ -203,11 +203,13 @@ class PlanWriter {
       o.Key("base");
       Text(FileBaseName(file.base));
       Flag(o, "dir", file.is_dir);
+      TextKey(o, "etag", file.etag);
       o.Key("path");
       Text(file.path);
       TextKey(o, "sha256", file.sha256);
       o.Key("size");
       Number(file.size);
+      TextKey(o, "version", file.version);
     });
     root.Key("fns");
     Array(program_.fns, [&](const Fn&, size_t i) { return reach_.fn_row(static_cast<uint32_t>(i)) != Reach::kUnseen; },

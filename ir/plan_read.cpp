@@ -602,8 +602,9 @@ class PlanReader {
               List(root, "files", [&](const Value& json) {
                 FileRow row;
                 int64_t size = 0;
-                if (!Object(json, {"base", "dir", "path", "sha256", "size"}) || !Word(json, "base", row.base, kFileBases, FileBaseName) ||
+                if (!Object(json, {"base", "dir", "etag", "path", "sha256", "size", "version"}) || !Word(json, "base", row.base, kFileBases, FileBaseName) ||
                     !Flag(json, "dir", row.is_dir) || !Text(json, "path", row.path) || !Text(json, "sha256", row.sha256, false) ||
+                    !Text(json, "etag", row.etag, false) || !Text(json, "version", row.version, false) ||
                     !Int(json, "size", size, 0, INT64_MAX)) {
                   return false;
                 }

@@ -714,8 +714,10 @@ void Record(const PlanBounds& b, ir::Plan& plan) {
 std::string TimeText(const std::optional<int64_t>& ms) {
   if (!ms) return "unbounded";
   if (*ms == INT64_MAX) return "beyond 292 million years";
-  if (*ms < 120'000) return ir::DurationText(*ms);
   // Rounded up: no bound is shown as less than it is.
+  if (*ms < 60'000 && (*ms < 1000 || *ms % 1000 == 0)) return ir::DurationText(*ms);
+  if (*ms < 10'000) return fmt::format("{:.1f}s", static_cast<double>((*ms + 99) / 100) / 10);
+  if (*ms <= 59'000) return fmt::format("{}s", (*ms + 999) / 1000);
   const auto two = [](int64_t of_small, int64_t ratio, char large, char small) {
     return of_small % ratio > 0 ? fmt::format("{}{} {}{}", of_small / ratio, large, of_small % ratio, small) : fmt::format("{}{}", of_small / ratio, large);
   };

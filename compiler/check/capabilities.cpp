@@ -368,12 +368,20 @@ class Capable {
     } else if (e.op == ir::Op::Const && c_.exprs.ConstValue(id).kind() == ir::ValueKind::File) {
       path = c_.exprs.ConstValue(id).as_file().path;
     }
-    if (ir::IsUri(path) && !CanStage(Can(v), path)) {
+    const bool is_dir = c_.types.kind(e.type) == ir::TypeKind::Dir;
+    if (ir::IsUri(path) && !CanStage(Can(v), path, is_dir)) {
       const ir::Place place = c_.exprs.place(id);
       const Span span{SourceId{place.source}, place.begin, place.end};
       if (place.source != UINT32_MAX && First(v, span, "scheme")) {
-        auto& d = out_->Emit(span, diag::NotVisible, Name(v), fmt::format("`{}`", path)).Label(fmt::format("it cannot read `{}` URIs", path.substr(0, path.find(':'))));
-        Chosen(v, d).AddHelp(Can(v).schemes.empty() ? "fetch it in a job of its own, and use that job's output:  import \"std/fetch@1\" as fetch" : fmt::format("put it where this backend can read it: {}", SchemeList(Can(v).schemes)));
+        const bool only_dir = is_dir && CanStage(Can(v), path);
+        auto& d = out_->Emit(span, diag::NotVisible, Name(v), fmt::format("`{}`", path))
+                      .Label(only_dir ? std::string("a directory, and it fetches single files") : fmt::format("it cannot read `{}` URIs", path.substr(0, path.find(':'))));
+        Chosen(v, d);
+        if (only_dir) {
+          d.AddHelp(fmt::format("name its files:  List<File> = [\"{}/…\"]", path.substr(0, path.find_last_not_of('/') + 1)));
+        } else if (path.starts_with("http://") && CanStage(Can(v), "https://")) {
+          d.AddHelp(fmt::format("if its server speaks TLS, which proves that it is the right one:  \"https{}\"", path.substr(4)));
+        } else d.AddHelp(Can(v).schemes.empty() ? "fetch it in a job of its own, and use that job's output:  import \"std/fetch@1\" as fetch" : fmt::format("put it where this backend can read it: {}", SchemeList(Can(v).schemes)));
       }
     }
     for (uint32_t i = 0; i < e.args.size; ++i) Uris(v, c_.exprs.arg(e, i), seen);

@@ -194,24 +194,24 @@ const BackendSchema& SchemaOf(ir::BackendKind kind) {
   static const BackendOption gpus{"gpus", "List<String>", false, "", "the graphics processors that attempts may get, as the engine names them"};
   static const std::vector<BackendSchema> table = {
       {ir::BackendKind::Process, "processes on this machine",
-       {.built = true, .takes_image = false, .image_args = false, .inherit_env = true, .error_kinds = "oom"},
+       {.built = true, .takes_image = false, .image_args = false, .inherit_env = true, .schemes = "https s3", .error_kinds = "oom"},
        {max_parallel, path,
         {"oversubscribe", "Bool", false, "", "run jobs that claim more than the machine has"}}},
       {ir::BackendKind::Docker, "containers of a Docker engine",
-       {.built = true, .needs_image = true, .inherit_env = true, .error_kinds = "oom image node_lost network auth"},
+       {.built = true, .needs_image = true, .inherit_env = true, .schemes = "https s3", .error_kinds = "oom image node_lost network auth"},
        {max_parallel,
         {"host", "String", false, "", "socket or URL of the engine, instead of DOCKER_HOST"},
         {"context", "String", false, "", "Docker context"},
         network, user, pull, init, pids, gpus, mounts, workdir,
         {"options", "Json", false, "", "more members of the Engine API's HostConfig"}}},
       {ir::BackendKind::Podman, "containers of Podman",
-       {.built = true, .needs_image = true, .inherit_env = true, .error_kinds = "oom image node_lost network auth"},
+       {.built = true, .needs_image = true, .inherit_env = true, .schemes = "https s3", .error_kinds = "oom image node_lost network auth"},
        {max_parallel,
         {"host", "String", false, "", "socket of the service"},
         network, user, pull, init, pids, gpus, mounts, workdir,
         {"options", "Json", false, "", "more members of the API's HostConfig"}}},
       {ir::BackendKind::Apptainer, "Apptainer or Singularity images, as processes on this machine",
-       {.needs_image = true, .inherit_env = true, .error_kinds = "oom image"},
+       {.needs_image = true, .inherit_env = true, .schemes = "https s3", .error_kinds = "oom image"},
        {max_parallel,
         {"command", "String", false, "apptainer singularity", "the tool"},
         mounts, workdir,
@@ -297,7 +297,8 @@ const BackendSchema& SchemaOf(ir::BackendKind kind) {
   return schema;
 }
 
-bool CanStage(const Capabilities& can, std::string_view uri) {
+bool CanStage(const Capabilities& can, std::string_view uri, bool is_dir) {
+  if (is_dir && !can.needs_staging) return false;
   const std::string_view scheme = uri.substr(0, uri.find("://"));
   for (std::string_view rest = can.schemes; !rest.empty();) {
     const size_t end = std::min(rest.find(' '), rest.size());

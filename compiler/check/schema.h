@@ -104,7 +104,8 @@ struct BackendSchema {
 };
 
 const BackendSchema& SchemaOf(ir::BackendKind kind);
-/// Whether `uri` has one of the schemes that a backend can stage.
-bool CanStage(const Capabilities& can, std::string_view uri);
+/// Whether `uri` has one of the schemes that a backend can stage. Directories only where buckets are mounted: what is fetched to
+/// this machine is fetched file by file.
+bool CanStage(const Capabilities& can, std::string_view uri, bool is_dir = false);
 
 }  // namespace jobc::check

@@ -8,6 +8,7 @@
 #include "compiler/driver/load.h"
 #include "compiler/driver/report.h"
 #include "ir/plan_json.h"
+#include "storage/transfer.h"
 #include "support/exit_code.h"
 
 extern char** environ;
@@ -43,6 +44,22 @@ std::optional<UsageError> ReadLowerOptions(const Invocation& invocation, LowerOp
 
 namespace {
 
+std::vector<RemoteDescription> DescribeRemote(const std::vector<std::string>& uris) {
+  std::vector<RemoteDescription> out;
+  for (const storage::Outcome<storage::RemoteIdentity>& answer : storage::IdentifyAll(uris)) {
+    RemoteDescription& one = out.emplace_back();
+    if (answer.ok()) {
+      one.etag = answer->etag;
+      one.version = answer->version;
+      one.size = answer->size;
+    } else {
+      one.problem = answer.failure().message;
+      one.missing = answer.failure().kind == storage::FailureKind::Missing;
+    }
+  }
+  return out;
+}
+
 bool IsPlanFile(const Source& source) {
   size_t first = source.text.find_first_not_of(" \t\r\n");
   return first != std::string::npos && source.text[first] == '{';
@@ -55,6 +72,7 @@ Compiled CompileFile(const std::string& path, const Invocation& invocation, Term
   result.root_path = path;
   LowerOptions options;
   options.bounds = bounds;
+  options.describe_remote = DescribeRemote;
   if (std::optional<UsageError> error = ReadLowerOptions(invocation, options)) {
     terminal.Err(RenderUsageError(*error, terminal.err_color()));
     result.exit_code = kExitUsage;

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <fstream>
 #include <map>
+#include <set>
 #include <sstream>
 #include <sys/stat.h>
 #include <unordered_map>
@@ -62,8 +63,8 @@ constexpr uint64_t kMostValuesLookedAt = 100'000;
 
 class PlanContext : public ir::EvalContext {
  public:
-  PlanContext(const std::string& root_directory, bool missing_files_are_empty)
-      : root_directory_(root_directory), missing_files_are_empty_(missing_files_are_empty) {}
+  PlanContext(const std::string& root_directory, const LowerOptions& options)
+      : root_directory_(root_directory), missing_files_are_empty_(options.missing_files_are_empty), describe_remote_(options.describe_remote) {}
 
   bool Var(uint32_t slot, ir::Value& out, ir::Fault& fault) override {
     if (instances == nullptr) return EvalContext::Var(slot, out, fault);
@@ -74,6 +75,10 @@ class PlanContext : public ir::EvalContext {
   bool FileSize(const ir::FileValue& file, ir::Value& out, ir::Fault& fault) override {
     const ir::FileRow* row = Describe(file, fault);
     if (row == nullptr) return false;
+    if (file.base == ir::FileBase::Uri) {
+      auto remote = remote_.find(file.path);
+      if (remote == remote_.end() || !remote->second.size) return LaterKnown("size", file, fault);
+    }
     out = ir::Value::Bytes(static_cast<int64_t>(row->size));
     return true;
   }
@@ -81,6 +86,7 @@ class PlanContext : public ir::EvalContext {
   bool FileSha256(const ir::FileValue& file, ir::Value& out, ir::Fault& fault) override {
     const ir::FileRow* row = Describe(file, fault);
     if (row == nullptr) return false;
+    if (file.base == ir::FileBase::Uri) return LaterKnown("content", file, fault);
     out = ir::Value::String(row->sha256);
     return true;
   }
@@ -96,7 +102,18 @@ class PlanContext : public ir::EvalContext {
     auto it = rows_.find(key);
     if (it == rows_.end()) {
       ir::FileRow row;
-      if (file.base != ir::FileBase::Uri) {
+      if (file.base == ir::FileBase::Uri) {
+        Ask({file.path});
+        if (auto remote = remote_.find(file.path); remote != remote_.end()) {
+          if (!remote->second.problem.empty()) {
+            fault = {ir::FaultKind::BadArgument, remote->second.problem, {}};
+            return nullptr;
+          }
+          row.etag = remote->second.etag;
+          row.version = remote->second.version;
+          row.size = Named(remote->second) ? remote->second.size.value_or(0) : 0;
+        }
+      } else {
         Result<ir::FileRow> described = DescribeFile(LocateFile(file, root_directory_), file.is_dir);
         if (!described.ok() && missing_files_are_empty_ && described.error().code == ENOENT) {
           described = ir::FileRow{};
@@ -116,6 +133,25 @@ class PlanContext : public ir::EvalContext {
     return &it->second;
   }
 
+  /// Asks about those that have not been asked about, all at once.
+  void Ask(const std::vector<std::string>& uris) {
+    if (!describe_remote_) return;
+    std::vector<std::string> open;
+    for (const std::string& uri : uris) {
+      if (remote_.count(uri) == 0 && std::find(open.begin(), open.end(), uri) == open.end()) open.push_back(uri);
+    }
+    if (open.empty()) return;
+    std::vector<RemoteDescription> answers = describe_remote_(open);
+    for (size_t i = 0; i < open.size() && i < answers.size(); ++i) remote_.emplace(open[i], std::move(answers[i]));
+  }
+
+  /// What its server said; nullptr if it was not asked.
+  const RemoteDescription* Remote(const std::string& uri) const {
+    auto it = remote_.find(uri);
+    return it == remote_.end() ? nullptr : &it->second;
+  }
+  static bool Named(const RemoteDescription& remote) { return !remote.etag.empty() || !remote.version.empty(); }
+
   /// All files met, sorted: by base, kind and path.
   std::vector<ir::FileRow> Rows() const {
     std::vector<ir::FileRow> rows;
@@ -127,8 +163,15 @@ class PlanContext : public ir::EvalContext {
   uint64_t ordinal = 0;
 
  private:
+  static bool LaterKnown(std::string_view what, const ir::FileValue& file, ir::Fault& fault) {
+    fault = {ir::FaultKind::Unavailable, fmt::format("the {} of `{}` is known when it has been fetched", what, file.path), {}};
+    return false;
+  }
+
   const std::string& root_directory_;
   const bool missing_files_are_empty_;
+  const std::function<std::vector<RemoteDescription>(const std::vector<std::string>&)>& describe_remote_;
+  std::map<std::string, RemoteDescription> remote_;
   std::map<std::tuple<ir::FileBase, bool, std::string>, ir::FileRow> rows_;
 };
 
@@ -136,7 +179,7 @@ class Lowerer {
  public:
   Lowerer(Model&& model, const LowerOptions& options, const SourceManager& sources, Diagnostics& diags)
       : model_(std::move(model)), plan_(model_.plan), options_(options), sources_(sources), diags_(diags),
-        root_directory_(sources[model_.root].directory), context_(root_directory_, options.missing_files_are_empty), evaluator_(plan_.program) {}
+        root_directory_(sources[model_.root].directory), context_(root_directory_, options), evaluator_(plan_.program) {}
 
   std::optional<ir::Plan> Run() {
     SelectProfile();
@@ -365,7 +408,26 @@ class Lowerer {
 
   // ---- files ----
 
+  static void UrisIn(const ir::Value& value, std::vector<std::string>& out) {
+    if (value.kind() == ir::ValueKind::File) {
+      if (value.as_file().base == ir::FileBase::Uri) out.push_back(value.as_file().path);
+    } else if (value.kind() == ir::ValueKind::List) {
+      for (const ir::Value& element : value.as_list()) UrisIn(element, out);
+    } else if (value.kind() == ir::ValueKind::Map) {
+      for (const auto& [key, element] : value.as_map()) UrisIn(element, out);
+    }
+  }
+
   void CheckFiles() {
+    std::vector<std::string> uris;
+    for (const ir::Param& param : plan_.program.params) {
+      if (param.value && HoldsFile(param.type)) UrisIn(*param.value, uris);
+    }
+    for (const FileLiteral& literal : model_.files) {
+      ir::Value value;
+      if (!InDefault(literal.span) && evaluator_.Evaluate(literal.expr, context_, value)) UrisIn(value, uris);
+    }
+    context_.Ask(uris);
     for (size_t i = 0; i < plan_.program.params.size(); ++i) {
       const ir::Param& param = plan_.program.params[i];
       if (param.value) FilesIn(*param.value, param.type, model_.param_spans[i], param.name + " (" + param.origin + ")");
@@ -412,7 +474,12 @@ class Lowerer {
   void CheckFile(const ir::FileValue& file, Span span, const std::string& from) {
     if (file.base == ir::FileBase::Text) return;  // made, not read
     ir::Fault fault;
-    if (context_.Describe(file, fault) != nullptr) return;
+    const bool described = context_.Describe(file, fault) != nullptr;
+    if (file.base == ir::FileBase::Uri) {
+      CheckRemote(file, span, from);
+      return;
+    }
+    if (described) return;
     const std::string path = LocateFile(file, root_directory_);
     auto& d = diags_.Emit(span, diag::FileMissing, file.is_dir ? "directory" : "file", file.path, Reason(path, file.is_dir, fault.message))
                   .Label(from.empty() ? "needed before anything runs" : "the value of this parameter");
@@ -434,6 +501,28 @@ class Lowerer {
     } else if (file.base == ir::FileBase::Cwd) {
       d.Note("a relative path on the command line starts at the working directory");
     }
+  }
+
+  /// A remote file whose server was asked: is it there, and is its content named?
+  void CheckRemote(const ir::FileValue& file, Span span, const std::string& from) {
+    const RemoteDescription* const remote = context_.Remote(file.path);
+    if (remote == nullptr || !told_remote_.insert(file.path).second) return;
+    const auto origin = [&](Diagnostic& d) {
+      if (!from.empty()) d.Note("the value comes from " + from);
+    };
+    if (!remote->problem.empty()) {
+      auto& d = diags_.Emit(span, diag::FileMissing, "file", file.path, remote->missing ? "does not exist" : "cannot be asked for")
+                    .Label(from.empty() ? "needed before anything runs" : "the value of this parameter");
+      if (!remote->missing) d.Note(remote->problem);
+      origin(d);
+      return;
+    }
+    if (PlanContext::Named(*remote)) return;
+    auto& d = diags_.Emit(span, diag::RemoteUnnamed, file.path).Label("its server gives no ETag");
+    d.Note("it is fetched anew in each run, no result that used it is used again, and `jobc run plan.json` refuses it");
+    d.AddHelp("keep a copy where contents have names: beside the source, or in a bucket (s3://…)")
+        .AddHelp("or fetch it in a job of its own, which can check its hash:  import \"std/fetch@1\" as fetch");
+    origin(d);
   }
 
   static std::string Reason(const std::string& path, bool is_dir, const std::string& fallback) {
@@ -817,6 +906,15 @@ class Lowerer {
       // The same for all instances: looked at already, as a literal or as the value of a parameter.
       if (!HoldsFile(input.type) || evaluator_.Evaluate(input.value, context_, value)) continue;
       context_.instances = &instances;
+      std::vector<std::string> uris;
+      for (uint64_t i = 0; options_.describe_remote && i < std::min(instances.size(), kMostPathsLookedAt); ++i) {
+        context_.ordinal = i;
+        ir::Value guard;
+        if (job.when.valid() && evaluator_.Evaluate(job.when, context_, guard) && !guard.as_bool()) continue;
+        if (!evaluator_.Evaluate(input.value, context_, value)) break;
+        UrisIn(value, uris);
+      }
+      context_.Ask(uris);
       const Span span = PlaceSpan(input.value).valid() ? PlaceSpan(input.value) : model_.job_spans[j];
       const size_t before = diags_.error_count();
       for (uint64_t i = 0; i < std::min(instances.size(), kMostPathsLookedAt) && diags_.error_count() < before + 3; ++i) {
@@ -954,7 +1052,7 @@ class Lowerer {
     std::string found;
     switch (value.kind()) {
       case ir::ValueKind::File:
-        if (value.as_file().base == ir::FileBase::Uri && !check::CanStage(can, value.as_file().path)) return value.as_file().path;
+        if (value.as_file().base == ir::FileBase::Uri && !check::CanStage(can, value.as_file().path, value.as_file().is_dir)) return value.as_file().path;
         break;
       case ir::ValueKind::List:
         for (const ir::Value& element : value.as_list()) {
@@ -1197,6 +1295,7 @@ class Lowerer {
   Diagnostics& diags_;
   std::string root_directory_;
   PlanContext context_;
+  std::set<std::string> told_remote_;
   ir::Evaluator evaluator_;
   std::vector<std::optional<ir::Instances>> instances_;  ///< by job; not of dynamic scatters
 };

@@ -3,6 +3,7 @@
 // other than sources; what it reads is recorded in the plan by content, never by place.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -22,6 +23,14 @@ struct ParamOption {
   std::string text;         ///< or the file's path
 };
 
+/// What the server of a remote file says of its content.
+struct RemoteDescription {
+  std::string problem;                ///< why it says nothing; empty: it did
+  bool missing = false;               ///< there is no such file
+  std::string etag, version;          ///< both empty: it gives the content no name
+  std::optional<uint64_t> size;
+};
+
 struct LowerOptions {
   std::string profile;      ///< "": the file's default profile, or none; "none": no profile
   std::vector<ParamOption> params;
@@ -32,6 +41,8 @@ struct LowerOptions {
   std::vector<std::pair<uint32_t, ir::Value>> values;
   /// Of a test: files that are not there count as empty ones.
   bool missing_files_are_empty = false;
+  /// Asks the servers of remote files, as many answers as addresses. Without it nobody is asked.
+  std::function<std::vector<RemoteDescription>(const std::vector<std::string>&)> describe_remote;
 };
 
 /// Takes the Model apart. Returns nullopt where errors were emitted. Must not be called after Check() found errors.
