@@ -10,6 +10,7 @@
 #include "backends/registry.h"
 #include "compiler/check/schema.h"
 #include "compiler/driver/command_line.h"
+#include "compiler/driver/doctor_backends.h"
 #include "compiler/driver/runs.h"
 #include "compiler/driver/terminal.h"
 #include "ir/evaluate.h"
@@ -22,17 +23,8 @@
 namespace jobc {
 namespace {
 
-struct Finding {
-  std::string area;     ///< "process", "state", "interpreters" …
-  std::string name;
-  bool ok = false;
-  bool matters = true;  ///< false: missing it is no fault
-  std::string text;
-  std::string help;
-};
-
-std::string FindProgram(const std::string& name) {
-  // Where attempts look: their PATH, not jobc's own.
+/// Where attempts look: their PATH, not jobc's own.
+std::string FindInterpreter(const std::string& name) {
   for (const char* directory : {"/usr/local/bin/", "/usr/bin/", "/bin/"}) {
     std::string path = directory + name;
     if (access(path.c_str(), X_OK) == 0) return path;
@@ -55,7 +47,7 @@ void ProcessFindings(std::vector<Finding>& out) {
   int count = sched_getaffinity(0, sizeof cpus, &cpus) == 0 ? CPU_COUNT(&cpus) : static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   out.push_back({"process", "capacity", true, true, fmt::format("{} cpu{}, {} of memory", count, count == 1 ? "" : "s", ir::BytesForPeople(MemoryBytes())), ""});
   for (auto [program, tag, package] : {std::tuple{"sh", "SH", "dash"}, {"bash", "BASH", "bash"}, {"python3", "PY", "python3"}, {"Rscript", "R", "r-base-core"}}) {
-    std::string path = FindProgram(program);
+    std::string path = FindInterpreter(program);
     out.push_back({"process", fmt::format("scripts <<~{}", tag), !path.empty(), false, path.empty() ? fmt::format("`{}` is not installed", program) : path,
                    path.empty() ? fmt::format("install the package {}", package) : ""});
   }
@@ -102,19 +94,34 @@ int RunDoctor(const Invocation& invocation, Terminal& terminal) {
   std::vector<Finding> findings;
   if (!wanted || *wanted == ir::BackendKind::Process) ProcessFindings(findings);
   if (!wanted) StateFindings(invocation, findings, true);
+  std::vector<BackendReport> reports;
   for (int i = 0; i < ir::kBackendKinds; ++i) {
-    auto kind = static_cast<ir::BackendKind>(i);
-    if (kind == ir::BackendKind::Process || (wanted && kind != *wanted)) continue;
-    const bool built = IsBuilt(kind);
-    findings.push_back({"backends", std::string(ir::BackendName(kind)), built, false,
-                        built ? std::string(check::SchemaOf(kind).doc) : fmt::format("{}: this version of jobc checks and plans for it, but cannot run on it", check::SchemaOf(kind).doc), ""});
+    const auto kind = static_cast<ir::BackendKind>(i);
+    if (wanted && kind != *wanted) continue;
+    if (kind == ir::BackendKind::Process) {
+      reports.push_back({.kind = kind, .built = true, .usable = true, .summary = "on this machine"});
+      continue;
+    }
+    reports.push_back(ExamineBackend(kind));
+    BackendReport& report = reports.back();
+    if (wanted) {
+      findings.insert(findings.end(), report.details.begin(), report.details.end());
+    } else {
+      findings.push_back({"backends", std::string(ir::BackendName(kind)), report.usable, false, report.summary, report.help});
+    }
   }
-  const bool missing = wanted && !IsBuilt(*wanted);
+  const bool missing = wanted && !reports.front().usable;
   if (invocation.json()) {
     std::string text = "{\"findings\":[";
     for (size_t i = 0; i < findings.size(); ++i) {
       const Finding& f = findings[i];
       text += fmt::format("{}{{\"area\":{},\"help\":{},\"name\":{},\"ok\":{},\"text\":{}}}", i > 0 ? "," : "", ir::JsonQuote(f.area), ir::JsonQuote(f.help), ir::JsonQuote(f.name), f.ok, ir::JsonQuote(f.text));
+    }
+    text += "],\"backends\":[";
+    for (size_t i = 0; i < reports.size(); ++i) {
+      const BackendReport& r = reports[i];
+      text += fmt::format("{}{{\"built\":{},\"help\":{},\"name\":{},\"summary\":{},\"usable\":{},\"version\":{}}}", i > 0 ? "," : "", r.built, ir::JsonQuote(r.help), ir::JsonQuote(ir::BackendName(r.kind)),
+                          ir::JsonQuote(r.summary), r.usable, r.version.empty() ? "null" : ir::JsonQuote(r.version));
     }
     terminal.Out(text + "],\"schema\":\"jobc.doctor/1\"}\n");
     return missing ? kExitBackend : kExitOk;
