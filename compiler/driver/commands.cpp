@@ -281,6 +281,8 @@ constexpr CommandSpec kCommands[] = {
      "file with syntax errors is left alone (exit code 3), all others are replaced whole or not at all.",
      kFmtArguments, kFmtOptions, RunFmt},
     {"doctor", "what works on this machine, what does not, and what would change that",
+     "Each backend has a line: whether it can be used from here, its version, the limits it enforces, or what is missing and how to\n"
+     "get it. `jobc doctor docker` asks that engine alone and tells more. Nothing is installed or started.\n\n"
      "Also ends and removes what a run left behind whose jobc and guardian were both killed.", kDoctorArguments, kDoctorOptions, RunDoctor},
 #endif
 #ifdef JOBC_WITH_COMPILER
