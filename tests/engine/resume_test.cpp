@@ -5,6 +5,11 @@
 #include "runtime/run_reader.h"
 #include "tests/engine/run_fixture.h"
 
+#ifdef __SANITIZE_THREAD__
+/// The tests fork a jobc that is to die, and it starts threads of its own.
+extern "C" const char* __tsan_default_options() { return "die_after_fork=0"; }
+#endif
+
 namespace jobc {
 namespace {
 
