@@ -95,6 +95,9 @@ struct AttemptExit {
   Usage usage;
 };
 
+/// Whether attempts of a kind of backend can go on when their jobc is gone.
+inline bool OutlivesJobc(ir::BackendKind kind) { return kind != ir::BackendKind::Process && kind != ir::BackendKind::Apptainer; }
+
 /// What has become of an attempt of an earlier process.
 enum class AttachAnswer : uint8_t {
   Found,    ///< it runs, or has ended and can still be asked how
@@ -132,6 +135,7 @@ class BackendEvents {
 
 class Backend {
  public:
+  /// Gives its handles of the loop back. Without Stop() before, attempts that can go on without jobc do.
   virtual ~Backend() = default;
   /// Directories for an attempt, with one for secret files if it has `secrets`. Error: `staging`, or the machine's state
   /// (exit 15) if `code` is ENOSPC, EROFS or EDQUOT.
@@ -156,13 +160,15 @@ class Backend {
   /// come so far. Answered by OnAttached(). If it is found, its output is sent to the log once more from the beginning: the
   /// log drops what it has. Starts nothing.
   virtual void Attach(const AttemptLaunch& launch, const std::string& /*handle*/) = 0;
-  /// The engine has taken what it wants from the directories. `keep`: what is left of them is for people to look at.
+  /// The engine has taken what it wants from the directories, those of FindPlaces() as well. `keep`: what is left of them is
+  /// for people to look at.
   virtual void Release(AttemptId id, bool keep) = 0;
   /// Removes a tree of the run without blocking.
   virtual void RemoveLater(const std::string& path) = 0;
   /// uv_now() of the last byte of output; for idle timeouts.
   virtual uint64_t LastOutput(AttemptId id) const = 0;
-  /// Ends everything that was submitted or found at once and returns when nothing of it is alive. No events follow.
+  /// Ends everything that was submitted or found at once and returns when nothing of it is alive. No events follow, and its
+  /// handles no longer keep the loop alive.
   virtual void Stop() = 0;
 };
 

@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <iterator>
 #include <map>
 #include <unordered_map>
@@ -305,6 +306,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     StoredOutputs stored;             ///< of a success, to be journaled once `captured` is hashed
     bool has_outputs = false;
     bool judged = false;              ///< the scheduler has its verdict, or was told to cancel it
+    bool adopted = false;             ///< an earlier process submitted it
     bool parked = false;              ///< its backend does not have it: it waits to be submitted again
     bool holds_secret = false;        ///< what it left must not be kept
     int64_t started_ms = 0;
@@ -315,6 +317,20 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     int64_t planned_ms = -1;          ///< since when it waits for the one before it to end; -1: it does not
     AttemptId before = 0;             ///< that one
     AttemptId next = 0;               ///< what waits for this one to end; 0: nothing
+  };
+
+  /// An attempt that an earlier process left behind at a place that goes on without jobc.
+  struct LeftBehind {
+    AttemptId id = 0;
+    InstanceRef instance;
+    uint32_t number = 1;
+    std::string handle;
+    int64_t started_ms = 0;           ///< 0: not known to have started
+    bool wanted = false;              ///< it goes on if it is found; else it is ended
+    bool asked = false;
+    AttachAnswer answer = AttachAnswer::Gone;
+    std::string why;
+    StartAttempt start;
   };
 
   /// An attempt of which nothing is alive, to be told after its verdict.
@@ -500,7 +516,13 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       return false;
     }
     journal.emplace(*std::move(opened));
-    auto log_writer = process::LogWriter::Open(run_dir);
+    std::vector<uint64_t> again;
+    for (const auto& [attempt, one] : left_behind) {
+      if (one.wanted) {
+        again.push_back(attempt);
+      }
+    }
+    auto log_writer = process::LogWriter::Open(run_dir, again);
     if (!log_writer) {
       failure = {15, log_writer.error().message};
       return false;
@@ -666,8 +688,37 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       }
     }
     state->RestoreNextAttempt(reader.next_attempt());
+    FindLeftBehind(reader);
     return {};
   }
+
+  /// Attempts of places that go on without jobc, of which nothing says that they are gone.
+  void FindLeftBehind(RunReader& reader) {
+    reader.ForEachInstance([&](InstanceRef instance, const std::vector<AttemptView>& attempts) {
+      const ir::Job& job = plan.jobs[instance.job];
+      if (!OutlivesJobc(KindOf(job))) {
+        return;
+      }
+      for (const AttemptView& view : attempts) {
+        if (view.reaped_ms != 0 || view.id == 0) {
+          continue;
+        }
+        LeftBehind one;
+        one.id = view.id;
+        one.instance = instance;
+        one.number = view.number;
+        one.handle = view.handle;
+        one.started_ms = view.started_ms;
+        one.wanted = &view == &attempts.back() && (view.verdict == nullptr || view.cut_off) && job.kind == ir::JobKind::Job && instance.ordinal != kWholeJob &&
+                     state->expanded(instance.job) && instance.ordinal < state->size(instance.job) && !IsFinal(state->state(instance)) &&
+                     state->attempts(instance) == view.number;
+        left_behind.emplace(view.id, std::move(one));
+      }
+    });
+  }
+
+  /// Where attempts of a job run.
+  static ir::BackendKind KindOf(const ir::Job& job) { return job.kind == ir::JobKind::Hook ? ir::BackendKind::Process : job.backend.kind; }
 
   static std::optional<RetryHistory> HistoryFromJson(const std::string& text) {
     auto json = ir::ParseJson(text);
@@ -889,21 +940,173 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
         unavailable = fmt::format("{}: {}", job.address, unavailable);
       }
     }
-    scheduler->Begin(Now());
-    if (!unavailable.empty()) {
-      scheduler->BackendUnavailable(unavailable, Now());
+    if (!unavailable.empty() || left_behind.empty()) {
+      BeginJobs(unavailable);
+    } else {
+      AskForLeftBehind();
     }
-    Pump();
     while (!finished && !killed) {
       uv_run(&loop, UV_RUN_ONCE);
     }
     return End();
   }
 
+  void BeginJobs(const std::string& unavailable) {
+    begun = true;
+    if (!unavailable.empty()) {
+      scheduler->BackendUnavailable(unavailable, Now());
+    }
+    scheduler->Begin(Now());
+    Pump();
+  }
+
+  // -- Attempts that were left behind ----------------------------------------------
+
+  /// Every place is asked for all of them before anything else is decided: what goes on is not started a second time, and
+  /// what must not go on has ended before something else takes its place.
+  void AskForLeftBehind() {
+    std::vector<AttemptId> asked;
+    for (auto& [attempt, one] : left_behind) {
+      const ir::Job& job = plan.jobs[one.instance.job];
+      std::string problem;
+      Backend* backend = BackendOf(KindOf(job), problem);
+      std::optional<AttemptPlaces> places = backend != nullptr ? backend->FindPlaces(attempt, !job.secret_files.empty()) : std::nullopt;
+      if (!places) {
+        continue;  // gone
+      }
+      std::optional<StartAttempt> start = scheduler->Again(attempt, one.instance, one.number);
+      one.wanted = one.wanted && start;
+      one.start = start.value_or(StartAttempt{attempt, one.instance, one.number, 0, {}, {}, {}});
+      LaunchBuilder::Prepared prepared;
+      Live& found = MakeLive(one.start, backend, *places, prepared, true);
+      // Its inputs may be gone by now, or it had ended and its outputs were about to be kept: nobody knows which of them were.
+      struct stat info;
+      if (!prepared.ok || lstat((run_dir + "/outputs/" + ir::SafeName(found.launch.address)).c_str(), &info) == 0) {
+        one.wanted = false;
+      }
+      found.staged = true;
+      found.result_path = std::move(prepared.result_path);
+      found.identities = std::move(prepared.identities);
+      found.started_ms = one.started_ms;
+      found.adopted = true;
+      one.asked = true;
+      asked.push_back(attempt);
+    }
+    unanswered = asked.size() + 1;
+    taking_over = true;
+    for (AttemptId attempt : asked) {
+      Live& found = live.at(attempt);
+      found.backend->Attach(found.launch, left_behind.at(attempt).handle);
+    }
+    Answered();
+  }
+
+  void OnAttached(AttemptId attempt, AttachAnswer answer, const std::string& why) override {
+    auto found = left_behind.find(attempt);
+    if (!taking_over || found == left_behind.end() || !found->second.asked) {
+      return;
+    }
+    found->second.asked = false;
+    found->second.answer = answer;
+    found->second.why = why;
+    Answered();
+  }
+
+  void Answered() {
+    if (--unanswered > 0) {
+      return;
+    }
+    uv_update_time(&loop);
+    for (auto& [attempt, one] : left_behind) {
+      if (one.answer == AttachAnswer::Unknown) {
+        // Nothing may be decided without knowing whether it runs: another time.
+        unreachable = fmt::format("{}: attempt {} of {} may still run, and cannot be asked for: {}", ir::BackendName(plan.jobs[one.instance.job].backend.kind), one.number,
+                                  state->Address(one.instance), masker.Mask(one.why));
+        taking_over = false;
+        deferred.clear();
+        live.clear();
+        return BeginJobs(unreachable);
+      }
+    }
+    uint64_t taken = 0;
+    for (auto& [attempt, one] : left_behind) {
+      auto found = live.find(attempt);
+      if (one.answer == AttachAnswer::Gone) {
+        Forget(one);
+      } else if (one.wanted) {
+        ++taken;
+        const int64_t record = Write({.type = RecordType::Adopted, .job = static_cast<int32_t>(one.instance.job), .ordinal = Ordinal(one.instance), .attempt = static_cast<int32_t>(one.number), .a = static_cast<int64_t>(attempt)});
+        const int64_t ran_ms = one.started_ms == 0 ? 0 : std::max<int64_t>(0, process::WallMillis() - one.started_ms);
+        scheduler->Adopt(attempt, one.instance, one.number, one.start.resources, one.start.timeouts, one.started_ms != 0, Now(), ran_ms);
+        if (Observed() && one.started_ms != 0) {
+          RunEvent event = Event(RunEventKind::Started, one.instance);
+          event.record = record;
+          event.attempt = one.number;
+          event.attempt_id = attempt;
+          pending_events.push_back(std::move(event));
+        }
+      } else {
+        ++ending;
+        found->second.judged = true;
+        found->second.backend->Cancel(attempt, 0);
+      }
+    }
+    if (taken > 0) {
+      const std::string text = fmt::format("{} attempt{} that had gone on without jobc {} taken over", taken, taken == 1 ? "" : "s", taken == 1 ? "is" : "are");
+      Warn(text, Write({.type = RecordType::Note, .text = text}));
+    }
+    EndTakingOver();
+  }
+
+  void EndTakingOver() {
+    if (ending > 0 || !taking_over || unanswered > 0) {
+      return;
+    }
+    taking_over = false;
+    left_behind.clear();
+    Commit();
+    BeginJobs("");
+    std::vector<std::function<void()>> events;
+    events.swap(deferred);
+    for (auto& event : events) {
+      event();
+    }
+    if (interrupts > 0) {
+      scheduler->CancelRun(false, "interrupted", Now());
+    }
+    Pump();
+  }
+
+  /// Nothing of it is alive: said once, so that nobody asks for it again.
+  void Forget(const LeftBehind& one) {
+    Write({.type = RecordType::Reaped, .job = static_cast<int32_t>(one.instance.job), .ordinal = Ordinal(one.instance), .attempt = static_cast<int32_t>(one.number)});
+    if (auto found = live.find(one.id); found != live.end()) {
+      CleanUp(one.id, found->second, false);
+      live.erase(found);
+    }
+  }
+
+  /// While attempts are taken over nothing else has begun: what is said of them waits until then. True: it does.
+  bool Deferred(AttemptId attempt, std::function<void()> event) {
+    if (!taking_over) {
+      return false;
+    }
+    auto found = left_behind.find(attempt);
+    if (found != left_behind.end() && found->second.wanted) {
+      deferred.push_back(std::move(event));
+    }
+    return true;
+  }
+
   RunOutcome End() {
-    for (auto& backend : backends) {
-      if (backend != nullptr) {
-        backend->Stop();
+    for (size_t kind = 0; kind < backends.size(); ++kind) {
+      if (backends[kind] == nullptr) {
+        continue;
+      }
+      if (!unreachable.empty() && OutlivesJobc(static_cast<ir::BackendKind>(kind))) {
+        backends[kind].reset();  // what could not be taken over is left as it is
+      } else {
+        backends[kind]->Stop();
       }
     }
     end_ms = process::MonotonicMillis();
@@ -1178,7 +1381,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   }
 
   void Pump() {
-    if (pumping || finished) {
+    if (pumping || finished || !begun) {
       return;
     }
     answered = false;
@@ -1566,7 +1769,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       return;
     }
     std::string problem;
-    Backend* backend = BackendOf(job.kind == ir::JobKind::Hook ? ir::BackendKind::Process : job.backend.kind, problem);
+    Backend* backend = BackendOf(KindOf(job), problem);
     auto fail = [&](Verdict verdict) {
       scheduler->AttemptEnded(start.id, Answer(std::move(verdict)), Now());
       scheduler->AttemptReaped(start.id, Now());
@@ -1603,7 +1806,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     backend->Submit(one.launch);
   }
 
-  Live& MakeLive(const StartAttempt& start, Backend* backend, const AttemptPlaces& places, LaunchBuilder::Prepared& prepared) {
+  Live& MakeLive(const StartAttempt& start, Backend* backend, const AttemptPlaces& places, LaunchBuilder::Prepared& prepared, bool again = false) {
     Live& one = live[start.id];
     one.instance = start.instance;
     one.number = start.number;
@@ -1615,7 +1818,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     one.context->SetPathEvaluator(&path_evaluator);
     one.context->SetResources(&one.launch.resources);
     one.context->SetAttempt(start.number);
-    prepared = builder->Build(start, places, evaluator, *one.context);
+    prepared = builder->Build(start, places, evaluator, *one.context, again);
     one.launch = std::move(prepared.launch);
     one.staged = prepared.staged;
     one.launch.address = state->Address(start.instance);
@@ -2042,8 +2245,16 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     return result;
   }
 
-  void OnSubmitted(AttemptId attempt, const std::string& handle) override { TellAttempt(RunEventKind::Submitted, attempt, masker.Mask(handle)); }
-  void OnPolling(AttemptId attempt) override { TellAttempt(RunEventKind::Polling, attempt, ""); }
+  void OnSubmitted(AttemptId attempt, const std::string& handle) override {
+    if (!Deferred(attempt, [this, attempt, handle] { OnSubmitted(attempt, handle); })) {
+      TellAttempt(RunEventKind::Submitted, attempt, masker.Mask(handle));
+    }
+  }
+  void OnPolling(AttemptId attempt) override {
+    if (!taking_over) {
+      TellAttempt(RunEventKind::Polling, attempt, "");
+    }
+  }
 
   void TellAttempt(RunEventKind kind, AttemptId attempt, std::string text) {
     auto found = live.find(attempt);
@@ -2060,16 +2271,19 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   void OnStarted(AttemptId attempt, int64_t wall_ms, int64_t pid, const std::string& handle) override {
     answered = true;
     auto found = live.find(attempt);
-    if (found == live.end()) {
+    if (found == live.end() || Deferred(attempt, [=, this] { OnStarted(attempt, wall_ms, pid, handle); })) {
       return;
     }
     Live& one = found->second;
+    if (one.adopted && one.started_ms != 0) {
+      return;  // known from before
+    }
     one.started_ms = wall_ms;
     JobSpan& span = spans[one.instance.job];
     span.began_ms = span.began_ms == 0 ? wall_ms : std::min(span.began_ms, wall_ms);
     const int64_t record = Write({.type = RecordType::Started, .job = static_cast<int32_t>(one.instance.job), .ordinal = Ordinal(one.instance), .attempt = static_cast<int32_t>(one.number),
            .a = pid, .b = wall_ms, .text = handle});
-    scheduler->AttemptStarted(attempt, Now());
+    scheduler->AttemptStarted(attempt, Now(), one.adopted ? std::max<int64_t>(0, process::WallMillis() - wall_ms) : 0);
     if (Observed()) {
       RunEvent event = Event(RunEventKind::Started, one.instance);
       event.record = record;
@@ -2083,7 +2297,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   void OnExited(AttemptId attempt, const AttemptExit& exit) override {
     answered = true;
     auto found = live.find(attempt);
-    if (found == live.end()) {
+    if (found == live.end() || Deferred(attempt, [=, this] { OnExited(attempt, exit); })) {
       return;
     }
     found->second.exit = exit;
@@ -2095,7 +2309,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
 
   void OnFailed(AttemptId attempt, Verdict verdict) override {
     auto found = live.find(attempt);
-    if (found != live.end()) {
+    if (found != live.end() && !Deferred(attempt, [=, this] { OnFailed(attempt, verdict); })) {
       found->second.failed = std::move(verdict);
     }
   }
@@ -2107,6 +2321,16 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       return;
     }
     Live& one = found->second;
+    if (taking_over) {
+      if (auto left = left_behind.find(attempt); left != left_behind.end() && !left->second.wanted) {
+        Forget(left->second);
+        ending -= ending > 0 ? 1 : 0;
+        EndTakingOver();
+      } else {
+        deferred.push_back([this, attempt, next] { OnReaped(attempt, next); });
+      }
+      return;
+    }
     if (!one.judged && one.failed && one.started_ms == 0) {
       one.failed->message = masker.Mask(one.failed->message);
       if (scheduler->SubmitFailed(attempt, *one.failed, Now())) {
@@ -2563,7 +2787,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     uv_update_time(&loop);
     bool at_once = interrupts > 1;
     const int64_t record = Write({.type = RecordType::Stop, .a = interrupts, .text = who});
-    scheduler->CancelRun(at_once, fmt::format("interrupted by {}", who), Now());
+    if (begun) {
+      scheduler->CancelRun(at_once, fmt::format("interrupted by {}", who), Now());
+    }
     if (at_once) {
       killed = true;
       uv_stop(&loop);
@@ -2579,6 +2805,10 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     CancelAnswer answer;
     if (finished || killed) {
       answer.error = "the run is at its end";
+      return answer;
+    }
+    if (!begun && !request.run) {
+      answer.error = "the run is being taken over; try again in a moment";
       return answer;
     }
     uv_update_time(&loop);
@@ -2704,6 +2934,13 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   std::unordered_map<AttemptId, int64_t> outputs_sums;  ///< of rows whose verdict is not journaled yet
   std::optional<int64_t> exports_sum;
   std::vector<std::string> notes;      ///< of the time before the run went on
+  std::map<AttemptId, LeftBehind> left_behind;  ///< until all of them are taken over or gone
+  size_t unanswered = 0;               ///< places that were asked for one of them
+  size_t ending = 0;                   ///< of them, those that must not go on and are not reaped
+  std::vector<std::function<void()>> deferred;  ///< what backends said of them meanwhile
+  std::string unreachable;             ///< why they could not be asked for
+  bool taking_over = false;
+  bool begun = false;                  ///< the scheduler has
   std::string exports_json;
   RunPhase current_phase = RunPhase::New;
   RunFinished finish;

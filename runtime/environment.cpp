@@ -161,8 +161,9 @@ Result<void> WriteFile(const std::string& path, std::string_view text, mode_t mo
 /// Puts files under $JOB_INPUT and rewrites values to the paths the job sees.
 class Stager {
  public:
-  Stager(const ir::TypeTable& types, AttemptContext& context, Place dir, InputStaging how, LaunchBuilder::Prepared& out)
-      : types_(types), context_(context), dir_(std::move(dir)), how_(how), out_(out) {}
+  /// `again`: everything is there already.
+  Stager(const ir::TypeTable& types, AttemptContext& context, Place dir, InputStaging how, bool again, LaunchBuilder::Prepared& out)
+      : types_(types), context_(context), dir_(std::move(dir)), how_(how), again_(again), out_(out) {}
 
   /// `place`: below $JOB_INPUT, the directory that will hold the file.
   bool Stage(const Value& value, ir::TypeId type, const std::string& place, const std::string& input, Value& staged) {
@@ -273,7 +274,7 @@ class Stager {
     const Place dir = dir_ / place;
     const Place path = dir / Basename(file.path);
     auto put = [&]() { return how_ == InputStaging::Link ? symlink(original.c_str(), path.here.c_str()) == 0 : MakePlaceholder(path.here, is_dir); };
-    if (!put()) {
+    if (!again_ && !put()) {
       int code = errno;
       if (code == ENOENT) {
         if (auto made = process::MakeDirectories(dir.here); !made) {
@@ -316,6 +317,7 @@ class Stager {
   AttemptContext& context_;
   Place dir_;
   InputStaging how_;
+  bool again_;
   LaunchBuilder::Prepared& out_;
 };
 
@@ -358,7 +360,7 @@ const LaunchBuilder::JobScripts& LaunchBuilder::Scripts(uint32_t index) {
   return *slot;
 }
 
-LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const AttemptPlaces& places, ir::Evaluator& evaluator, AttemptContext& context) {
+LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const AttemptPlaces& places, ir::Evaluator& evaluator, AttemptContext& context, bool again) {
   Prepared out;
   const ir::Job& job = plan_.jobs[start.instance.job];
   const ir::Program& program = plan_.program;
@@ -375,14 +377,16 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
     return std::move(out);
   };
   auto make_stage = [&]() -> Result<void> {
-    if (!out.staged) {
+    if (!out.staged && !again) {
       if (auto made = process::MakeDirectories(places.stage_dir); !made) {
         return made;
       }
-      out.staged = true;
     }
+    out.staged = true;
     return {};
   };
+  auto make_directories = [&](const std::string& path) { return again ? Result<void>() : process::MakeDirectories(path); };
+  auto write_file = [&](const std::string& path, std::string_view text, mode_t mode) { return again ? Result<void>() : WriteFile(path, text, mode); };
 
   AttemptLaunch& launch = out.launch;
   launch.id = start.id;
@@ -424,13 +428,13 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
       return fail(Failed(ir::ErrorKind::Staging, made.error().message));
     }
     input_dir = stage / "in";
-    if (mkdir(input_dir.here.c_str(), 0777) != 0) {
+    if (!again && mkdir(input_dir.here.c_str(), 0777) != 0) {
       return fail(Failed(ir::ErrorKind::Staging, fmt::format("cannot create `{}`: {}", input_dir.here, std::strerror(errno))));
     }
     if (places.seen) {
       launch.mounts.push_back({input_dir.here, input_dir.seen, true});
     }
-    Stager stager(types, context, input_dir, places.inputs, out);
+    Stager stager(types, context, input_dir, places.inputs, again, out);
     ir::ListValue staged;
     staged.reserve(job.inputs.size());
     for (uint32_t i = 0; i < job.inputs.size(); ++i) {
@@ -469,7 +473,7 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
       json += (i == 0 ? "" : ",") + ir::JsonQuote(job.inputs[i].name) + ":" + *encoded;
     }
     json += "}\n";
-    if (auto written = WriteFile(input_dir.here + "/inputs.json", json, 0666); !written) {
+    if (auto written = write_file(input_dir.here + "/inputs.json", json, 0666); !written) {
       return fail(Failed(ir::ErrorKind::Staging, written.error().message));
     }
     context.SetStagedInputs(std::move(staged));
@@ -491,7 +495,7 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
     }
     const std::string& path = file.as_file().path;
     if (size_t slash = path.rfind('/'); slash != std::string::npos) {
-      if (auto made = process::MakeDirectories(places.output_dir + "/" + path.substr(0, slash)); !made) {
+      if (auto made = make_directories(places.output_dir + "/" + path.substr(0, slash)); !made) {
         return fail(Failed(ir::ErrorKind::Staging, made.error().message));
       }
     }
@@ -592,7 +596,7 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
   // -- Secret files -----------------------------------------------------------------
   if (!job.secret_files.empty()) {
     const std::string& dir = places.secrets_dir;
-    JOBC_CHECK(!dir.empty());
+    JOBC_CHECK(again || !dir.empty());
     for (const ir::NamedExpr& secret : job.secret_files) {
       Value value;
       if (!evaluator.Evaluate(secret.value, context, value)) {
@@ -603,11 +607,11 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
         return refuse(fmt::format("`{}` is no file name for a secret", secret.name));
       }
       if (size_t slash = name->rfind('/'); slash != std::string::npos) {
-        if (auto made = process::MakeDirectories(dir + "/" + name->substr(0, slash)); !made) {
+        if (auto made = make_directories(dir + "/" + name->substr(0, slash)); !made) {
           return fail(Failed(ir::ErrorKind::Staging, made.error().message));
         }
       }
-      if (auto written = WriteFile(dir + "/" + *name, value.as_string(), 0600); !written) {
+      if (auto written = write_file(dir + "/" + *name, value.as_string(), 0600); !written) {
         return fail(Failed(ir::ErrorKind::Staging, written.error().message));
       }
     }
@@ -711,11 +715,11 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
     if (auto made = make_stage(); !made) {
       return fail(Failed(ir::ErrorKind::Staging, made.error().message));
     }
-    if (mkdir(private_dir.here.c_str(), 0700) != 0 && errno != EEXIST) {
+    if (!again && mkdir(private_dir.here.c_str(), 0700) != 0 && errno != EEXIST) {
       return fail(Failed(ir::ErrorKind::Staging, fmt::format("cannot create `{}`: {}", private_dir.here, std::strerror(errno))));
     }
     for (const auto& [name, content] : bound->files) {
-      if (auto written = WriteFile(private_dir.here + "/" + name, content, 0600); !written) {
+      if (auto written = write_file(private_dir.here + "/" + name, content, 0600); !written) {
         return fail(Failed(ir::ErrorKind::Staging, written.error().message));
       }
     }

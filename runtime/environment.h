@@ -46,8 +46,8 @@ class LaunchBuilder {
   };
 
   /// `context` is the attempt's; staged inputs and the output directory are set in it. `evaluator` must not be the one the
-  /// context uses for its inputs.
-  Prepared Build(const StartAttempt& start, const AttemptPlaces& places, ir::Evaluator& evaluator, AttemptContext& context);
+  /// context uses for its inputs. `again`: it was started so by an earlier process, and its directories are left as they are.
+  Prepared Build(const StartAttempt& start, const AttemptPlaces& places, ir::Evaluator& evaluator, AttemptContext& context, bool again = false);
 
   /// `[execution id]`: unique over all attempts of all runs.
   std::string ExecutionId(AttemptId id) const;

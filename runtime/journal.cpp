@@ -327,7 +327,7 @@ int Migrate(sqlite3* db, int64_t from) {
   if (from >= kJournalVersion) {
     return SQLITE_OK;
   }
-  const std::string sql = fmt::format("BEGIN IMMEDIATE; ALTER TABLE output ADD COLUMN files TEXT; PRAGMA user_version = {}; COMMIT", kJournalVersion);
+  const std::string sql = fmt::format("BEGIN IMMEDIATE; {}PRAGMA user_version = {}; COMMIT", from < 3 ? "ALTER TABLE output ADD COLUMN files TEXT; " : "", kJournalVersion);
   int rc = Execute(db, sql.c_str());
   if (rc != SQLITE_OK && sqlite3_get_autocommit(db) == 0) {
     (void)Execute(db, "ROLLBACK");
@@ -393,6 +393,7 @@ std::string_view RecordName(RecordType type) {
     case RecordType::Ahead: return "ahead";
     case RecordType::Key: return "key";
     case RecordType::Reused: return "reused";
+    case RecordType::Adopted: return "adopted";
   }
   return "unknown";
 }

@@ -22,8 +22,8 @@
 namespace jobc {
 
 /// Raised when a reader of the old number could misunderstand the file. Stored as PRAGMA user_version.
-/// 3: `output.files`, key parts in Intent, Key and Reused. Readers take 2, too; a writer makes 3 of it.
-inline constexpr int kJournalVersion = 3;
+/// 3: `output.files`, key parts in Intent, Key and Reused. 4: Adopted. Readers take 2 and 3, too; a writer makes 4 of them.
+inline constexpr int kJournalVersion = 4;
 inline constexpr int kOldestJournalVersion = 2;
 
 /// Numbers are part of the file format.
@@ -43,6 +43,7 @@ enum class RecordType : uint8_t {
   Ahead = 13,     ///< `a` consecutive ready instances may be started from now on, their Intent records may follow later
   Key = 14,       ///< parts of the cache key that all instances of the job share, before the first use. text: JSON
   Reused = 15,    ///< a result of an earlier run stands for the instance. text: JSON of key and origin; its Final follows
+  Adopted = 16,   ///< an attempt that was cut off before the last Opened was found alive, or ended by itself. a: its id
 };
 std::string_view RecordName(RecordType type);
 

@@ -72,6 +72,10 @@ std::optional<RunEvent> EventOf(const RunReader& run, const Record& record) {
       event.kind = RunEventKind::Started;
       event.pid = record.a;
       return event;
+    case RecordType::Adopted:
+      event.kind = RunEventKind::Started;
+      event.pid = attempt != nullptr ? attempt->pid : 0;
+      return event;
     case RecordType::Verdict:
       event.kind = RunEventKind::AttemptEnded;
       if (attempt != nullptr) {

@@ -285,6 +285,7 @@ void RunReader::Fold(const Record& record) {
             if (view.verdict == nullptr) {
               view.verdict = std::make_shared<const Verdict>(Failed(ir::ErrorKind::NodeLost, "jobc ended while it ran"));
               view.judged_ms = record.time_ms;
+              view.cut_off = true;
             }
           }
         };
@@ -325,6 +326,7 @@ void RunReader::Fold(const Record& record) {
     case RecordType::Verdict: {
       AttemptView& view = attempt();
       view.verdict = SharedVerdict(record);
+      view.cut_off = false;
       if (auto json = view.verdict->success && !record.text.empty() ? ir::ParseJson(record.text) : Result<ir::Value>(Error{})) {
         view.outputs_sum = IntOf(*json, "outputs", -1);
       }
@@ -411,6 +413,16 @@ void RunReader::Fold(const Record& record) {
         reused.address = TextOf(*json, "address");
       }
       folded.reused = std::make_shared<const ReusedView>(std::move(reused));
+      break;
+    }
+    case RecordType::Adopted: {
+      AttemptView& view = attempt();
+      if (view.cut_off) {
+        view.verdict.reset();
+        view.judged_ms = 0;
+        view.cut_off = false;
+      }
+      set_state(InstanceState::Running);
       break;
     }
     case RecordType::Ahead: ahead_ += static_cast<uint64_t>(std::max<int64_t>(record.a, 0)); break;

@@ -39,6 +39,7 @@ struct AttemptView {
   std::string handle;
   int64_t outputs_sum = -1;                 ///< what the row of its outputs must have; -1: it left none
   std::shared_ptr<const Verdict> verdict;   ///< null: none yet
+  bool cut_off = false;                     ///< the verdict is not a recorded one: its jobc ended first
 };
 
 /// Where the result of an instance came from that did not run.

@@ -969,30 +969,23 @@ struct Scheduler::Core {
 
   // -- Attempts -------------------------------------------------------------------------------------------------------
 
-  bool Start(InstanceRef ref, uint32_t claim_class) {
+  /// Resources, limits and grace of an attempt that begins.
+  bool Measure(Live& attempt, std::optional<int64_t>& grace, std::string& why) {
+    const InstanceRef ref = attempt.instance;
     JobRun& j = RunOf(ref);
     const RetryHistory* history = state.history(ref);
     const bool prepared = history && history->has_next;
-    Live attempt;
-    attempt.instance = ref;
-    attempt.claim_class = claim_class;
-    attempt.number = state.attempts(ref) + 1;
     const bool shared = (prepared || (j.resources && j.timeouts)) && j.grace_ms;
     if (!shared) {
       context.SetInstance(ref);
       context.SetAttempt(attempt.number);
     }
-    auto fail = [&](std::string why) {
-      Finish(ref, State::Failed, std::make_shared<const Verdict>(Failed(ErrorKind::Expression, std::move(why))));
-      return false;
-    };
     if (prepared) {
       attempt.resources = history->resources;
       attempt.timeouts = history->timeouts;
     } else {
-      std::string why;
       std::optional<Resources> resources = BaseResources(ref, why);
-      if (!resources) return fail(std::move(why));
+      if (!resources) return false;
       attempt.resources = *resources;
       if (j.timeouts) {
         attempt.timeouts = *j.timeouts;
@@ -1000,16 +993,31 @@ struct Scheduler::Core {
         context.SetResources(&attempt.resources);
         Result<Timeouts> timeouts = EvaluateTimeouts(j.job->timeout, evaluator, context);
         context.SetResources(nullptr);
-        if (!timeouts) return fail(timeouts.error().message);
+        if (!timeouts) {
+          why = timeouts.error().message;
+          return false;
+        }
         // Nobody waits for a program that hangs after all else has ended, or before anything began.
         if ((j.job->kind == ir::JobKind::Finally || j.job->kind == ir::JobKind::Hook) && !timeouts->run) timeouts->run = kFinallyRunMs;
         attempt.timeouts = *timeouts;
         if (j.timeouts_shared) j.timeouts = *timeouts;
       }
     }
-    std::optional<int64_t> grace = GraceOf(ref);
-    if (!grace) return fail(fmt::format("`grace` has no value: {}", evaluator.fault().message));
+    grace = GraceOf(ref);
+    if (!grace) why = fmt::format("`grace` has no value: {}", evaluator.fault().message);
+    return grace.has_value();
+  }
 
+  bool Start(InstanceRef ref, uint32_t claim_class) {
+    Live attempt;
+    attempt.instance = ref;
+    attempt.claim_class = claim_class;
+    attempt.number = state.attempts(ref) + 1;
+    std::optional<int64_t> grace;
+    if (std::string why; !Measure(attempt, grace, why)) {
+      Finish(ref, State::Failed, std::make_shared<const Verdict>(Failed(ErrorKind::Expression, std::move(why))));
+      return false;
+    }
     StartAttempt action = ActionFor(state.ApplyAttempt(ref), attempt, *grace);
     Launch(std::move(attempt), std::move(action));
     return true;
@@ -1737,7 +1745,7 @@ Scheduler::Scheduler(const ir::Plan& plan, RunState& state, SchedulerOptions opt
 Scheduler::~Scheduler() = default;
 
 void Scheduler::Adopt(AttemptId id, InstanceRef instance, uint32_t number, Resources resources, Timeouts timeouts,
-                      bool started, int64_t now) {
+                      bool started, int64_t now, int64_t ran_ms) {
   Core& c = *core_;
   JOBC_CHECK(c.phase == RunPhase::New && !IsFinal(c.state.state(instance)) && !c.live.count(id));
   c.SetNow(now);
@@ -1754,7 +1762,8 @@ void Scheduler::Adopt(AttemptId id, InstanceRef instance, uint32_t number, Resou
   attempt.instance = instance;
   attempt.number = number;
   attempt.claim_class = c.admission.Intern(instance.job, priority, std::move(claims));
-  attempt.submitted = attempt.started = attempt.last_output = c.now;
+  attempt.submitted = attempt.last_output = c.now;
+  attempt.started = c.now - ran_ms;
   attempt.resources = resources;
   attempt.timeouts = timeouts;
   if (started) attempt.stage = Core::Stage::Started;
@@ -1762,14 +1771,14 @@ void Scheduler::Adopt(AttemptId id, InstanceRef instance, uint32_t number, Resou
   c.state.ApplyState(instance, State::Ready);
   c.state.ApplyState(instance, State::Running);
   if (started) {
-    if (timeouts.run) c.Arm(c.now + *timeouts.run, Core::DeadlineKind::Run, id);
+    if (timeouts.run) c.Arm(c.now - ran_ms + *timeouts.run, Core::DeadlineKind::Run, id);
     if (timeouts.idle) c.Arm(c.now + *timeouts.idle, Core::DeadlineKind::Idle, id);
   } else if (timeouts.queue) {
     c.Arm(c.now + *timeouts.queue, Core::DeadlineKind::Queue, id);
   }
   if (timeouts.total) {
     const RetryHistory* history = c.state.history(instance);
-    c.Arm(c.now + std::max<int64_t>(0, *timeouts.total - (history ? history->total_used_ms : 0)),
+    c.Arm(c.now - ran_ms + std::max<int64_t>(0, *timeouts.total - (history ? history->total_used_ms : 0)),
           Core::DeadlineKind::Total, id);
   }
   c.current[Pack(instance)] = id;
@@ -1783,7 +1792,26 @@ void Scheduler::Begin(int64_t now) {
   core_->Pump();
 }
 
-void Scheduler::AttemptStarted(AttemptId id, int64_t now) {
+std::optional<StartAttempt> Scheduler::Again(AttemptId id, InstanceRef instance, uint32_t number) {
+  Core& c = *core_;
+  JOBC_CHECK(c.phase == RunPhase::New);
+  Core::Live attempt;
+  attempt.instance = instance;
+  attempt.number = number;
+  std::string why;
+  std::optional<int64_t> grace;
+  if (!c.Measure(attempt, grace, why)) return std::nullopt;
+  StartAttempt action;
+  action.id = id;
+  action.instance = instance;
+  action.number = number;
+  action.grace_ms = *grace;
+  action.resources = attempt.resources;
+  action.timeouts = attempt.timeouts;
+  return action;
+}
+
+void Scheduler::AttemptStarted(AttemptId id, int64_t now, int64_t ran_ms) {
   Core& c = *core_;
   c.SetNow(now);
   auto it = c.live.find(id);
@@ -1794,8 +1822,9 @@ void Scheduler::AttemptStarted(AttemptId id, int64_t now) {
   Core::Live& attempt = it->second;
   attempt.stage = Core::Stage::Started;
   attempt.resubmit_at = -1;  // it had arrived all the same
-  attempt.started = attempt.last_output = c.now;
-  if (attempt.timeouts.run) c.Arm(c.now + *attempt.timeouts.run, Core::DeadlineKind::Run, id);
+  attempt.last_output = c.now;
+  attempt.started = c.now - ran_ms;
+  if (attempt.timeouts.run) c.Arm(c.now - ran_ms + *attempt.timeouts.run, Core::DeadlineKind::Run, id);
   if (attempt.timeouts.idle) c.Arm(c.now + *attempt.timeouts.idle, Core::DeadlineKind::Idle, id);
 }
 

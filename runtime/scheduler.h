@@ -219,12 +219,16 @@ class Scheduler {
   Scheduler& operator=(const Scheduler&) = delete;
 
   // -- Events ----------------------------------------------------------------------------------------------------
-  /// A live attempt of an earlier process that was found again; before Begin(). Its instance must not be final.
+  /// A live attempt of an earlier process that was found again; before Begin(). Its instance must not be final. `ran_ms`: how
+  /// long its program runs already; its limits count from there, but for `idle`.
   void Adopt(AttemptId id, InstanceRef instance, uint32_t number, Resources resources, Timeouts timeouts, bool started,
-             int64_t now);
+             int64_t now, int64_t ran_ms = 0);
+  /// How an attempt of an earlier process was started, computed again from the plan and the history of its instance; before
+  /// Begin(). nullopt: an expression has no value any more.
+  std::optional<StartAttempt> Again(AttemptId id, InstanceRef instance, uint32_t number);
   void Begin(int64_t now);
   /// Its inputs are staged and the program runs: the run and idle clocks start.
-  void AttemptStarted(AttemptId id, int64_t now);
+  void AttemptStarted(AttemptId id, int64_t now, int64_t ran_ms = 0);
   /// Something was written to stdout or stderr.
   void AttemptOutput(AttemptId id, int64_t now);
   /// The program ended; outputs are being collected: the run and idle clocks stop.

@@ -195,7 +195,7 @@ LogFilter MakeMaskingFilter(std::vector<std::string> needles, std::string replac
 
 // Writer.
 
-Result<std::unique_ptr<LogWriter>> LogWriter::Open(const std::string& directory) {
+Result<std::unique_ptr<LogWriter>> LogWriter::Open(const std::string& directory, const std::vector<uint64_t>& again) {
   std::unique_ptr<LogWriter> writer(new LogWriter);
   writer->directory_ = directory;
   std::string path = directory + "/log.pack";
@@ -213,16 +213,17 @@ Result<std::unique_ptr<LogWriter>> LogWriter::Open(const std::string& directory)
     return Error{fmt::format("`{}` is no log of jobc", path)};
   }
   Result<uint64_t> end = ScanFrames(writer->fd_.get(), sizeof head, [&](uint64_t offset, const FrameHeader& header) {
+    if (std::find(again.begin(), again.end(), header.attempt) == again.end()) {
+      return;  // over: each new try has an id of its own
+    }
     StreamState& state = writer->attempts_[header.attempt].streams[header.stream];
-    state.position = header.position + header.bytes;
+    state.position = state.again = header.position + header.bytes;
     state.last_frame = offset;
   });
   if (!end) {
     return end.error();
   }
   writer->end_ = *end;
-  // Attempts of before are over: each new try has an id of its own. Only the place to go on matters.
-  writer->attempts_.clear();
   return writer;
 }
 
@@ -283,6 +284,14 @@ void LogWriter::Store(uint64_t attempt, AttemptState& state, LogStream stream, s
     target.last_line.erase(0, target.last_line.size() - 2 * kLastLineBytes);
   }
 
+  if (target.again > 0) {
+    const uint64_t known = std::min<uint64_t>(target.again, bytes.size());
+    target.again -= known;
+    bytes.remove_prefix(static_cast<size_t>(known));
+    if (bytes.empty()) {
+      return;
+    }
+  }
   const uint64_t head_limit = state.limit / 2;
   if (target.position < head_limit) {
     size_t fits = static_cast<size_t>(std::min<uint64_t>(bytes.size(), head_limit - target.position));

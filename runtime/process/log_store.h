@@ -46,8 +46,10 @@ struct LogTotals {
 
 class LogWriter {
  public:
-  /// Opens or creates `directory/log.pack`. After a crash continues behind the last whole frame.
-  static Result<std::unique_ptr<LogWriter>> Open(const std::string& directory);
+  /// Opens or creates `directory/log.pack`. After a crash continues behind the last whole frame. `again`: attempts of before
+  /// whose output will be appended once more from its beginning (a place outside of jobc has kept it): of that, what is there
+  /// already is passed over, so that nothing is lost and nothing stands there twice.
+  static Result<std::unique_ptr<LogWriter>> Open(const std::string& directory, const std::vector<uint64_t>& again = {});
   ~LogWriter();
   LogWriter(const LogWriter&) = delete;
   LogWriter& operator=(const LogWriter&) = delete;
@@ -81,6 +83,7 @@ class LogWriter {
     std::unique_ptr<Ring> ring;
     std::string last_line;
     uint64_t lost = 0;         ///< bytes that a failed write did not keep
+    uint64_t again = 0;        ///< bytes still to come that are in the file
   };
   struct AttemptState {
     uint64_t limit = LogOptions().limit_bytes;

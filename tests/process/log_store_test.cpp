@@ -101,6 +101,41 @@ TEST(LogStore, ATornLastFrameIsIgnoredAndOverwritten) {
   }
 }
 
+TEST(LogStore, WhatComesOnceMoreFromItsBeginningIsKeptOnce) {
+  const std::string text = [] {
+    std::string out;
+    for (int i = 0; out.size() < 5000; ++i) out += "line " + std::to_string(i) + " secret-word\n";
+    return out;
+  }();
+  for (uint64_t limit : {uint64_t{100'000}, uint64_t{1000}}) {
+    for (size_t cut : {size_t{0}, size_t{1}, size_t{403}, size_t{499}, size_t{2500}, text.size()}) {
+      TempDir dir;
+      TempDir whole;
+      auto append = [&](LogWriter& writer, std::string_view bytes) {
+        writer.Configure(7, {limit}, MakeMaskingFilter({"secret-word"}), {});
+        for (size_t at = 0; at < bytes.size(); at += 37) writer.Append(7, LogStream::kStdout, bytes.substr(at, 37));
+        writer.Append(7, LogStream::kStderr, "e");
+      };
+      {
+        auto first = OpenWriter(dir);
+        append(*first, std::string_view(text).substr(0, cut));  // its end is never told
+        first->Append(9, LogStream::kStdout, "another's");
+      }
+      auto second = std::move(LogWriter::Open(dir.path(), {7}).value());
+      append(*second, text);
+      EXPECT_EQ(second->Close(7).err.total_bytes, 1u);
+      second->Flush();
+      auto reference = OpenWriter(whole);
+      append(*reference, text);
+      reference->Close(7);
+      reference->Flush();
+      EXPECT_EQ(All(OpenReader(dir), 7, LogStream::kStdout), All(OpenReader(whole), 7, LogStream::kStdout)) << limit << ' ' << cut;
+      EXPECT_EQ(All(OpenReader(dir), 7, LogStream::kStderr), "e");
+      EXPECT_EQ(OpenReader(dir).Totals(7, LogStream::kStdout).total_bytes, OpenReader(whole).Totals(7, LogStream::kStdout).total_bytes);
+    }
+  }
+}
+
 TEST(LogStore, RefusesAFileThatIsNoLog) {
   TempDir dir;
   WriteText(dir / "log.pack", "something else entirely");

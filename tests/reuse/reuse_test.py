@@ -472,7 +472,7 @@ class Journals(ReuseStory):
     def test_key_stands_before_the_end_of_each_instance(self):
         run = self.go()
         with sqlite3.connect(self.at / ".jobc/runs" / run / "journal.db") as db:
-            self.assertEqual(db.execute("pragma user_version").fetchone()[0], 3)
+            self.assertEqual(db.execute("pragma user_version").fetchone()[0], 4)
             keys = db.execute("select job, ordinal, seq, json_extract(text, '$.key') from record where type = 2").fetchall()
             ends = dict(((job, ordinal), seq) for job, ordinal, seq in db.execute("select job, ordinal, seq from record where type = 3"))
         self.assertEqual(len(keys), len(ALL))
@@ -517,7 +517,7 @@ class Journals(ReuseStory):
         self.jobc("retry", run)
         self.assertEqual(self.result(run)["bytes"], "fine")
         with sqlite3.connect(self.at / ".jobc/runs" / run / "journal.db") as db:
-            self.assertEqual(db.execute("pragma user_version").fetchone()[0], 3)
+            self.assertEqual(db.execute("pragma user_version").fetchone()[0], 4)
         # What ran now has a key, what ran before has none.
         self.assertRanAgain(UPPER | {"join"}, base=run)
 
