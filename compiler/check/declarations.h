@@ -190,6 +190,8 @@ void CheckUnused(Checker& checker);
 /// profiles.cpp
 void CheckProfiles(Checker& checker);
 ir::Limits CheckLimits(Checker& checker, const Layers& layers);
+/// The signature of a job that is a template and nothing else.
+void ResolveTemplateAlone(Checker& c, uint32_t job, uint32_t template_index);
 /// The option `mounts` of a container backend as ir::MountsOf() reads it; invalid after a reported fault.
 ir::ExprId CheckMounts(Checker& c, ast::ExprId value, const Scope& scope, ir::BackendKind kind);
 std::optional<ir::Backend> CheckBackend(Checker& checker, const MergedItem& layers, const Scope& scope);

@@ -3,10 +3,11 @@
 #include <csignal>
 #include <fmt/format.h>
 #include <list>
+#include <set>
 
 #include "compiler/check/declarations.h"
-#include "compiler/check/synonyms.h"
 #include "compiler/check/staged_names.h"
+#include "compiler/check/synonyms.h"
 #include "ir/file_path.h"
 #include "support/sha256.h"
 
@@ -429,6 +430,8 @@ class Body {
         info.phase = value.phase;
         info.leaf = value.leaf;
         input.value = value.expr;
+      } else if (job_.template_alone) {
+        input.value = c_.ErrorExpr();
       } else {
         c_.diags.Emit(item.name.span, diag::MissingArgument, field.name)
             .Label(placed.layer->kind == LayerKind::Template ? "the template leaves this input to the job" : "has no value")
@@ -1591,7 +1594,9 @@ void ResolveTemplateArguments(Checker& c, JobInfo& job, JobDecl& decl, bool earl
         if (given != nullptr && given->layer->use != nullptr) scope.template_arguments = &given->layer->use->arguments;
         scope.template_use = given != nullptr ? given->layer->use : &*use;
         const ir::TypeId type = param.type.valid() ? c.ResolveType(param.type, *info.unit, true) : c.types.Basic(ir::TypeKind::Error);
-        if (!value.valid()) {
+        if (!value.valid() && job.template_alone) {
+          argument.value = {c.exprs.Add(ir::Op::Input, type), type, Phase::C, {}};   // of this type, and never evaluated
+        } else if (!value.valid()) {
           c.diags.Emit(job.name.span, diag::MissingArgument, name)
               .Label("uses the template without it")
               .Secondary(param.name.span, "declared here")
@@ -1628,6 +1633,50 @@ PoolInfo* FindPool(Checker& c, Unit& unit, std::string_view name, Span span) {
   return nullptr;
 }
 
+/// Templates of the root that no job uses, as the ones of a library: each as a job for as long as it is looked at. What only a
+/// job that uses it can complete is not missed.
+void CheckTemplatesAlone(Checker& c) {
+  Declarations& d = *c.declarations;
+  std::set<uint32_t> used;
+  for (const JobDecl& decl : d.job_decls) {
+    for (const TemplateUse& use : decl.uses) used.insert(use.template_index);
+  }
+  const Diagnostics before = std::move(c.diags);
+  c.diags = {};
+  for (uint32_t t = 0; t < d.templates.size(); ++t) {
+    Unit* const unit = d.templates[t].unit;
+    const ast::Item& item = (*unit->file)[d.templates[t].item];
+    if (unit != c.units.front().get() || used.count(t) != 0 || item.labels.empty() || item.labels.front().path.empty()) continue;
+    const size_t files = c.model.files.size();
+    const auto index = static_cast<uint32_t>(c.jobs.size());
+    JobInfo info;
+    info.index = index;
+    info.name = item.labels.front().path.front();
+    info.unit = unit;
+    info.item = d.templates[t].item;
+    info.kind = ir::JobKind::Job;
+    info.address = std::string(info.name.text);
+    info.template_alone = true;
+    c.jobs.push_back(std::move(info));
+    d.job_decls.emplace_back();
+    c.model.plan.jobs.emplace_back();
+    ResolveTemplateAlone(c, index, t);
+    JobDecl& decl = d.job_decls[index];
+    Body(c, index, decl.merged, decl.when_facts, decl.uses, c.model.plan.jobs[index]).All();
+    c.model.plan.jobs.pop_back();
+    d.job_decls.pop_back();
+    c.jobs.pop_back();
+    c.model.files.resize(files);
+  }
+  const Diagnostics found = std::move(c.diags);
+  c.diags = before;
+  for (const Diagnostic& each : found.all()) {
+    // The job may say what is needed, how often is tried, and what its errors are called.
+    const bool completed = each.kind->code == "E104" || each.kind->code == "E501" || each.kind == &diag::UnknownError.kind;
+    if (!completed) c.diags.Append(each);
+  }
+}
+
 void CheckJobs(Checker& checker) {
   Model& model = checker.model;
   for (uint32_t i = 0; i < checker.jobs.size(); ++i) checker.ResolveJob(i);
@@ -1646,6 +1695,7 @@ void CheckJobs(Checker& checker) {
   }
   for (uint32_t i = 0; i < checker.jobs.size(); ++i) CollectDependencies(checker, i, model.plan.jobs[i]);
   FindCycles(checker);
+  CheckTemplatesAlone(checker);
 }
 
 ir::Job CheckJobUnderProfile(Checker& checker, uint32_t index, const Layers& profile_root, const Layers& profile_job) {

@@ -453,26 +453,14 @@ void CheckLabels(Checker& c, const ast::Item& item, ir::JobKind kind) {
   }
 }
 
-/// Appends the layers of the template and of those it uses itself, base first.
-void AddTemplateLayers(Checker& c, JobDecl& decl, Unit& unit, const ast::Label& label, Layers& layers) {
-  const TemplateInfo* found = FindTemplate(c, unit, label);
-  if (found == nullptr) {
-    Layer missing;
-    missing.unit = &unit;
-    missing.kind = LayerKind::Template;
-    missing.missing = true;
-    layers.push_back(missing);
-    return;
-  }
-  auto index = static_cast<uint32_t>(0);
-  for (uint32_t i = 0; i < c.declarations->templates.size(); ++i) {
-    if (&c.declarations->templates[i] == found) index = i;
-  }
+void AddTemplateLayers(Checker& c, JobDecl& decl, Unit& unit, const ast::Label& label, Layers& layers);
+
+/// Appends the layers of the template and of those it uses itself, base first. `span`: where it is named.
+void AddLayersOf(Checker& c, JobDecl& decl, uint32_t index, Span span, const std::string& name, Layers& layers) {
   TemplateInfo& info = c.declarations->templates[index];
   const ast::Item& item = (*info.unit->file)[info.item];
-  std::string name(label.path.back().text);
   if (info.progress == Progress::Running) {
-    ReportCycle(c, label.path.back().span, name);
+    ReportCycle(c, span, name);
     return;
   }
   info.progress = Progress::Running;
@@ -493,6 +481,23 @@ void AddTemplateLayers(Checker& c, JobDecl& decl, Unit& unit, const ast::Label& 
   layer.use = &decl.uses.back();
   layer.span = item.keyword;
   layers.push_back(layer);
+}
+
+void AddTemplateLayers(Checker& c, JobDecl& decl, Unit& unit, const ast::Label& label, Layers& layers) {
+  const TemplateInfo* found = FindTemplate(c, unit, label);
+  if (found == nullptr) {
+    Layer missing;
+    missing.unit = &unit;
+    missing.kind = LayerKind::Template;
+    missing.missing = true;
+    layers.push_back(missing);
+    return;
+  }
+  auto index = static_cast<uint32_t>(0);
+  for (uint32_t i = 0; i < c.declarations->templates.size(); ++i) {
+    if (&c.declarations->templates[i] == found) index = i;
+  }
+  AddLayersOf(c, decl, index, label.path.back().span, std::string(label.path.back().text), layers);
 }
 
 bool IsGlob(const ast::File& file, ast::ExprId expr) {
@@ -895,6 +900,21 @@ JobInfo& Checker::ResolveJob(uint32_t index) {
   if (job.kind == ir::JobKind::Job) ResolveDomain(*this, job, decl, model.plan.jobs[index].domain);
   job.progress = Progress::Done;
   return job;
+}
+
+void ResolveTemplateAlone(Checker& c, uint32_t job_index, uint32_t template_index) {
+  JobInfo& job = c.jobs[job_index];
+  JobDecl& decl = c.declarations->job_decls[job_index];
+  job.progress = Progress::Running;
+  Layers layers;
+  AddLayersOf(c, decl, template_index, job.name.span, std::string(job.name.text), layers);
+  decl.merged = Merge(c, std::move(layers), kJob);
+  decl.merged.incomplete = true;   // what is missing may come from the job
+  ResolveTemplateArguments(c, job, decl, true);
+  ResolveOutputs(c, job, decl.merged);
+  ResolveNullability(c, job, decl.merged);
+  ResolveDomain(c, job, decl, c.model.plan.jobs[job_index].domain);
+  job.progress = Progress::Done;
 }
 
 }  // namespace jobc::check

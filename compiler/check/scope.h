@@ -153,6 +153,8 @@ struct JobInfo {
   };
   ResourceInfo resources[5];
 
+  bool template_alone = false;     ///< a template that no job uses, checked as far as it goes: what is missing is no fault
+
   bool single() const { return !has_for && axes.empty(); }
   /// Number of indices of one instance: one for `for`, one an axis.
   uint32_t dimensions() const { return (has_for ? 1 : 0) + static_cast<uint32_t>(axes.size()); }
