@@ -553,7 +553,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   bool WriteOpened(StartFailure& failure) {
     auto self = process::ReadProcess(getpid());
     auto written = journal->Append({.time_ms = process::WallMillis(), .type = RecordType::Opened, .a = getpid(), .b = static_cast<int64_t>(self ? self->start_ticks : 0),
-           .text = fmt::format("{{\"boot\":\"{}\",\"version\":{}}}", process::BootId(), ir::JsonQuote(setup.options.version))});
+           .text = fmt::format("{{\"boot\":\"{}\",\"host\":{},\"version\":{}}}", process::BootId(), ir::JsonQuote(HostName()), ir::JsonQuote(setup.options.version))});
     if (!written) {
       failure = {15, written.error().message};
       return false;

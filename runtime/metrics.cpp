@@ -96,6 +96,7 @@ RunMetrics CollectMetrics(const RunReader& run, const MetricsOptions& options) {
     if (!node) {
       node.emplace();
       node->backend = kind;
+      node->name = kind == ir::BackendKind::Process && !run.host().empty() ? run.host() : std::string(ir::BackendName(kind));
     }
   }
   run.ForEachInstance([&](InstanceRef instance, const std::vector<AttemptView>& attempts) {

@@ -80,6 +80,7 @@ struct JobMetrics {
 /// A place that attempts run in: today one for each backend of the plan.
 struct NodeMetrics {
   ir::BackendKind backend = ir::BackendKind::Process;
+  std::string name;                             ///< of `process` the machine that executes the run, else the backend's
   AttemptTally attempts;                        ///< of the whole run
   std::map<uint32_t, AttemptTally> recent;      ///< by job: running now, or ended within the kept blocks
   std::map<uint32_t, uint64_t> recent_retries;  ///< by job: granted within them

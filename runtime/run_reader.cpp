@@ -42,6 +42,10 @@ std::string HexOf(std::string_view bytes) {
   return out;
 }
 
+/// A run's Finished record is its last one, but for what its process still had to say; so a longer journal without one among
+/// its last records goes on, or was cut off. More than that is never searched.
+constexpr int64_t kMostAfterTheEnd = 1000;
+
 Result<RunSummary> Summarize(JournalReader& journal, const std::string& run_dir, SummaryPlace& place) {
   RunSummary out;
   const RunHeader& header = journal.header();
@@ -55,7 +59,7 @@ Result<RunSummary> Summarize(JournalReader& journal, const std::string& run_dir,
   if (!number) {
     return number.error();
   }
-  auto newer = journal.Last(RecordType::Finished, place.searched);
+  auto newer = journal.Last(RecordType::Finished, std::max(place.searched, *number - kMostAfterTheEnd));
   if (!newer) {
     return newer.error();
   }
@@ -277,7 +281,10 @@ void RunReader::Fold(const Record& record) {
   };
   switch (record.type) {
     case RecordType::Opened:
-      if (auto json = ir::ParseJson(record.text)) boot_ = TextOf(*json, "boot");
+      if (auto json = ir::ParseJson(record.text)) {
+        boot_ = TextOf(*json, "boot");
+        host_ = TextOf(*json, "host");
+      }
       // Attempts of an earlier process that have no verdict were lost with it.
       for (JobFold& fold : jobs_) {
         auto lose = [&](Folded& folded) {

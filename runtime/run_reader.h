@@ -79,7 +79,7 @@ struct SummaryPlace {
   std::optional<Record> finished;           ///< the last one up to there
 };
 
-/// Reads little of a run that has ended: header, last Finished record, lock. Of others, all numbers of types.
+/// Reads little, however long the run: header, lock, and of its last records the types.
 Result<RunSummary> SummarizeRun(const std::string& state_dir, const std::string& id);
 
 class RunReader {
@@ -91,6 +91,8 @@ class RunReader {
 
   const RunHeader& header() const;
   const RunSummary& summary() const { return summary_; }
+  /// The machine that executes the run, or did last; empty before it began.
+  const std::string& host() const { return host_; }
   const std::string& run_dir() const { return run_dir_; }
   const ir::Plan& plan() const { return *plan_; }
 
@@ -182,6 +184,7 @@ class RunReader {
   std::unique_ptr<ir::Plan> plan_;
   std::unique_ptr<ir::Evaluator> evaluator_;
   RunSummary summary_;
+  std::string host_;
   SummaryPlace place_;
   std::vector<JobFold> jobs_;
   Folded stray_;                            ///< of records about instances that the plan does not have

@@ -36,6 +36,9 @@ Result<std::string> FindStateDir(const std::string& cwd, const std::string& expl
 /// Makes `<state>/runs/<id>`; creates the state directory on first use. Errors are for exit 15.
 Result<std::string> CreateRunDir(const std::string& state_dir, const std::string& id);
 
+/// The name of this machine.
+std::string HostName();
+
 /// `<state>/runs/<id>`
 std::string RunDir(const std::string& state_dir, const std::string& id);
 

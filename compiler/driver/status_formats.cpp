@@ -62,7 +62,7 @@ std::string MetricsJson(const RunReader& run, const RunMetrics& metrics) {
     out += fmt::format("{}{{\"job\":{},{}}}", job == 0 ? "" : ",", ir::JsonQuote(run.plan().jobs[job].address), JobFields(metrics.jobs[job]));
   }
   out += "],\"nodes\":[" + Joined(metrics.nodes, [](const NodeMetrics& node) {
-    return fmt::format("{{\"attempts\":{},\"node\":\"{}\"}}", TallyJson(node.attempts), ir::BackendName(node.backend));
+    return fmt::format("{{\"attempts\":{},\"backend\":\"{}\",\"node\":{}}}", TallyJson(node.attempts), ir::BackendName(node.backend), ir::JsonQuote(node.name));
   });
   out += fmt::format("],\"recent\":{{\"block_ms\":{},\"blocks\":[", metrics.time.block_ms);
   out += Joined(metrics.blocks, [](const BlockMetrics& block) {
@@ -71,7 +71,7 @@ std::string MetricsJson(const RunReader& run, const RunMetrics& metrics) {
   out += fmt::format("],\"nodes\":[{}]", Joined(metrics.nodes, [](const NodeMetrics& node) {
     AttemptTally sum;
     for (const auto& [job, tally] : node.recent) sum.Add(tally);
-    return fmt::format("{{\"attempts\":{},\"node\":\"{}\"}}", TallyJson(sum), ir::BackendName(node.backend));
+    return fmt::format("{{\"attempts\":{},\"backend\":\"{}\",\"node\":{}}}", TallyJson(sum), ir::BackendName(node.backend), ir::JsonQuote(node.name));
   }));
   out += fmt::format(",\"attempts\":{},\"period_ms\":{},\"when_ms\":{}}}", TallyJson(metrics.recent), metrics.time.period_ms, metrics.when_ms);
   return out + "}";
@@ -304,23 +304,17 @@ std::string ScaleCategory(ir::ErrorClass c) {
 
 std::string TimeOrNull(int64_t ms) { return ms == 0 ? std::string("null") : "\"" + ScaleTime(ms) + "\""; }
 
-std::string HostName() {
-  char name[256] = {};
-  return gethostname(name, sizeof name - 1) == 0 ? std::string(name) : std::string();
-}
-
 }  // namespace
 
 void WriteScaleStatus(const RunReader& run, const RunMetrics& metrics, bool all, const std::function<void(std::string_view)>& write) {
   const ir::Plan& plan = run.plan();
   const RunSummary& summary = run.summary();
-  const std::string host = HostName();
   auto node_id = [&](uint32_t job) {
     const ir::BackendKind kind = plan.jobs[job].kind == ir::JobKind::Hook ? ir::BackendKind::Process : plan.jobs[job].backend.kind;
     const auto found = std::find_if(metrics.nodes.begin(), metrics.nodes.end(), [&](const NodeMetrics& node) { return node.backend == kind; });
     return found - metrics.nodes.begin() + 1;
   };
-  write(fmt::format("{{\"timestamp\":\"{}\",\"scheduler\":{{\"hostname\":{},\"state\":{{\"name\":{},\"title\":{},\"description\":{}}},\"warnings\":[]}}", ScaleTime(metrics.when_ms), ir::JsonQuote(host),
+  write(fmt::format("{{\"timestamp\":\"{}\",\"scheduler\":{{\"hostname\":{},\"state\":{{\"name\":{},\"title\":{},\"description\":{}}},\"warnings\":[]}}", ScaleTime(metrics.when_ms), ir::JsonQuote(run.host()),
                     metrics.live ? "\"READY\"" : "\"STOPPED\"", metrics.live ? "\"Running\"" : "\"Ended\"", ir::JsonQuote(fmt::format("run {}: {}", summary.id, summary.status))));
   write(",\"job_types\":[");
   for (size_t job = 0; job < plan.jobs.size(); ++job) {
@@ -340,7 +334,7 @@ void WriteScaleStatus(const RunReader& run, const RunMetrics& metrics, bool all,
     // Scale counts cancelled executions nowhere: they and the retries stand beside its own keys, which stay as they are.
     write(fmt::format("{}{{\"id\":{},\"hostname\":{},\"agent_id\":\"{}\",\"is_active\":{},\"state\":{{\"name\":\"READY\",\"title\":\"Ready\",\"description\":\"\"}},\"errors\":[],\"warnings\":[],\"node_tasks\":[],\"system_tasks\":[],"
                       "\"num_offers\":0,\"job_executions\":{},\"canceled\":{},\"retried\":{{\"total\":{},\"by_job_type\":[{}]}}}}",
-                      i == 0 ? "" : ",", i + 1, ir::JsonQuote(node.backend == ir::BackendKind::Process ? host : std::string(name)), name, metrics.live, ScaleExecutions(node),
+                      i == 0 ? "" : ",", i + 1, ir::JsonQuote(node.name), name, metrics.live, ScaleExecutions(node),
                       ByType(node.recent, [](const AttemptTally& tally) { return tally.cancelled; }), retries, retried));
   }
   write("],\"job_exes\":[");

@@ -4,6 +4,8 @@
 
 #include "ir/json.h"
 #include "runtime/journal.h"
+#include "runtime/process/os.h"
+#include "runtime/run_reader.h"
 #include "runtime/state_dir.h"
 #include "tests/engine/run_fixture.h"
 
@@ -501,6 +503,46 @@ TEST_F(EngineRun, TellsWhatABackendSaysOfAnAttempt) {
     if (event.address == "far") told.push_back(std::string(EventName(event.kind)) + (event.text.empty() ? "" : " " + event.text));
   }
   EXPECT_THAT(told, ElementsAre("queued", "submitting", "submitted job 4711", "polling", "started", "polling", "attempt_ended", "succeeded", "reaped"));
+}
+
+/// Bytes that this process has asked to read so far.
+uint64_t BytesRead() {
+  const std::string io = process::ReadFile("/proc/self/io").value();
+  return std::strtoull(io.c_str() + io.find("rchar:") + 6, nullptr, 10);
+}
+
+TEST(RunSummaries, OfLongRunsReadOnlyTheirEnds) {
+  jobc::testing::TempDir dir;
+  const std::string id = "0mwr879fkt0boscn3lfa";
+  ASSERT_TRUE(CreateRunDir(dir.path(), id).ok());
+  RunHeader header;
+  header.id = id;
+  auto journal = Journal::Create(RunDir(dir.path(), id) + "/journal.db", header, "{}", Durability::Normal);
+  ASSERT_TRUE(journal.ok()) << journal.error().message;
+  auto append = [&](RecordType type, int count, const std::string& text = "") {
+    for (int i = 0; i < count; ++i) {
+      ASSERT_TRUE(journal->Append({.time_ms = 5, .type = type, .job = 0, .ordinal = i, .a = 3, .text = text}).ok());
+    }
+    ASSERT_TRUE(journal->Commit().ok());
+  };
+  auto summary = [&] {
+    const uint64_t before = BytesRead();
+    auto read = SummarizeRun(dir.path(), id);
+    EXPECT_TRUE(read.ok());
+    EXPECT_LT(BytesRead() - before, 1u << 20) << "the journal is longer than that";
+    return *read;
+  };
+  append(RecordType::Opened, 1, "{}");
+  append(RecordType::Reaped, 60000, std::string(100, 'x'));
+  EXPECT_EQ(summary().status, "crashed");
+  append(RecordType::Finished, 1, "{\"message\":\"\",\"status\":\"failed\"}");
+  append(RecordType::Reaped, 10);
+  EXPECT_EQ(summary().status, "failed");
+  EXPECT_EQ(summary().exit_code, 3);
+  append(RecordType::Opened, 1, "{}");
+  EXPECT_EQ(summary().status, "crashed") << "it was resumed";
+  append(RecordType::Reaped, 60000, std::string(100, 'x'));
+  EXPECT_EQ(summary().status, "crashed");
 }
 
 }  // namespace

@@ -122,6 +122,24 @@ class CutOff(Story):
         executions = [line.split()[1] for line in self.flag("second").read_text().splitlines()]
         self.assertEqual(len(set(executions)), 2, executions)
 
+    def test_outputs_that_a_power_loss_took_are_made_again(self):
+        # The verdict was durable, the file was not: it is empty, or of its old size and full of zeros, and looks as old as it was.
+        for content in (b"", b"\0\0"):
+            with self.subTest(content=content):
+                for flag in self.flags.iterdir():
+                    flag.unlink()
+                run = self.killed()
+                output, = (path for path in (run / "outputs").rglob("n") if path.read_text() == "1\n")
+                then = output.stat().st_mtime_ns
+                output.write_bytes(content)
+                os.utime(output, ns=(then, then))
+                self.flag("go").touch()
+                done = self.jobc("resume")
+                self.assertSays(done.err, 'first["k1"] runs again: its output `n` was changed since')
+                self.assertEqual(done.err.count("runs again"), 1, "the other files are whole")
+                self.expect_end(done, firsts=4)
+                self.assertEqual(output.read_text(), "1\n")
+
     def test_a_log_that_was_left_behind_is_told(self):
         run = self.killed()
         self.log(run).unlink()

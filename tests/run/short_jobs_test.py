@@ -75,6 +75,21 @@ class ShortJobs(Story):
         self.finish(started, "run")
         self.check_order(2)
 
+    def test_one_that_waits_behind_another_can_be_cancelled(self):
+        # The first forty are short, so that several wait behind the one that is not; those are asked for by name, and the run goes on.
+        self.write('edition = 1\njob a { on_error = continue\n for i in range(60) key i\n  run = ["sh", "-c", "test $JOB_KEY != 40 || { touch ' + str(self.flags / "up")
+                   + '; while ! test -e ' + str(self.flags / "go") + '; do sleep 0.02; done; }; touch ' + str(self.flags) + '/$JOB_KEY"] }')
+        started = self.start("run", "a.job", "--max-parallel", "1")
+        self.wait_for("up")
+        for key in (41, 43, 50):
+            self.assertIn("cancelled", self.jobc("cancel", f'a["{key}"]', "--wait").err)
+        (self.flags / "go").touch()
+        self.finish(started, "run", code=10)
+        cancelled = {key for key in range(60) if self.instances()[f'a["{key}"]']["state"] == "cancelled"}
+        self.assertEqual(cancelled, {41, 43, 50})
+        self.assertEqual({key for key in range(60) if not (self.flags / str(key)).exists()}, cancelled, "they never began, the others did")
+        self.assertEqual(self.begun(), [key for key in range(60) if key not in cancelled], "in their order")
+
     def safe_records(self):
         try:
             return self.records()

@@ -1,6 +1,7 @@
 """`jobc status` as programs read it: the JSON against its published schema, the Prometheus text with a strict parser, NGA
 Scale's form, while a run goes on, after it and after a crash of it. The arithmetic is tested in tests/driver."""
 import json
+import os
 import re
 import unittest
 
@@ -108,7 +109,8 @@ class Numbers(Story):
         self.assertEqual(metrics["retries"], 2)
         self.assertEqual(metrics["recent"]["attempts"], metrics["attempts"])
         self.assertEqual(sum(block["completed"] + block["failed"]["total"] for block in metrics["recent"]["blocks"]), 8)
-        self.assertEqual([node["node"] for node in metrics["nodes"]], ["process"])
+        self.assertEqual([(node["node"], node["backend"]) for node in metrics["nodes"]], [(os.uname().nodename, "process")])
+        self.assertEqual([node["node"] for node in metrics["recent"]["nodes"]], [os.uname().nodename])
         self.assertGreaterEqual(by_job["slow"]["duration_ms"]["p50"], 90)
         self.assertEqual(by_job["good"]["queue_wait_ms"]["count"], 3)
 
