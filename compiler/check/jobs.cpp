@@ -1261,7 +1261,7 @@ class Body {
     if (out_.cache_salt.valid()) return;
     if (out_.image.valid()) {
       if (!c_.exprs.IsConst(out_.image) || c_.exprs.ConstValue(out_.image).kind() != ir::ValueKind::String) return;  // looked at by the plan
-      if (c_.exprs.ConstValue(out_.image).as_string().find("@sha256:") != std::string::npos) return;
+      if (NamesImageContent(c_.exprs.ConstValue(out_.image).as_string())) return;
     }
     auto& d = c_.diags.Emit(cache->item->span, diag::MissingAttribute, "`cache = true`", out_.image.valid() ? "an image with its digest, or `cache_salt`" : "`cache_salt`");
     d.Label(out_.image.valid() ? "a tag may name another image tomorrow" : "no image says which versions of programs made the result");

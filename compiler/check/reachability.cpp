@@ -688,8 +688,20 @@ class Reachability {
   void Image(const ir::Job& job) {
     if (!job.image.valid() || !c_.exprs.IsConst(job.image) || c_.exprs.ConstValue(job.image).kind() != ValueKind::String) return;
     const std::string& image = c_.exprs.ConstValue(job.image).as_string();
-    if (image.empty() || image.find("@sha256:") != std::string::npos || image[0] == '/' || image[0] == '.') return;  // a file for apptainer
-    c_.diags.Emit(SpanOf(job.image), diag::ImageByTag, image).Label("may be another image tomorrow").AddHelp(fmt::format("name its content:  image = \"{}@sha256:…\"", image.substr(0, image.find(':', image.rfind('/') + 1))));
+    if (const size_t at = image.find("@sha256:"); at != std::string::npos) {
+      const std::string digest = image.substr(at + 8);
+      if (digest.size() != 64 || digest.find_first_not_of("0123456789abcdef") != std::string::npos) {
+        c_.diags.Emit(SpanOf(job.image), diag::NotA, "a digest of 64 hex digits", fmt::format("{} characters", digest.size()))
+            .Label(digest.size() == 64 ? "not all of them are 0-9 or a-f" : "cut off?")
+            .AddHelp("take it whole from `docker image inspect` or from the registry's page");
+      }
+      return;
+    }
+    if (image.empty() || image[0] == '/' || image[0] == '.' || image.ends_with(".sif") || NamesImageContent(image)) return;  // a file for apptainer
+    const size_t name = image.rfind('/') + 1;
+    auto& d = c_.diags.Emit(SpanOf(job.image), diag::ImageByTag, image).Label("may be another image tomorrow");
+    d.AddHelp(fmt::format("name its content:  image = \"{}@sha256:…\"", image.substr(0, image.find(':', name))));
+    if (image.find("://") == std::string::npos) d.Note(fmt::format("after `docker pull {0}`, `docker image inspect -f '{{{{index .RepoDigests 0}}}}' {0}` prints it", image));
   }
 
   void Images() {

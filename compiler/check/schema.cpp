@@ -297,6 +297,12 @@ const BackendSchema& SchemaOf(ir::BackendKind kind) {
   return schema;
 }
 
+bool NamesImageContent(std::string_view image) {
+  if (image.find("@sha256:") != std::string_view::npos) return true;
+  if (image.starts_with("sha256:")) image.remove_prefix(7);
+  return image.size() == 64 && image.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
 bool CanStage(const Capabilities& can, std::string_view uri, bool is_dir) {
   if (is_dir && !can.needs_staging) return false;
   const std::string_view scheme = uri.substr(0, uri.find("://"));

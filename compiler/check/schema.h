@@ -108,4 +108,8 @@ const BackendSchema& SchemaOf(ir::BackendKind kind);
 /// this machine is fetched file by file.
 bool CanStage(const Capabilities& can, std::string_view uri, bool is_dir = false);
 
+/// Whether an image is named by its content: `name@sha256:…`, or by the id that an engine gives it (`sha256:` and 64 hex digits, or
+/// these alone).
+bool NamesImageContent(std::string_view image);
+
 }  // namespace jobc::check

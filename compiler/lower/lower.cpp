@@ -889,7 +889,7 @@ class Lowerer {
     };
     if (!job.image.valid()) return tell("`cache_salt`", "no image says which versions of programs made the result");
     ForEachValue(j, job.image, [&](const ir::Value& value, const std::string& address) {
-      if (value.as_string().find("@sha256:") != std::string::npos) return true;
+      if (check::NamesImageContent(value.as_string())) return true;
       tell("an image with its digest, or `cache_salt`", fmt::format("the image of {} is `{}`", address, value.as_string()));
       return false;
     });

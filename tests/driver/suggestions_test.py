@@ -36,7 +36,7 @@ ROWS = [
     ("a signal", 'job a { run = ["x"], errors { signal(SIGSEV) => oom } }', "`SIGSEGV`", (), CHECK),
     ("a backend", 'job a { run = ["x"], backend = slrum { } }', "`slurm`", (), CHECK),
     ("an option of a backend", 'job a { run = ["x"], backend = slurm { partion = "x" } }', "`partition`", (), CHECK),
-    ("a word of an option", 'job a { image = "a@sha256:1", run = ["x"], backend = docker { pull = allways } }', "`always`", (), CHECK),
+    ("a word of an option", 'job a { image = "a@sha256:1111111111111111111111111111111111111111111111111111111111111111", run = ["x"], backend = docker { pull = allways } }', "`always`", (), CHECK),
     ("a job of a profile", 'job align { run = ["x"] }\nprofile p { job algin { priority = 1 } }', "`align`", (), CHECK),
     ("an import's name", 'import "./lib.job" as quality\nmodule q = qualty { }\njob a { run = ["x"] }', "`quality`", ("lib.job",), CHECK),
     ("a file to import", 'import "./librray.job" as l\njob a { run = ["x"] }', "\"./library.job\"", ("library.job",), CHECK),
@@ -69,7 +69,7 @@ class Suggestions(unittest.TestCase):
             self.assertNotIn("did you mean", done.stderr)
 
     def test_all_faults_of_all_jobs_under_all_profiles_are_told_at_once(self):
-        jobs = "".join(f'job j{i} {{ image = "a@sha256:{i}", run = ["x", nothing{i}], resources {{ memory = 64GiB }} }}\n' for i in range(5))
+        jobs = "".join(f'job j{i} {{ image = "a@sha256:{i:064}", run = ["x", nothing{i}], resources {{ memory = 64GiB }} }}\n' for i in range(5))
         profiles = "".join(
             f'profile p{k} {{ staging = "gs://a/b", backend = {backend} {{ }}, job j{k} {{ timeout {{ runn = 1h }} }}, unknown{k} = 1 }}\n'
             for k, backend in enumerate(["docker", "cloud_run", "ssh", "slrum"])

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import pathlib
+import re
+import ssl
 import subprocess
 import sys
 import tarfile
@@ -118,6 +120,26 @@ export {{ file: File = j.file, size: Bytes = j.size, sha256: String = j.sha256 }
         for status, kind in (404, "not-found"), (410, "not-found"), (401, "auth"), (403, "auth"), (418, "refused"):
             self.server.pages["/f.bin"] = status
             self.fails(kind, self.job(sha256(b"data")), f"status {status}")
+
+    def test_over_https_with_an_authority_that_is_known_and_one_that_is_not(self):
+        keys = self.base / "keys"
+        keys.mkdir()
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                        "-addext", "subjectAltName=DNS:localhost", "-keyout", keys / "key.pem", "-out", keys / "ca.pem"], check=True, capture_output=True)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(keys / "ca.pem", keys / "key.pem")
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        self.server.pages["/f.bin"] = [503, b"data"]
+        self.url = f"https://localhost:{self.server.server_address[1]}"
+        self.run_job(self.job(sha256(b"data")), env={"SSL_CERT_FILE": str(keys / "ca.pem")})
+        self.assertEqual(pathlib.Path(self.result()["file"]).read_bytes(), b"data")
+        self.assertEqual(len(self.instances()["j"]["attempts"]), 2)
+        seen = len(self.server.seen)
+        self.fails("certificate", self.job(sha256(b"data")), "CERTIFICATE_VERIFY_FAILED")
+        self.url = f"https://127.0.0.1:{self.server.server_address[1]}"
+        self.run_job(self.job(sha256(b"data")), code=10, env={"SSL_CERT_FILE": str(keys / "ca.pem")})
+        self.assertIn("certificate", json.dumps(self.instances()["j"]), "of another name")
+        self.assertEqual(len(self.server.seen), seen, "nothing was asked of a server that is not the right one")
 
     def test_a_wrong_address_or_checksum_is_a_compile_error(self):
         self.write('edition = 1\nimport "std/fetch@1" as fetch\njob j uses fetch.file { url = "ftp://x/y", sha256 = "abc" }\n')
@@ -447,6 +469,21 @@ class Sources(Stdlib):
             self.write("edition = 1\n" + job)
             with self.subTest(name):
                 self.jobc("check", "a.job")
+
+
+class Tests(unittest.TestCase):
+    """The `test` blocks of the modules, in stdlib/tests: how they retry, what they call their faults, what they start."""
+
+    def test_each_template_has_some_and_they_pass(self):
+        for name in MODULES:
+            with self.subTest(module=name):
+                text = (ROOT / "stdlib" / "tests" / f"{name}_test.job").read_text()
+                alias = re.search(rf'import "std/{name}@1" as (\w+)', text)[1]
+                templates = re.findall(r"^template (\w+)", (ROOT / "stdlib" / f"{name}.job").read_text(), re.MULTILINE)
+                self.assertEqual([one for one in templates if f"uses {alias}.{one}" not in text], [])
+                done = subprocess.run([os.environ["JOBC"], "test", ROOT / "stdlib" / "tests" / f"{name}_test.job"], capture_output=True, text=True, timeout=60)
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+                self.assertRegex(done.stdout + done.stderr, r"\n[1-9]\d* passed\n")
 
 
 if __name__ == "__main__":
