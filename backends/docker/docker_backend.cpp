@@ -580,7 +580,7 @@ class DockerBackend : public Backend {
       if (!reply.end.ok()) return ImageFailed(link, name, 0, "", Step::Image, &reply.end);
       if (reply.status != 404 || !may_pull) {
         std::string message = docker::ErrorMessage(reply.body);
-        if (reply.status == 404) message = "this machine does not have it, and `pull = \"never\"` forbids to fetch it";
+        if (reply.status == 404) message = "this machine does not have it, and `pull = never` forbids to fetch it";
         return ImageFailed(link, name, reply.status, message, Step::Image);
       }
       Pull(link, name);
@@ -1147,7 +1147,7 @@ class DockerBackend : public Backend {
   /// Blocks until the engine has removed them.
   void RemoveNow(const std::vector<Doomed>& doomed) {
     std::vector<Doomed> todo = doomed;
-    for (int round = 0; round < 20 && !todo.empty(); ++round) {
+    for (int round = 0; round < 200 && !todo.empty(); ++round) {
       uv_loop_t loop;
       if (uv_loop_init(&loop) != 0) return;
       std::vector<Doomed> again;
@@ -1158,8 +1158,8 @@ class DockerBackend : public Backend {
           request.total_ms = 30'000;
           auto status = std::make_shared<int>(0);
           (*client)->Send(std::move(request), {[status](const HttpHead& head) { *status = head.status; }, nullptr, [&again, status, one](const HttpEnd& end) {
-            // Its creation may still be under way.
-            if (end.ok() && ((*status == 404 && one.may_come) || *status >= 500)) again.push_back(one);
+            // Its creation may still be under way, or its removal, which was asked for before.
+            if (end.ok() && ((*status == 404 && one.may_come) || *status == 409 || *status >= 500)) again.push_back(one);
           }});
         }
         uv_run(&loop, UV_RUN_DEFAULT);
@@ -1167,6 +1167,8 @@ class DockerBackend : public Backend {
       }
       uv_run(&loop, UV_RUN_DEFAULT);
       uv_loop_close(&loop);
+      // What never came within a second will not.
+      if (round >= 20) std::erase_if(again, [](const Doomed& one) { return one.may_come; });
       todo = std::move(again);
       if (!todo.empty()) usleep(50'000);
     }

@@ -257,7 +257,7 @@ TEST(Failures, MeanKinds) {
       {Step::Pull, 500, "Head \"https://r/v2/x/manifests/1\": unauthorized: authentication required", Kind::Auth},
       {Step::Pull, 0, "unable to retrieve auth token: invalid username/password: unauthorized: incorrect username or password", Kind::Auth},
       {Step::Pull, 0, "failed to register layer: Error processing tar file(exit status 1): write /x: no space left on device", Kind::Staging},
-      {Step::Image, 404, "this machine does not have it, and `pull = \"never\"` forbids to fetch it", Kind::Image},
+      {Step::Image, 404, "this machine does not have it, and `pull = never` forbids to fetch it", Kind::Image},
   };
   for (const FailureCase& one : cases) {
     Verdict verdict = FailureOf(one.step, one.status, one.message, Launch(), kDocker);
