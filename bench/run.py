@@ -266,6 +266,87 @@ class Bench:
         yield Row("output-memory", "its peak memory", f"{peaks[counts[-1]] / MiB:.0f} MiB", f"{counts[0]} jobs: {peaks[counts[0]] / MiB:.0f} MiB", f"≤ 1.5 × (is {ratio:.2f} ×)", ratio <= 1.5, bytes=peaks[counts[-1]])
         self.fresh_state()
 
+    def s3(self):
+        """Against Ceph's radosgw on this machine, its objects in memory: whole runs, and the phase `publish` of a run by its events."""
+        sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests" / "storage"))
+        import radosgw
+        size, objects, singles = (16 << 20, 200, 20) if self.small else (1 << 30, 10_000, 200)
+        try:
+            server = radosgw.Radosgw(self.work / "radosgw", memory=8 << 30)
+        except radosgw.Missing as missing:
+            print(f"bench: s3 is left out: {missing}", file=sys.stderr)
+            return
+        env = {**os.environ, **server.environment}
+        curl = ["curl", "-sSf", "--aws-sigv4", "aws:amz:us-east-1:s3", "--user", f"{radosgw.ACCESS_KEY}:{radosgw.SECRET_KEY}", "-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD"]
+        with server:
+            server.curl("PUT", "/bench")
+            big = self.work / "big"
+            with open(big, "wb") as out:
+                for _ in range(size >> 20):
+                    out.write(os.urandom(MiB))
+            up = self.file("up.job", f'edition = 1\njob make {{ run = ["ln", "{big}", output.big] output {{ big: File = "big" }} }}\npublish "s3://bench/up" {{ "big" = make.big }}\n')
+            down = self.file("down.job", 'edition = 1\njob read { input { big: File = "s3://bench/up/big" } run = ["true"] }\n')
+            ups, downs, peer_ups, peer_downs, peak = [], [], [], [], 0
+            for number in range(self.count(5) + 1):
+                for peers, command in ((peer_ups, [*curl, "-T", str(big), f"{server.endpoint}/bench/curl"]), (peer_downs, [*curl, "-o", str(self.work / "got"), f"{server.endpoint}/bench/curl"])):
+                    sample = self.run(*command)
+                    if number > 0:
+                        peers.append(sample)
+                self.fresh_state()
+                sample, took = self.published(up, env)
+                peak = max(peak, sample.peak)
+                if number > 0:
+                    ups.append(took)
+                self.fresh_state()
+                sample = self.run(self.jobc, "run", down, env=env)
+                peak = max(peak, sample.peak)
+                if number > 0:
+                    downs.append(sample.seconds)
+            for name, ours, peers in (("up", ups, peer_ups), ("down", downs, peer_downs)):
+                took, peer = statistics.median(ours), median(peers)
+                yield Row(f"s3-{name}", f"{size >> 20:,} MiB {'published to' if name == 'up' else 'read from'} S3, hashed and compared", f"{size / MiB / took:,.0f} MiB / s", f"curl {size / MiB / peer:,.0f} MiB / s",
+                          f"≥ 0.7 × (is {peer / took:.2f} ×)", peer / took >= 0.7, seconds=took, peer_seconds=peer)
+            yield Row("s3-memory", "peak memory of both", f"{peak / MiB:.0f} MiB", "", "≤ 64 MiB", peak <= 64 * MiB, bytes=peak)
+
+            small = self.work / "small"
+            small.mkdir()
+            for i in range(objects):
+                (small / f"{i}").write_bytes(os.urandom(1000))
+            many_up = self.file("many_up.job", f'edition = 1\njob make {{ run = ["cp", "-rl", "{small}", output.all] output {{ all: Dir = "all" }} }}\npublish "s3://bench/many" {{ "all" = make.all }}\n')
+            uris = ", ".join(f'"s3://bench/many/all/{i}"' for i in range(objects))
+            many_down = self.file("many_down.job", f'edition = 1\njob read {{ input {{ all: List<File> = [{uris}] }} run = ["true"] }}\n')
+            self.fresh_state()
+            _, took_up = self.published(many_up, env)
+            self.fresh_state()
+            took_down = self.run(self.jobc, "run", many_down, env=env).seconds
+            self.fresh_state()
+            for name, took in (("up", took_up), ("down", took_down)):
+                def words(i):
+                    url = f"{server.endpoint}/bench/many/all/{i}"
+                    return ["-T", str(small / f"{i}"), url] if name == "up" else ["-o", str(self.work / "got"), url]
+                begin = time.perf_counter()
+                for i in range(singles):
+                    self.run(*curl, *words(i))
+                single = (time.perf_counter() - begin) / singles * objects
+                config = self.file("curl.conf", ("".join(f'{"upload-file" if name == "up" else "output"} = "{small / str(i) if name == "up" else self.work / "got"}"\nurl = "{server.endpoint}/bench/many/all/{i}"\n' for i in range(objects))))
+                kept = self.run(*curl, "-K", config).seconds
+                yield Row(f"s3-many-{name}", f"{objects:,} objects of 1 kB {'published' if name == 'up' else 'read as inputs, each looked at and fetched'}", f"{objects / took:,.0f} / s", f"a curl for each {objects / single:,.0f} / s",
+                          f"≥ 5 × (is {single / took:.1f} ×)", single / took >= 5, seconds=took, peer_seconds=single)
+                yield Row(f"s3-many-{name}-kept", "", "", f"one curl, one connection {objects / kept:,.0f} / s", f"(is {kept / took:.1f} ×)", None, seconds=took, peer_seconds=kept)
+
+    def published(self, job, env):
+        """A run whose results go to a bucket: the sample of the whole, and the seconds of the phase `publish`."""
+        events = self.work / "events"
+        actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0), (os.POSIX_SPAWN_OPEN, 1, str(events), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)]
+        pid = os.posix_spawnp(self.jobc, [self.jobc, "run", "--json", job], env, file_actions=actions)
+        _, status, usage = os.wait4(pid, 0)
+        phases = [json.loads(line) for line in events.read_text().splitlines() if '"phase"' in line]
+        if status != 0:
+            sys.exit(f"bench: publishing failed:\n{events.read_text()[-2000:]}")
+        begin = next(i for i, one in enumerate(phases) if one["text"] == "publish")
+        took = (phases[begin + 1]["time_ms"] - phases[begin]["time_ms"]) / 1000
+        return Sample(took, usage), max(took, 0.001)
+
     def cold_build(self):
         """Everything, from nothing, on two cores. On a busy machine the wall time says little; the cpu time halved is
         what two idle cores need."""
@@ -280,8 +361,8 @@ class Bench:
 
     figures = {"check-hello": check_hello, "run-hello": run_hello, "true": true_jobs, "contract": contract,
                "check-many": check_many, "plan-range": plan_range, "plan-list": plan_list, "scheduler": scheduler,
-               "engine": engine, "output": output, "build": cold_build}
-    not_by_default = {"build"}
+               "engine": engine, "output": output, "s3": s3, "build": cold_build}
+    not_by_default = {"s3", "build"}
 
     def all(self):
         shutil.rmtree(self.work, ignore_errors=True)

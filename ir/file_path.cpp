@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "support/sha256.h"
@@ -123,6 +124,8 @@ bool IsInside(std::string_view path, std::string_view directory) {
 bool LeavesBase(std::string_view path) { return path == ".." || path.substr(0, 3) == "../"; }
 
 std::string_view PathBasename(std::string_view path) {
+  // What follows a question mark is not part of the name; it may be a signature.
+  if (path.starts_with("https://") || path.starts_with("http://")) path = path.substr(0, std::min(path.find_first_of("?#"), path.size()));
   path = WithoutTrailingSlashes(path);
   size_t root = RootLength(path);
   if (path.size() <= root) return IsUri(path) ? path.substr(path.rfind('/') + 1) : path;

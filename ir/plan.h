@@ -91,7 +91,7 @@ struct Matcher {
 };
 
 struct ResourceSpec { ExprId cpu, memory, disk, gpu, spot; };
-struct TimeoutSpec { ExprId queue, run, total, idle; };
+struct TimeoutSpec { ExprId queue, run, total, idle, stage, collect; };
 
 struct RetryRule {
   std::vector<Matcher> matchers;   ///< labels of `on X, Y { … }`

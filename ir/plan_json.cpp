@@ -711,12 +711,14 @@ class PlanWriter {
   }
 
   void WriteTimeout(Object& parent, const TimeoutSpec& spec) {
-    if (!spec.queue.valid() && !spec.run.valid() && !spec.total.valid() && !spec.idle.valid()) return;
+    if (!spec.queue.valid() && !spec.run.valid() && !spec.total.valid() && !spec.idle.valid() && !spec.stage.valid() && !spec.collect.valid()) return;
     parent.Key("timeout");
     Object o(*this);
+    ExprKey(o, "collect", spec.collect);
     ExprKey(o, "idle", spec.idle);
     ExprKey(o, "queue", spec.queue);
     ExprKey(o, "run", spec.run);
+    ExprKey(o, "stage", spec.stage);
     ExprKey(o, "total", spec.total);
   }
 

@@ -878,7 +878,8 @@ class PlanReader {
     const Value* value = json.Find("timeout");
     if (!value) return true;
     Step step(*this, "timeout");
-    return Object(*value, {"idle", "queue", "run", "total"}) && Expr(*value, "idle", out.idle, false, {TypeKind::Duration}) &&
+    return Object(*value, {"collect", "idle", "queue", "run", "stage", "total"}) && Expr(*value, "collect", out.collect, false, {TypeKind::Duration}) &&
+           Expr(*value, "stage", out.stage, false, {TypeKind::Duration}) && Expr(*value, "idle", out.idle, false, {TypeKind::Duration}) &&
            Expr(*value, "queue", out.queue, false, {TypeKind::Duration}) && Expr(*value, "run", out.run, false, {TypeKind::Duration}) &&
            Expr(*value, "total", out.total, false, {TypeKind::Duration});
   }

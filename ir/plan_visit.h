@@ -43,7 +43,7 @@ void VisitJob(const Job& job, Visit& visit) {
     for (ExprId id : {spec.cpu, spec.memory, spec.disk, spec.gpu, spec.spot}) visit.Expr(id);
   };
   auto timeouts = [&](const TimeoutSpec& spec) {
-    for (ExprId id : {spec.queue, spec.run, spec.total, spec.idle}) visit.Expr(id);
+    for (ExprId id : {spec.queue, spec.run, spec.total, spec.idle, spec.stage, spec.collect}) visit.Expr(id);
   };
   auto backoff = [&](const Backoff& b) {
     visit.Expr(b.base);

@@ -89,9 +89,14 @@ struct Resources {
   bool operator==(const Resources&) const = default;
 };
 
+/// The limit of the phases `stage` and `collect` where a job sets none: long enough for what a person waits for, short enough that a
+/// server which gives a byte a minute does not hold a run for ever.
+inline constexpr int64_t kDefaultPhaseMs = 3'600'000;
+
 /// Effective limits of an attempt in milliseconds; nullopt: none. `total` is over all attempts.
 struct Timeouts {
   std::optional<int64_t> queue, run, total, idle;
+  std::optional<int64_t> stage, collect;  ///< nullopt: kDefaultPhaseMs
   bool operator==(const Timeouts&) const = default;
 };
 

@@ -151,7 +151,18 @@ std::optional<std::string> NormalRelativePath(std::string_view path) {
 // --- World ------------------------------------------------------------------
 
 World::World(const ir::Plan& plan, Roots roots, std::vector<std::string> secrets)
-    : plan_(plan), roots_(std::move(roots)), secrets_(std::move(secrets)) {}
+    : plan_(plan), roots_(std::move(roots)), secrets_(std::move(secrets)) {
+  for (const ir::FileRow& row : plan_.files) {
+    if (row.base == ir::FileBase::Uri && (!row.etag.empty() || !row.version.empty())) {
+      named_.emplace(row.path, &row);
+    }
+  }
+}
+
+const ir::FileRow* World::NamedRow(const std::string& uri) const {
+  auto found = named_.find(uri);
+  return found == named_.end() ? nullptr : found->second;
+}
 
 std::string World::Locate(const ir::FileValue& file) const {
   if (!file.location.empty()) {
@@ -164,7 +175,10 @@ std::string World::Locate(const ir::FileValue& file) const {
     case ir::FileBase::Source: return below(roots_.root, file.path);
     case ir::FileBase::Cwd: return below(roots_.cwd, file.path);
     case ir::FileBase::Absolute: return file.path;
-    case ir::FileBase::Uri: return "";
+    case ir::FileBase::Uri: {
+      auto found = fetched_.find(file.path);
+      return found == fetched_.end() ? std::string() : found->second;
+    }
     case ir::FileBase::Job:
     case ir::FileBase::Output: return file.path;
     case ir::FileBase::Text: return texts_dir_.empty() ? "" : PutText(texts_dir_, file);
@@ -185,7 +199,13 @@ bool World::FileSize(const ir::FileValue& file, ir::Value& out, ir::Fault& fault
     out = ir::Value::Bytes(static_cast<int64_t>(file.size));
     return true;
   }
-  if (file.row < plan_.files.size()) {
+  if (file.base == ir::FileBase::Uri) {
+    // Before it is here: what its server said when the plan was made.
+    if (const ir::FileRow* row = NamedRow(file.path)) {
+      out = ir::Value::Bytes(static_cast<int64_t>(row->size));
+      return true;
+    }
+  } else if (file.row < plan_.files.size()) {
     out = ir::Value::Bytes(static_cast<int64_t>(plan_.files[file.row].size));
     return true;
   }

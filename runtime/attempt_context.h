@@ -30,8 +30,12 @@ class World : public ir::EvalContext {
 
   /// Where files of text_file() and json_file() are made, each content once; without it they lie nowhere.
   void SetTextsDir(std::string dir) { texts_dir_ = std::move(dir); }
-  /// Absolute path on this machine; empty for URIs. Makes a file of text_file() and json_file() if it is not there yet.
+  /// Absolute path on this machine; empty for URIs that were not fetched. Makes a file of text_file() and json_file() if it is not there yet.
   std::string Locate(const ir::FileValue& file) const;
+  /// The content of the remote file `uri` lies at `path` now.
+  void SetFetched(const std::string& uri, std::string path) { fetched_[uri] = std::move(path); }
+  /// The plan's row of a remote file whose server names its content; null: there is none, any content will do.
+  const ir::FileRow* NamedRow(const std::string& uri) const;
   const Roots& roots() const { return roots_; }
   const std::vector<std::string>& secrets() const { return secrets_; }
 
@@ -45,6 +49,8 @@ class World : public ir::EvalContext {
   Roots roots_;
   std::vector<std::string> secrets_;
   std::string texts_dir_;
+  std::unordered_map<std::string, const ir::FileRow*> named_;  ///< by URI
+  std::unordered_map<std::string, std::string> fetched_;  ///< remote files that are here, by URI
 };
 
 /// What a log kept of one stream.

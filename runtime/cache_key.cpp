@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "ir/expand.h"
+#include "ir/file_path.h"
 #include "ir/json.h"
 #include "runtime/expr_uses.h"
 #include "runtime/retry.h"
@@ -24,6 +25,7 @@ constexpr char kPlace = '\x01';
 int64_t Nanos(const timespec& time) { return time.tv_sec * 1'000'000'000LL + time.tv_nsec; }
 
 std::string_view Basename(std::string_view path) {
+  if (ir::IsUri(path)) path = ir::PathBasename(path);
   while (path.size() > 1 && path.back() == '/') path.remove_suffix(1);
   const size_t slash = path.rfind('/');
   const std::string_view name = slash == std::string_view::npos ? path : path.substr(slash + 1);
@@ -55,6 +57,11 @@ std::optional<FileHashes::Stamp> FileHashes::StampOf(const std::string& path) {
 
 void FileHashes::Put(const std::string& path, std::string sha256) {
   if (auto stamp = StampOf(path)) known_[path] = {*stamp, std::move(sha256)};
+}
+
+std::string FileHashes::Known(const std::string& path) const {
+  auto known = known_.find(path);
+  return known != known_.end() && StampOf(path) == known->second.stamp ? known->second.sha256 : std::string();
 }
 
 Result<std::string> FileHashes::Of(const std::string& path, bool is_dir) {
@@ -202,7 +209,13 @@ bool KeyMaker::InputPart(const Value& value, ir::TypeId type, const std::string&
       ir::FileValue staged = file;
       staged.location = fmt::format("{}JOB_INPUT/{}/{}", kPlace, place, name);
       if (file.base == ir::FileBase::Uri) {
-        json += fmt::format("{{\"uri\":{}}}", ir::JsonQuote(file.path));
+        // Without a name for its content nobody can say whether it is what it was: such a result is never used again.
+        const ir::FileRow* row = world_.NamedRow(file.path);
+        if (row == nullptr) {
+          made.problem = fmt::format("the server gives the content of `{}` no name (etag)", file.path);
+          return false;
+        }
+        json += fmt::format("{{\"etag\":{},\"uri\":{}{}}}", ir::JsonQuote(row->etag), ir::JsonQuote(file.path), row->version.empty() ? "" : ",\"version\":" + ir::JsonQuote(row->version));
         return true;
       }
       auto digest = DigestOf(file, made);

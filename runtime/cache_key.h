@@ -36,6 +36,8 @@ class FileHashes {
   void Put(const std::string& path, std::string sha256);
   /// Of a directory the digest of its tree, which is trusted once it is known.
   Result<std::string> Of(const std::string& path, bool is_dir);
+  /// Of a file, only if it is known and the file is as it was then; else empty. Reads nothing.
+  std::string Known(const std::string& path) const;
 
  private:
   struct Stamp {
@@ -43,12 +45,12 @@ class FileHashes {
     uint64_t inode = 0, device = 0;
     bool operator==(const Stamp&) const = default;
   };
-  struct Known {
+  struct Row {
     Stamp stamp;
     std::string sha256;
   };
   static std::optional<Stamp> StampOf(const std::string& path);
-  std::unordered_map<std::string, Known> known_;
+  std::unordered_map<std::string, Row> known_;
 };
 
 /// Name to canonical JSON. Names: `run`, `script`, `script.0` (a value in it), `prologue`, `epilogue`, `env.X`, `input.x`,

@@ -313,6 +313,10 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     uint64_t last_output = 0;
     bool results_block_next = false;  ///< what was handed over to follow it begins only if it wrote no result
     AttemptId began_next = 0;         ///< what has begun in its place; 0: nothing
+    bool prepared = false;            ///< its backend has made places for it
+    RemoteFiles::Ticket ticket = 0;   ///< its remote inputs are being brought; 0: they are not
+    std::shared_ptr<Collected> collected;  ///< of a success: to be moved to the run's outputs
+    CollectRequest collect;
     bool no_result = false;           ///< the backend has looked, and none was written
     int64_t planned_ms = -1;          ///< since when it waits for the one before it to end; -1: it does not
     AttemptId before = 0;             ///< that one
@@ -347,7 +351,8 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     InstanceRef instance;                     ///< a result for this instance
     AttemptResult result;
     std::vector<ResultFile> files;
-    std::string target;
+    std::shared_ptr<Collected> collected;     ///< to be moved before `files` are hashed
+    CollectRequest collect;
     std::string problem;
     std::optional<TakenResult> taken;
     StoredResult origin;
@@ -402,6 +407,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     for (auto& backend : backends) {
       backend.reset();
     }
+    remote.reset();
     CloseLoop();
   }
 
@@ -740,7 +746,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     if (const ir::Value* spot = json->Find("spot"); spot != nullptr && spot->kind() == ir::ValueKind::Bool) {
       out.resources.spot = spot->as_bool();
     }
-    out.timeouts = {number("timeout_queue"), number("timeout_run"), number("timeout_total"), number("timeout_idle")};
+    out.timeouts = {number("timeout_queue"), number("timeout_run"), number("timeout_total"), number("timeout_idle"), number("timeout_stage"), number("timeout_collect")};
     const ir::Value* next = json->Find("has_next");
     out.has_next = next != nullptr && next->kind() == ir::ValueKind::Bool && next->as_bool();
     return out;
@@ -977,6 +983,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       std::optional<StartAttempt> start = scheduler->Again(attempt, one.instance, one.number);
       one.wanted = one.wanted && start;
       one.start = start.value_or(StartAttempt{attempt, one.instance, one.number, 0, {}, {}, {}});
+      if (const std::vector<RemoteFile> files = RemoteInputs(one.instance); !files.empty() && OpenRemote()) {
+        (void)TakeFetched(files);  // what it was given is still here; else it is not taken over
+      }
       LaunchBuilder::Prepared prepared;
       Live& found = MakeLive(one.start, backend, *places, prepared, true);
       // Its inputs may be gone by now, or it had ended and its outputs were about to be kept: nobody knows which of them were.
@@ -1141,6 +1150,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     for (auto& backend : backends) {
       backend.reset();
     }
+    remote.reset();
     journal.reset();
     log.reset();
     CloseLoop();
@@ -1723,6 +1733,8 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       number("timeout_run", history->timeouts.run);
       number("timeout_total", history->timeouts.total);
       number("timeout_idle", history->timeouts.idle);
+      number("timeout_stage", history->timeouts.stage);
+      number("timeout_collect", history->timeouts.collect);
     }
     return out + "}";
   }
@@ -1770,17 +1782,166 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
     std::string problem;
     Backend* backend = BackendOf(KindOf(job), problem);
-    auto fail = [&](Verdict verdict) {
-      scheduler->AttemptEnded(start.id, Answer(std::move(verdict)), Now());
-      scheduler->AttemptReaped(start.id, Now());
-    };
     if (backend == nullptr) {
-      fail(Failed(ir::ErrorKind::Submit, problem));
+      FailStart(start.id, Failed(ir::ErrorKind::Submit, problem));
       return;
     }
+    if (!StageRemote(start, intent, backend, cache_key)) {
+      Launch(start, intent, backend, std::move(cache_key));
+    }
+  }
+
+  /// An attempt that does not come to its backend.
+  void FailStart(AttemptId attempt, Verdict verdict) {
+    scheduler->AttemptEnded(attempt, Answer(std::move(verdict)), Now());
+    scheduler->AttemptReaped(attempt, Now());
+  }
+
+  // -- Remote inputs ---------------------------------------------------------------
+
+  static void CollectUris(const ir::Value& value, std::vector<std::string>& out) {
+    switch (value.kind()) {
+      case ir::ValueKind::File:
+        if (value.as_file().base == ir::FileBase::Uri) {
+          out.push_back(value.as_file().path);
+        }
+        break;
+      case ir::ValueKind::List:
+        for (const ir::Value& element : value.as_list()) {
+          CollectUris(element, out);
+        }
+        break;
+      case ir::ValueKind::Map:
+        for (const auto& [key, element] : value.as_map()) {
+          CollectUris(element, out);
+        }
+        break;
+      default: break;
+    }
+  }
+
+  /// What is remote among the inputs of an instance and not known to be here.
+  std::vector<RemoteFile> RemoteInputs(InstanceRef instance) {
+    std::vector<RemoteFile> out;
+    const ir::Job& job = plan.jobs[instance.job];
+    if (job.inputs.empty()) {
+      return out;
+    }
+    AttemptContext context(*state, *world, input_evaluator, instance);
+    std::vector<std::string> uris;
+    for (uint32_t i = 0; i < job.inputs.size(); ++i) {
+      ir::Value value;
+      ir::Fault fault;
+      if (context.Input(i, value, fault)) {  // else it is told when the attempt is made
+        CollectUris(value, uris);
+      }
+    }
+    std::sort(uris.begin(), uris.end());
+    uris.erase(std::unique(uris.begin(), uris.end()), uris.end());
+    for (std::string& uri : uris) {
+      RemoteFile file;
+      if (const ir::FileRow* row = world->NamedRow(uri)) {
+        file.etag = row->etag;
+        file.version = row->version;
+        file.size = row->size;
+      }
+      file.uri = std::move(uri);
+      out.push_back(std::move(file));
+    }
+    return out;
+  }
+
+  Result<void> OpenRemote() {
+    if (remote == nullptr) {
+      Result<std::unique_ptr<RemoteFiles>> made = setup.remote_files ? setup.remote_files({&loop, setup.state_dir, id}) : Error{"this program knows no remote files"};
+      if (!made) {
+        return made.error();
+      }
+      remote = *std::move(made);
+    }
+    return {};
+  }
+
+  /// Those that are here are known to expressions and attempts from now on; gives the others.
+  std::vector<RemoteFile> TakeFetched(const std::vector<RemoteFile>& files) {
+    std::vector<RemoteFile> missing;
+    for (const RemoteFile& file : files) {
+      if (std::string path = remote->Find(file); !path.empty()) {
+        world->SetFetched(file.uri, std::move(path));
+      } else {
+        missing.push_back(file);
+      }
+    }
+    return missing;
+  }
+
+  /// True: the attempt goes on when everything is here, or has failed.
+  bool StageRemote(const StartAttempt& start, int64_t intent, Backend* backend, const std::string& cache_key) {
+    std::vector<RemoteFile> files = RemoteInputs(start.instance);
+    if (files.empty()) {
+      return false;
+    }
+    if (auto opened = OpenRemote(); !opened) {
+      Verdict verdict = Failed(ir::ErrorKind::Staging, fmt::format("`{}` cannot be fetched: {}", files.front().uri, opened.error().message));
+      verdict.no_retry = true;
+      FailStart(start.id, std::move(verdict));
+      return true;
+    }
+    const std::vector<RemoteFile> missing = TakeFetched(files);
+    if (missing.empty()) {
+      return false;
+    }
+    Live& one = live[start.id];
+    one.instance = start.instance;
+    one.number = start.number;
+    one.backend = backend;
+    one.launch.timeouts = start.timeouts;
+    one.launch.address = state->Address(start.instance);
+    // What follows a question mark may be a signature, which is as good as a password.
+    std::string first = missing.front().uri;
+    if (size_t question = first.find('?'); question != std::string::npos && !first.starts_with("s3://")) {
+      first = first.substr(0, question) + "?…";
+    }
+    const std::string shown = masker.Mask(missing.size() == 1 ? fmt::format("`{}`", first) : fmt::format("`{}` and {} more", first, missing.size() - 1));
+    scheduler->AttemptStaging(start.id, fmt::format("{}{} {}", missing.size() == 1 ? "the input " : "the inputs ", shown, missing.size() == 1 ? "is" : "are"), Now());
+    if (Observed()) {
+      RunEvent event = Event(RunEventKind::Staging, start.instance);
+      event.attempt = start.number;
+      event.attempt_id = start.id;
+      event.text = shown;
+      pending_events.push_back(std::move(event));
+    }
+    one.ticket = remote->Want(missing, [this, start, intent, backend, cache_key, files](std::optional<RemoteFailure> failure) {
+      answered = true;
+      uv_update_time(&loop);
+      auto found = live.find(start.id);
+      if (found == live.end() || found->second.judged || finished || killed) {
+        return;
+      }
+      live.erase(found);
+      if (failure) {
+        Verdict verdict = Failed(failure->kind, std::move(failure->message));
+        verdict.no_retry = failure->no_retry;
+        FailStart(start.id, std::move(verdict));
+      } else if (environment_failed) {
+        FailStart(start.id, Failed(ir::ErrorKind::Cancelled, "the run cannot go on"));
+      } else if (!TakeFetched(files).empty()) {
+        FailStart(start.id, Failed(ir::ErrorKind::Staging, fmt::format("`{}` was removed from the state directory while it was needed", files.front().uri)));
+      } else {
+        scheduler->AttemptStaged(start.id, Now());
+        Launch(start, intent, backend, cache_key);
+      }
+      Pump();
+    });
+    return true;
+  }
+
+  /// Everything it needs is on this machine.
+  void Launch(const StartAttempt& start, int64_t intent, Backend* backend, std::string cache_key) {
+    const ir::Job& job = plan.jobs[start.instance.job];
     auto places = backend->Prepare(start.id, !job.secret_files.empty());
     if (!places) {
-      fail(Failed(ir::ErrorKind::Staging, places.error().message));
+      FailStart(start.id, Failed(ir::ErrorKind::Staging, places.error().message));
       return;
     }
     LaunchBuilder::Prepared prepared;
@@ -1796,7 +1957,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       if (prepared.refused) {
         scheduler->StartRefused(start.id, std::move(prepared.failure), Now());
       } else {
-        fail(std::move(prepared.failure));
+        FailStart(start.id, std::move(prepared.failure));
       }
       return;
     }
@@ -1811,6 +1972,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     one.instance = start.instance;
     one.number = start.number;
     one.backend = backend;
+    one.prepared = true;
     one.launch.places = places;
     one.launch.timeouts = start.timeouts;
     one.launch.resources = start.resources;
@@ -1969,6 +2131,12 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       event.text = CancelWhyText(cancel.why);
       pending_events.push_back(std::move(event));
     }
+    if (found->second.ticket != 0) {
+      remote->Drop(found->second.ticket);
+      found->second.ticket = 0;
+      OnReaped(cancel.id, 0);
+      return;
+    }
     if (found->second.parked) {
       OnReaped(cancel.id, 0);
       return;
@@ -1995,7 +2163,12 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
 
   void CarryOut(WithdrawAttempt& withdraw) {
     auto found = live.find(withdraw.id);
-    if (found == live.end() || (!found->second.parked && !found->second.backend->Withdraw(withdraw.id))) {
+    if (found == live.end()) {
+      return;
+    }
+    if (found->second.ticket != 0) {
+      remote->Drop(found->second.ticket);
+    } else if (!found->second.parked && !found->second.backend->Withdraw(withdraw.id)) {
       return;
     }
     scheduler->AttemptWithdrawn(withdraw.id, Now());
@@ -2196,31 +2369,93 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     scheduler->ExportsDone(std::move(failure), Now());
   }
 
-  void CarryOut(PublishOutputs&) { scheduler->PublishDone(Publish(), Now()); }
+  // -- Publishing --------------------------------------------------------------------
 
-  std::optional<Verdict> Publish() {
+  struct PublishSet {
+    std::string name;         ///< as the source says
+    std::string destination;  ///< absolute, or a URI
+    std::vector<PublishItem> items;
+    bool prune = false;
+  };
+
+  void CarryOut(PublishOutputs&) {
     RunContext context(*state, world.get());
     // Everything is checked before anything is touched.
-    std::vector<std::pair<const ir::Publish*, std::vector<PublishItem>>> sets;
+    auto sets = std::make_shared<std::deque<PublishSet>>();
+    const std::string& override = setup.options.publish_to;
     for (const ir::Publish& publish : plan.publishes) {
-      if (publish.destination.find("://") != std::string::npos && setup.options.publish_to.empty()) {
-        return Failed(ir::ErrorKind::Publish, fmt::format("cannot publish to `{}`: object stores are not available in this version of jobc; use `--publish-to DIR`", publish.destination));
+      PublishSet set{publish.destination, "", {}, publish.prune};
+      const std::string& wanted = !override.empty() ? override : publish.destination;
+      const bool is_uri = wanted.find("://") != std::string::npos;
+      if (is_uri && !wanted.starts_with("s3://")) {
+        return scheduler->PublishDone(Failed(ir::ErrorKind::Publish, fmt::format("cannot publish to `{}`: this version of jobc can publish to directories and to `s3://BUCKET/…`; use `--publish-to DIR`", wanted)), Now());
       }
+      set.destination = is_uri || wanted.starts_with("/") ? wanted : setup.roots.root + "/" + wanted;
       Result<std::vector<PublishItem>> items = ItemsToPublish(publish, evaluator, context, *world);
       if (!items) {
-        return Failed(ir::ErrorKind::Publish, items.error().message);
+        return scheduler->PublishDone(Failed(ir::ErrorKind::Publish, items.error().message), Now());
       }
-      sets.emplace_back(&publish, *std::move(items));
-    }
-    for (auto& [publish, items] : sets) {
-      std::string destination = !setup.options.publish_to.empty() ? setup.options.publish_to
-                                : publish->destination.rfind('/', 0) == 0 ? publish->destination
-                                                                         : setup.roots.root + "/" + publish->destination;
-      if (auto done = PublishFiles(destination, id, std::move(items), publish->prune); !done) {
-        return Failed(ir::ErrorKind::Publish, fmt::format("publish \"{}\": {}", publish->destination, done.error().message));
+      set.items = *std::move(items);
+      for (PublishItem& item : set.items) {
+        item.sha256 = item.is_dir ? std::string() : hashes.Known(item.source);
       }
+      sets->push_back(std::move(set));
     }
-    return std::nullopt;
+    PublishNext(std::move(sets));
+  }
+
+  /// One after the other, and none in the loop: copying and syncing takes as long as the files are large.
+  void PublishNext(std::shared_ptr<std::deque<PublishSet>> sets) {
+    if (sets->empty()) {
+      return scheduler->PublishDone(std::nullopt, Now());
+    }
+    PublishSet set = std::move(sets->front());
+    sets->pop_front();
+    auto failed = [this, name = set.name](const std::string& why) {
+      scheduler->PublishDone(Failed(ir::ErrorKind::Publish, masker.Mask(fmt::format("publish \"{}\": {}", name, why))), Now());
+      Pump();
+    };
+    auto next = [this, sets] {
+      PublishNext(sets);
+      Pump();
+    };
+    if (set.destination.starts_with("s3://")) {
+      if (auto opened = OpenRemote(); !opened) {
+        return scheduler->PublishDone(Failed(ir::ErrorKind::Publish, fmt::format("publish \"{}\": {}", set.name, opened.error().message)), Now());
+      }
+      publishing = remote->PublishTo(set.destination, std::move(set.items), set.prune, [this, failed, next](std::optional<RemoteFailure> failure) {
+        publishing = 0;
+        if (finished || killed) {
+          return;
+        }
+        uv_update_time(&loop);
+        failure ? failed(failure->message) : next();
+      });
+      return;
+    }
+    struct LocalPublish {
+      uv_work_t work{};
+      Impl* engine = nullptr;
+      PublishSet set;
+      std::string run_id;
+      Result<void> done;
+      std::function<void(const std::string&)> failed;
+      std::function<void()> next;
+    };
+    auto* local = new LocalPublish{{}, this, std::move(set), id, {}, failed, next};
+    local->work.data = local;
+    JOBC_CHECK(uv_queue_work(&loop, &local->work, [](uv_work_t* work) {
+      auto* self = static_cast<LocalPublish*>(work->data);
+      self->done = PublishFiles(self->set.destination, self->run_id, std::move(self->set.items), self->set.prune);
+    }, [](uv_work_t* work, int) {
+      std::unique_ptr<LocalPublish> self(static_cast<LocalPublish*>(work->data));
+      Impl* engine = self->engine;
+      if (!engine->journal || engine->finished || engine->killed) {
+        return;
+      }
+      uv_update_time(&engine->loop);
+      self->done ? self->next() : self->failed(self->done.error().message);
+    }) == 0);
   }
 
   void CarryOut(RunFinished& done) {
@@ -2361,20 +2596,41 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       size += file.size;
       has_dirs = has_dirs || file.is_dir;
     }
+    if (one.collected != nullptr) {
+      for (const CapturedFile& file : one.collected->files) {
+        has_dirs = has_dirs || file.is_dir || file.copy;
+      }
+    }
     if (!result.verdict.success || (size <= kHashInLoop && !has_dirs)) {
+      if (result.verdict.success && one.collected != nullptr) {
+        if (auto published = PublishCaptured(*one.collected, one.collect); !published) {
+          NotKept(attempt, one, result, published.error().message);
+        }
+      }
       HashFiles(one.captured);
       return EndJudged(attempt, one, std::move(result));
     }
     // Large outputs: the loop goes on meanwhile; whatever needs this instance waits.
+    scheduler->AttemptCollecting(attempt, Now());
     auto work = std::make_unique<FileWork>();
     work->engine = this;
     work->attempt = attempt;
     work->files = std::move(one.captured);
+    work->collected = std::move(one.collected);
+    work->collect = one.collect;
     work->result = std::move(result);
     FileWork* raw = work.release();
     raw->work.data = raw;
-    JOBC_CHECK(uv_queue_work(&loop, &raw->work, [](uv_work_t* request) { HashFiles(static_cast<FileWork*>(request->data)->files); },
-                             [](uv_work_t* request, int) {
+    JOBC_CHECK(uv_queue_work(&loop, &raw->work, [](uv_work_t* request) {
+      auto* self = static_cast<FileWork*>(request->data);
+      if (self->collected != nullptr) {
+        if (auto published = PublishCaptured(*self->collected, self->collect); !published) {
+          self->problem = published.error().message;
+          return;
+        }
+      }
+      HashFiles(self->files);
+    }, [](uv_work_t* request, int) {
       std::unique_ptr<FileWork> self(static_cast<FileWork*>(request->data));
       Impl* engine = self->engine;
       auto live_attempt = engine->live.find(self->attempt);
@@ -2387,10 +2643,24 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
         engine->EndReaped(self->attempt, hashed, false);  // cancelled meanwhile
       } else {
         hashed.captured = std::move(self->files);
+        if (!self->problem.empty()) {
+          engine->NotKept(self->attempt, hashed, self->result, self->problem);
+        }
         engine->EndJudged(self->attempt, hashed, std::move(self->result));
       }
       engine->Pump();
     }) == 0);
+  }
+
+  void NotKept(AttemptId attempt, Live& one, AttemptResult& result, const std::string& why) {
+    Verdict verdict = Failed(ir::ErrorKind::Staging, masker.Mask("the outputs could not be kept: " + why));
+    verdict.exit_code = one.exit->exit_code;
+    verdict.signal = one.exit->signal;
+    result.verdict = std::move(verdict);
+    result.outputs.clear();
+    result.result = ir::Value();
+    one.captured.clear();
+    Trace(attempt, one);
   }
 
   static void HashFiles(std::vector<ResultFile>& files) {
@@ -2495,6 +2765,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   }
 
   void CleanUp(AttemptId attempt, Live& one, bool keep) {
+    if (!one.prepared) {
+      return;
+    }
     if (one.staged && !keep) {
       one.backend->RemoveLater(one.launch.places.stage_dir);
     }
@@ -2568,10 +2841,6 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       fail(std::move(collected.verdict));
       return;
     }
-    if (auto published = PublishCaptured(collected, request); !published) {
-      fail(Failed(ir::ErrorKind::Staging, "the outputs could not be kept: " + published.error().message));
-      return;
-    }
     if (!collected.outputs.empty() || !collected.result.is_null()) {
       StoredOutputs& stored = one.stored;
       stored.job = static_cast<int32_t>(one.instance.job);
@@ -2593,6 +2862,8 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     result.verdict.exit_code = one.exit->exit_code;
     result.outputs = std::move(collected.outputs);
     result.result = std::move(collected.result);
+    one.collect = std::move(request);
+    one.collected = std::make_shared<Collected>(std::move(collected));
   }
 
   // -- Logs ----------------------------------------------------------------------
@@ -2796,6 +3067,11 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       return;
     }
     Warn(StopText(who), record);
+    if (publishing != 0) {
+      remote->Drop(publishing);
+      publishing = 0;
+      scheduler->PublishDone(Failed(ir::ErrorKind::Publish, "interrupted; what was written stays, the manifest there is still the old one"), Now());
+    }
     Pump();
   }
 
@@ -2904,6 +3180,8 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   std::array<uv_signal_t, 3> signals{};
 
   std::array<std::unique_ptr<Backend>, ir::kBackendKinds> backends;
+  std::unique_ptr<RemoteFiles> remote;  ///< null until something remote is needed
+  RemoteFiles::Ticket publishing = 0;   ///< what PublishTo() is under way; 0: none
   std::unordered_map<AttemptId, Live> live;
   std::unordered_map<AttemptId, FailureTrace> traces;
   std::unordered_map<uint32_t, std::vector<std::string>> failing_lines;

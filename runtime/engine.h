@@ -17,6 +17,7 @@
 #include "runtime/events.h"
 #include "runtime/journal.h"
 #include "runtime/progress.h"
+#include "runtime/remote_files.h"
 #include "runtime/scheduler.h"
 
 namespace jobc {
@@ -66,6 +67,7 @@ struct EngineSetup {
   std::string state_dir;
   RunOptions options;
   BackendFactory backends;
+  RemoteFilesFactory remote_files;         ///< empty: remote files cannot be read
   RunObserver* observer = nullptr;         ///< may be null
   process::GuardianHandle* guardian = nullptr;  ///< launched early by the driver; null: launched when needed
 };

@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "ir/expand.h"
+#include "ir/file_path.h"
 #include "ir/json.h"
 #include "ir/mounts.h"
 #include "runtime/process/os.h"
@@ -50,6 +51,9 @@ std::string UserName() {
 }
 
 std::string_view Basename(std::string_view path) {
+  if (ir::IsUri(path)) {
+    path = ir::PathBasename(path);
+  }
   while (path.size() > 1 && path.back() == '/') {
     path.remove_suffix(1);
   }

@@ -11,6 +11,7 @@ std::string_view EventName(RunEventKind kind) {
   switch (kind) {
     case RunEventKind::RunStarted: return "run_started";
     case RunEventKind::Queued: return "queued";
+    case RunEventKind::Staging: return "staging";
     case RunEventKind::Submitting: return "submitting";
     case RunEventKind::Submitted: return "submitted";
     case RunEventKind::Polling: return "polling";
@@ -154,6 +155,10 @@ std::optional<ProgressEvent> ToProgressEvent(const RunEvent& event) {
       out.reason = "warning: " + out.reason;
       break;
     case RunEventKind::ModeChanged: out.kind = ProgressEvent::Kind::Note; break;
+    case RunEventKind::Staging:
+      out.kind = ProgressEvent::Kind::Note;
+      out.reason = "fetching " + out.reason;
+      break;
     default: return std::nullopt;
   }
   if (event.count > 1) {

@@ -17,7 +17,7 @@ namespace jobc {
 inline constexpr std::string_view kEventSchema = "jobc.events/1";
 
 enum class RunEventKind : uint8_t {
-  RunStarted, Queued, Submitting, Submitted, Polling, Started, AttemptEnded, KillSent, Reaped, Retrying,
+  RunStarted, Queued, Staging, Submitting, Submitted, Polling, Started, AttemptEnded, KillSent, Reaped, Retrying,
   Succeeded, Failed, Skipped, Blocked, Cancelled, Expanded, ModeChanged, Phase, Warning, RunFinished,
 };
 std::string_view EventName(RunEventKind kind);

@@ -47,7 +47,7 @@ std::vector<ir::ExprId> Body(const ir::Job& job) {
       job.when,           job.image,         job.priority,       job.run,           job.grace,
       job.log_limit,      job.cache,         job.cache_salt,     job.resources.cpu, job.resources.memory,
       job.resources.disk, job.resources.gpu, job.resources.spot, job.timeout.queue, job.timeout.run,
-      job.timeout.total,  job.timeout.idle,  job.staging};
+      job.timeout.total,  job.timeout.idle,  job.timeout.stage, job.timeout.collect, job.staging};
   for (const ir::Input& input : job.inputs) out.push_back(input.value);
   for (const ir::EnvEntry& entry : job.env) out.push_back(entry.value);
   for (const ir::NamedExpr& file : job.secret_files) out.push_back(file.value);

@@ -27,15 +27,8 @@ Error Fail(std::string_view doing, const std::string& path, int code) {
   return Error{fmt::format("cannot {} `{}`: {}", doing, path, std::strerror(code)), code};
 }
 
-struct ManifestFile {
-  std::string path;
-  uint64_t size = 0;
-  std::string sha256;
-  std::string producer;
-};
-
 /// All regular files of an item, as manifest rows.
-Result<void> AddFiles(const std::string& source, const std::string& path, const std::string& producer, std::vector<ManifestFile>& out) {
+Result<void> AddFiles(const std::string& source, const std::string& path, const std::string& producer, std::vector<PublishedFile>& out) {
   struct stat info;
   if (lstat(source.c_str(), &info) != 0) {
     return Fail("read", source, errno);
@@ -45,7 +38,7 @@ Result<void> AddFiles(const std::string& source, const std::string& path, const 
     if (!digest) {
       return digest.error();
     }
-    out.push_back({path, digest->size, digest->sha256, producer});
+    out.push_back({path, source, digest->size, digest->sha256, producer});
     return {};
   }
   DIR* dir = opendir(source.c_str());
@@ -130,23 +123,6 @@ Result<void> Replace(const std::string& staged, const std::string& target, const
   return {};
 }
 
-std::vector<std::string> PreviousFiles(const std::string& destination) {
-  std::vector<std::string> paths;
-  auto text = process::ReadFile(destination + "/" + kPublishManifest);
-  auto json = text ? ir::ParseJson(*text) : Result<ir::Value>(Error{""});
-  const ir::Value* files = json && json->kind() == ir::ValueKind::Map ? json->Find("files") : nullptr;
-  if (files == nullptr || files->kind() != ir::ValueKind::List) {
-    return paths;
-  }
-  for (const ir::Value& row : files->as_list()) {
-    const ir::Value* path = row.kind() == ir::ValueKind::Map ? row.Find("path") : nullptr;
-    if (path != nullptr && path->kind() == ir::ValueKind::String && PublishPathProblem(path->as_string()).empty()) {
-      paths.push_back(path->as_string());
-    }
-  }
-  return paths;
-}
-
 /// Removes one file of an earlier publication and the directories that became empty; never leaves `destination`.
 void Prune(const std::string& destination, std::string path) {
   // No part of the path may be a link: the file would not be the one that was published.
@@ -182,6 +158,46 @@ std::string UnsafeName(std::string_view name) {
 }
 
 }  // namespace
+
+Result<std::vector<PublishedFile>> FilesOfItems(const std::vector<PublishItem>& items) {
+  std::vector<PublishedFile> files;
+  for (const PublishItem& item : items) {
+    struct stat info;
+    if (!item.sha256.empty() && lstat(item.source.c_str(), &info) == 0 && S_ISREG(info.st_mode)) {
+      files.push_back({item.path, item.source, static_cast<uint64_t>(info.st_size), item.sha256, item.producer});
+      continue;
+    }
+    if (auto added = AddFiles(item.source, item.path, item.producer, files); !added) {
+      return added.error();
+    }
+  }
+  return files;
+}
+
+std::string ManifestText(const std::string& run_id, const std::vector<PublishedFile>& files) {
+  std::string manifest = "{\n  \"schema\": \"jobc.publish/1\",\n  \"run\": " + ir::JsonQuote(run_id) + ",\n  \"files\": [";
+  for (size_t i = 0; i < files.size(); ++i) {
+    manifest += fmt::format("{}\n    {{\"path\": {}, \"size\": {}, \"sha256\": \"{}\", \"producer\": {}}}", i == 0 ? "" : ",", ir::JsonQuote(files[i].path),
+                            files[i].size, files[i].sha256, ir::JsonQuote(files[i].producer));
+  }
+  return manifest + (files.empty() ? "]\n}\n" : "\n  ]\n}\n");
+}
+
+std::vector<std::string> PathsOfManifest(std::string_view text) {
+  std::vector<std::string> paths;
+  auto json = ir::ParseJson(text);
+  const ir::Value* files = json && json->kind() == ir::ValueKind::Map ? json->Find("files") : nullptr;
+  if (files == nullptr || files->kind() != ir::ValueKind::List) {
+    return paths;
+  }
+  for (const ir::Value& row : files->as_list()) {
+    const ir::Value* path = row.kind() == ir::ValueKind::Map ? row.Find("path") : nullptr;
+    if (path != nullptr && path->kind() == ir::ValueKind::String && PublishPathProblem(path->as_string()).empty()) {
+      paths.push_back(path->as_string());
+    }
+  }
+  return paths;
+}
 
 std::string PublishPathProblem(std::string_view path) {
   if (path.empty()) {
@@ -300,7 +316,7 @@ Result<void> PublishFiles(const std::string& destination, const std::string& run
   }
   auto carry_out = [&]() -> Result<void> {
     // Everything is copied and synced before anything at the destination is touched.
-    std::vector<ManifestFile> files;
+    std::vector<PublishedFile> files;
     for (size_t i = 0; i < items.size(); ++i) {
       std::string copy = fmt::format("{}/{}", staging, i);
       if (auto copied = CopyTree(items[i].source, copy, true, true); !copied) {
@@ -310,12 +326,7 @@ Result<void> PublishFiles(const std::string& destination, const std::string& run
         return added;
       }
     }
-    std::string manifest = "{\n  \"schema\": \"jobc.publish/1\",\n  \"run\": " + ir::JsonQuote(run_id) + ",\n  \"files\": [";
-    for (size_t i = 0; i < files.size(); ++i) {
-      manifest += fmt::format("{}\n    {{\"path\": {}, \"size\": {}, \"sha256\": \"{}\", \"producer\": {}}}", i == 0 ? "" : ",", ir::JsonQuote(files[i].path),
-                              files[i].size, files[i].sha256, ir::JsonQuote(files[i].producer));
-    }
-    manifest += files.empty() ? "]\n}\n" : "\n  ]\n}\n";
+    const std::string manifest = ManifestText(run_id, files);
     std::string manifest_copy = staging + "/" + kPublishManifest;
     {
       process::UniqueFd fd(open(manifest_copy.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
@@ -323,7 +334,10 @@ Result<void> PublishFiles(const std::string& destination, const std::string& run
         return Fail("write", manifest_copy, errno == 0 ? ENOSPC : errno);
       }
     }
-    std::vector<std::string> before = prune ? PreviousFiles(destination) : std::vector<std::string>();
+    std::vector<std::string> before;
+    if (prune) {
+      before = PathsOfManifest(process::ReadFile(destination + "/" + kPublishManifest).value_or(""));
+    }
     for (size_t i = 0; i < items.size(); ++i) {
       if (auto made = MakeParents(destination, items[i].path); !made) {
         return made;
@@ -350,7 +364,7 @@ Result<void> PublishFiles(const std::string& destination, const std::string& run
       return synced;
     }
     std::set<std::string> now;
-    for (const ManifestFile& file : files) {
+    for (const PublishedFile& file : files) {
       now.insert(file.path);
     }
     for (const std::string& path : before) {

@@ -4,7 +4,9 @@
 // Existing links are replaced, never followed. Called by the engine after the jobs of a run succeeded.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ir/plan.h"
@@ -18,6 +20,7 @@ struct PublishItem {
   std::string source;    ///< absolute, a regular file or a directory
   bool is_dir = false;
   std::string producer;  ///< address of the instance, for the manifest
+  std::string sha256 = {};  ///< of a file, if it is known
 };
 
 inline constexpr const char* kPublishManifest = "jobc-manifest.json";
@@ -26,6 +29,20 @@ inline constexpr const char* kPublishManifest = "jobc-manifest.json";
 std::string PublishPathProblem(std::string_view path);
 /// The first two items that would write the same place (also one inside the other); empty if there are none.
 std::string PublishCollision(const std::vector<PublishItem>& items);
+
+/// A regular file of an item.
+struct PublishedFile {
+  std::string path;      ///< below the destination
+  std::string source;
+  uint64_t size = 0;
+  std::string sha256;
+  std::string producer;
+};
+/// All regular files of the items, with their hashes: reads them all.
+Result<std::vector<PublishedFile>> FilesOfItems(const std::vector<PublishItem>& items);
+std::string ManifestText(const std::string& run_id, const std::vector<PublishedFile>& files);
+/// The paths of a manifest that may be targets; none if it is no manifest.
+std::vector<std::string> PathsOfManifest(std::string_view text);
 
 /// What a `publish` block puts where, evaluated and checked; nothing is touched. The error names the block.
 Result<std::vector<PublishItem>> ItemsToPublish(const ir::Publish& publish, ir::Evaluator& evaluator, ir::EvalContext& context, const World& world);

@@ -219,7 +219,9 @@ bool OverlayTimeouts(const ir::TimeoutSpec& spec, ir::Evaluator& evaluator, ir::
   return EvaluateInto(spec.queue, "timeout.queue", evaluator, context, out.queue, problem, AsInt) &&
          EvaluateInto(spec.run, "timeout.run", evaluator, context, out.run, problem, AsInt) &&
          EvaluateInto(spec.total, "timeout.total", evaluator, context, out.total, problem, AsInt) &&
-         EvaluateInto(spec.idle, "timeout.idle", evaluator, context, out.idle, problem, AsInt);
+         EvaluateInto(spec.idle, "timeout.idle", evaluator, context, out.idle, problem, AsInt) &&
+         EvaluateInto(spec.stage, "timeout.stage", evaluator, context, out.stage, problem, AsInt) &&
+         EvaluateInto(spec.collect, "timeout.collect", evaluator, context, out.collect, problem, AsInt);
 }
 
 }  // namespace
@@ -357,7 +359,8 @@ Decision Decide(const Verdict& verdict, const FailedAttempt& failed, const Grant
   if (rule) {
     const ir::ExprId settings[] = {rule->resources.cpu, rule->resources.memory, rule->resources.disk,
                                    rule->resources.gpu, rule->resources.spot,   rule->timeout.queue,
-                                   rule->timeout.run,   rule->timeout.total,    rule->timeout.idle};
+                                   rule->timeout.run,   rule->timeout.total,    rule->timeout.idle,
+                                   rule->timeout.stage, rule->timeout.collect};
     bool has_overlay = false, only_grows = true;
     for (ir::ExprId id : settings) {
       if (!id.valid()) continue;

@@ -75,6 +75,8 @@ std::string_view CancelWhyText(CancelWhy why) {
     case CancelWhy::Interrupt: return "the run was interrupted";
     case CancelWhy::TimeLimit: return "the run's `limits.time` ended";
     case CancelWhy::QueueTimeout: return "`timeout.queue` ended";
+    case CancelWhy::StageTimeout: return "`timeout.stage` ended";
+    case CancelWhy::CollectTimeout: return "`timeout.collect` ended";
     case CancelWhy::RunTimeout: return "`timeout.run` ended";
     case CancelWhy::TotalTimeout: return "`timeout.total` ended";
     case CancelWhy::IdleTimeout: return "`timeout.idle` ended";
@@ -139,6 +141,8 @@ struct Scheduler::Core {
     bool judged = false;
     std::shared_ptr<const Verdict> withdrawn;  ///< asked to be given back, and why
     int64_t submitted = 0, started = 0, last_output = 0;
+    int64_t queued = 0;        ///< since when `timeout.queue` counts
+    std::string staging;       ///< inputs that are being brought; empty: none are
     uint32_t submissions = 1;
     int64_t resubmit_at = -1;  ///< it waits to be submitted again
     Resources resources;
@@ -165,7 +169,7 @@ struct Scheduler::Core {
     bool reaped = false, due = false;
   };
 
-  enum class DeadlineKind : uint8_t { Queue, Run, Idle, Total, Resubmit, Backoff, TotalInBackoff, Limit };
+  enum class DeadlineKind : uint8_t { Queue, Stage, Run, Idle, Collect, Total, Resubmit, Backoff, TotalInBackoff, Limit };
   struct Deadline {
     int64_t at;
     uint64_t order;  ///< equal times: first armed, first served
@@ -301,7 +305,9 @@ struct Scheduler::Core {
     }
     auto it = live.find(d.key);
     if (it == live.end() || it->second.judged) return false;
-    if (d.kind == DeadlineKind::Queue) return it->second.stage == Stage::Submitted;
+    if (d.kind == DeadlineKind::Queue) return it->second.stage == Stage::Submitted && it->second.staging.empty() && d.at == it->second.queued + *it->second.timeouts.queue;
+    if (d.kind == DeadlineKind::Stage) return !it->second.staging.empty();
+    if (d.kind == DeadlineKind::Collect) return it->second.stage == Stage::Exited;
     if (d.kind == DeadlineKind::Resubmit) return it->second.stage == Stage::Submitted && it->second.resubmit_at == d.at;
     if (d.kind == DeadlineKind::Run || d.kind == DeadlineKind::Idle) return it->second.stage == Stage::Started;
     return true;  // Total
@@ -1048,7 +1054,7 @@ struct Scheduler::Core {
     Change(ref, State::Running, nullptr, id);
     ++counters.attempts;
     if (attempt.number > 1) ++counters.retries;
-    attempt.submitted = now;
+    attempt.submitted = attempt.queued = now;
     if (attempt.timeouts.queue) Arm(now + *attempt.timeouts.queue, DeadlineKind::Queue, id);
     if (attempt.timeouts.total) {
       Arm(now + std::max<int64_t>(0, *attempt.timeouts.total - (history ? history->total_used_ms : 0)),
@@ -1542,7 +1548,7 @@ struct Scheduler::Core {
     const ir::ResourceSpec& r = job.resources;
     const ir::TimeoutSpec& t = job.timeout;
     j.resources_shared = shared({r.cpu, r.memory, r.disk, r.gpu, r.spot});
-    j.timeouts_shared = shared({t.queue, t.run, t.total, t.idle});
+    j.timeouts_shared = shared({t.queue, t.run, t.total, t.idle, t.stage, t.collect});
     j.claims_shared =
         shared({r.cpu, r.memory, r.gpu, job.priority}) && j.resources_shared &&
         std::all_of(job.pools.begin(), job.pools.end(), [&](const auto& pool) { return shared({pool.second}); });
@@ -1678,6 +1684,20 @@ struct Scheduler::Core {
                   fmt::format("it was not started within {}", ir::DurationText(*live.at(d.key).timeouts.queue)),
                   CancelWhy::QueueTimeout, false);
         break;
+      case DeadlineKind::Stage: {
+        const Live& attempt = live.at(d.key);
+        JudgeHere(d.key, ErrorKind::Staging,
+                  fmt::format("{} not here after {}; give it longer with `timeout {{ stage = … }}`", attempt.staging,
+                              ir::DurationText(attempt.timeouts.stage.value_or(kDefaultPhaseMs))),
+                  CancelWhy::StageTimeout, false);
+        break;
+      }
+      case DeadlineKind::Collect:
+        JudgeHere(d.key, ErrorKind::Staging,
+                  fmt::format("its outputs were not kept {} after its end; give it longer with `timeout {{ collect = … }}`",
+                              ir::DurationText(live.at(d.key).timeouts.collect.value_or(kDefaultPhaseMs))),
+                  CancelWhy::CollectTimeout, false);
+        break;
       case DeadlineKind::Run:
         JudgeHere(d.key, ErrorKind::Timeout,
                   fmt::format("it ran longer than {}", ir::DurationText(*live.at(d.key).timeouts.run)),
@@ -1762,7 +1782,7 @@ void Scheduler::Adopt(AttemptId id, InstanceRef instance, uint32_t number, Resou
   attempt.instance = instance;
   attempt.number = number;
   attempt.claim_class = c.admission.Intern(instance.job, priority, std::move(claims));
-  attempt.submitted = attempt.last_output = c.now;
+  attempt.submitted = attempt.queued = attempt.last_output = c.now;
   attempt.started = c.now - ran_ms;
   attempt.resources = resources;
   attempt.timeouts = timeouts;
@@ -1809,6 +1829,40 @@ std::optional<StartAttempt> Scheduler::Again(AttemptId id, InstanceRef instance,
   action.resources = attempt.resources;
   action.timeouts = attempt.timeouts;
   return action;
+}
+
+void Scheduler::AttemptStaging(AttemptId id, std::string what, int64_t now) {
+  Core& c = *core_;
+  c.SetNow(now);
+  auto it = c.live.find(id);
+  if (it == c.live.end() || it->second.judged || it->second.stage != Core::Stage::Submitted) {
+    ++c.counters.late;
+    return;
+  }
+  it->second.staging = std::move(what);
+  c.Arm(c.now + it->second.timeouts.stage.value_or(kDefaultPhaseMs), Core::DeadlineKind::Stage, id);
+}
+
+void Scheduler::AttemptStaged(AttemptId id, int64_t now) {
+  Core& c = *core_;
+  c.SetNow(now);
+  auto it = c.live.find(id);
+  if (it == c.live.end() || it->second.judged || it->second.staging.empty()) {
+    ++c.counters.late;
+    return;
+  }
+  it->second.staging.clear();
+  it->second.queued = c.now;
+  if (it->second.timeouts.queue) c.Arm(c.now + *it->second.timeouts.queue, Core::DeadlineKind::Queue, id);
+}
+
+void Scheduler::AttemptCollecting(AttemptId id, int64_t now) {
+  Core& c = *core_;
+  c.SetNow(now);
+  auto it = c.live.find(id);
+  if (it != c.live.end() && !it->second.judged && it->second.stage == Core::Stage::Exited) {
+    c.Arm(c.now + it->second.timeouts.collect.value_or(kDefaultPhaseMs), Core::DeadlineKind::Collect, id);
+  }
 }
 
 void Scheduler::AttemptStarted(AttemptId id, int64_t now, int64_t ran_ms) {

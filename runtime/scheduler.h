@@ -66,6 +66,8 @@ enum class CancelWhy : uint8_t {
   RunTimeout,
   TotalTimeout,
   IdleTimeout,
+  StageTimeout,
+  CollectTimeout,
   Environment
 };
 std::string_view CancelWhyText(CancelWhy why);
@@ -227,6 +229,12 @@ class Scheduler {
   /// Begin(). nullopt: an expression has no value any more.
   std::optional<StartAttempt> Again(AttemptId id, InstanceRef instance, uint32_t number);
   void Begin(int64_t now);
+  /// Its inputs are being brought here: `timeout.stage` counts instead of `timeout.queue`. `what`: which inputs, for the message.
+  void AttemptStaging(AttemptId id, std::string what, int64_t now);
+  /// They are here: it is submitted now, and `timeout.queue` begins.
+  void AttemptStaged(AttemptId id, int64_t now);
+  /// Its outputs take a while, which `timeout.collect` bounds; after AttemptExited.
+  void AttemptCollecting(AttemptId id, int64_t now);
   /// Its inputs are staged and the program runs: the run and idle clocks start.
   void AttemptStarted(AttemptId id, int64_t now, int64_t ran_ms = 0);
   /// Something was written to stdout or stderr.

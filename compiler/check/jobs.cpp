@@ -628,6 +628,8 @@ class Body {
     out.run = Limit(t, "run", words, latest);
     out.total = Limit(t, "total", words, latest);
     out.idle = Limit(t, "idle", words, latest);
+    out.stage = Limit(t, "stage", words, latest);
+    out.collect = Limit(t, "collect", words, latest);
   }
 
   void Pools() {

@@ -192,6 +192,11 @@ class RetryRules {
       default: break;
     }
     if (AlwaysPossible(kind)) return true;
+    // What may be fetched may be far away, and belong to somebody else.
+    if ((kind == ErrorKind::Network || kind == ErrorKind::Auth) && !SchemaOf(job.backend.kind).can.schemes.empty() &&
+        std::any_of(job.inputs.begin(), job.inputs.end(), [&](const ir::Input& input) { return c_.types.HasFile(input.type); })) {
+      return true;
+    }
     // What a backend can report is a reason only where the file says which backends there are.
     return !with_profile || HasWord(SchemaOf(job.backend.kind).can.error_kinds, ir::KindName(kind));
   }

@@ -62,6 +62,8 @@ const std::vector<Attribute>& Attributes() {
       {"run", S::Attr, "Duration", P::P, kTimeout, M::Replace, false, "from started to ended, of one attempt"},
       {"total", S::Attr, "Duration", P::P, kTimeout, M::Replace, false, "from the first submission over all attempts"},
       {"idle", S::Attr, "Duration", P::P, kTimeout, M::Replace, false, "no byte on stdout or stderr for so long"},
+      {"stage", S::Attr, "Duration", P::P, kTimeout, M::Replace, false, "until remote inputs are here, of one attempt (1h)"},
+      {"collect", S::Attr, "Duration", P::P, kTimeout, M::Replace, false, "from ended until the outputs are kept, of one attempt (1h)"},
       // retry, submit
       {"max_attempts", S::Attr, "Int(1..)", P::C, kRetry | kSubmit, M::Replace, false, "counts the first try"},
       {"backoff", S::Attr, "constant(d), linear(d, max) or exponential(d, factor, max, jitter)", P::P, kRetry | kSubmit | kRetryOn, M::Replace, false, "delay before a retry"},

@@ -89,7 +89,7 @@ constexpr OptionSpec kRunOptions[] = {
     {"--strict", "", ValueKind::None, "", "exit with 11 if the run succeeded but ignored failures"},
     {"--dry-run", "", ValueKind::None, "", "list what would run, and run nothing"},
     {"--detach", "", ValueKind::None, "", "go on without the terminal: print the run's id and exit once it is under way"},
-    {"--publish-to", "", ValueKind::Directory, "DIR", "publish there instead of where the file says"},
+    {"--publish-to", "", ValueKind::Directory, "DIR", "publish there instead of where the file says, also to s3://BUCKET/PREFIX"},
     {"--root", "", ValueKind::Directory, "DIR", "for a plan: the directory of its root source (default: that of the plan)"},
     {"--durability", "", ValueKind::Choice, "full|normal", "what a power loss may cost: nothing, or the last moments of the journal"},
     JOBC_STATE_OPTION,

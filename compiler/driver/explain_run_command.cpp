@@ -376,7 +376,7 @@ ir::ExprId SettingOf(const ir::Job& job, const std::string& path, std::vector<st
   std::vector<std::pair<std::string, ir::ExprId>> all{
       {"run", job.run}, {"image", job.image}, {"when", job.when}, {"priority", job.priority}, {"grace", job.grace}, {"log_limit", job.log_limit}, {"cache", job.cache}, {"cache_salt", job.cache_salt},
       {"resources.cpu", job.resources.cpu}, {"resources.memory", job.resources.memory}, {"resources.disk", job.resources.disk}, {"resources.gpu", job.resources.gpu}, {"resources.spot", job.resources.spot},
-      {"timeout.queue", job.timeout.queue}, {"timeout.run", job.timeout.run}, {"timeout.total", job.timeout.total}, {"timeout.idle", job.timeout.idle}, {"for", job.domain.list}};
+      {"timeout.queue", job.timeout.queue}, {"timeout.run", job.timeout.run}, {"timeout.total", job.timeout.total}, {"timeout.idle", job.timeout.idle}, {"timeout.stage", job.timeout.stage}, {"timeout.collect", job.timeout.collect}, {"for", job.domain.list}};
   for (const ir::Input& input : job.inputs) all.emplace_back("input." + input.name, input.value);
   for (const ir::EnvEntry& entry : job.env) all.emplace_back("env." + entry.name, entry.value);
   for (const ir::NamedExpr& label : job.labels) all.emplace_back("labels." + label.name, label.value);

@@ -115,6 +115,8 @@ class JobFields {
     Add(lead + "run", spec.run);
     Add(lead + "total", spec.total);
     Add(lead + "idle", spec.idle);
+    Add(lead + "stage", spec.stage);
+    Add(lead + "collect", spec.collect);
   }
   std::string Backoff(const ir::Backoff& backoff) {
     return fmt::format("{}|{}|{}|{}|{}", static_cast<int>(backoff.kind), structure_.Of(backoff.base, index_), structure_.Of(backoff.max, index_), backoff.factor, backoff.full_jitter);
@@ -149,7 +151,7 @@ class JobFields {
       const ir::RetryRule& rule = retry.rules[i];
       std::string digest = fmt::format("{}|{}|{}|{}", i, rule.retries.value_or(-1), structure_.Of(rule.delay, index_), rule.backoff ? Backoff(*rule.backoff) : "");
       for (ExprId id : {rule.resources.cpu, rule.resources.memory, rule.resources.disk, rule.resources.gpu, rule.resources.spot, rule.timeout.queue, rule.timeout.run, rule.timeout.total,
-                        rule.timeout.idle}) {
+                        rule.timeout.idle, rule.timeout.stage, rule.timeout.collect}) {
         digest += "|" + structure_.Of(id, index_);
       }
       fields["retry.on " + Names(rule.matchers)] = {digest, rule.retries ? fmt::format("{} retries", *rule.retries) : std::string("retries")};

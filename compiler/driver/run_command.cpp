@@ -14,12 +14,14 @@
 #include "compiler/driver/run_display.h"
 #include "compiler/driver/runs.h"
 #include "compiler/driver/version.h"
+#include "ir/file_path.h"
 #include "ir/json.h"
 #include "ir/plan_json.h"
 #include "runtime/engine.h"
 #include "runtime/process/guardian.h"
 #include "runtime/reuse.h"
 #include "runtime/state_dir.h"
+#include "storage/remote_store.h"
 #include "support/exit_code.h"
 #include "support/sha256.h"
 
@@ -112,6 +114,8 @@ int RunRun(const Invocation& invocation, Terminal& terminal) {
     // A plan: what it was made from must still be as it was.
     roots.cwd = roots.root;
     std::vector<std::string> changed = ChangedPlanFiles(plan, roots);
+    std::vector<std::string> remote = storage::ChangedRemoteFiles(plan);
+    changed.insert(changed.end(), remote.begin(), remote.end());
     if (!changed.empty()) {
       return Fail(terminal, kExitDiagnostics, "the plan no longer fits its files" + Lines(changed), {"make it again:  jobc plan FILE -o plan.json", "or name the directory of the source:  --root DIR"});
     }
@@ -126,6 +130,7 @@ int RunRun(const Invocation& invocation, Terminal& terminal) {
   std::string state(invocation.ValueOr("--state", ""));
   setup.state_dir = StateDirForSource(roots.root, state.empty() ? "" : Absolute(state));
   setup.backends = MakeBackend;
+  setup.remote_files = [](const RemoteFilesHost& host) { return storage::MakeRemoteStore(host); };
   setup.guardian = &*guardian;
   RunOptions& options = setup.options;
   options.name = std::string(invocation.ValueOr("--name", ""));
@@ -135,7 +140,7 @@ int RunRun(const Invocation& invocation, Terminal& terminal) {
   }
   options.strict = invocation.Has("--strict");
   options.durability = invocation.ValueOr("--durability", "full") == "normal" ? Durability::Normal : Durability::Full;
-  if (std::string_view to = invocation.ValueOr("--publish-to", ""); !to.empty()) options.publish_to = Absolute(std::string(to));
+  if (std::string_view to = invocation.ValueOr("--publish-to", ""); !to.empty()) options.publish_to = ir::IsUri(to) ? std::string(to) : Absolute(std::string(to));
   options.version = std::string(Version());
   options.source = path;
   options.cache_dir = ResultCache::DefaultDir();
@@ -180,6 +185,7 @@ int GoOn(const Invocation& invocation, Terminal& terminal, ResumeOptions resume)
   setup.roots = {opened.reader->header().root, opened.reader->header().cwd};
   setup.state_dir = opened.state_dir;
   setup.backends = MakeBackend;
+  setup.remote_files = [](const RemoteFilesHost& host) { return storage::MakeRemoteStore(host); };
   setup.guardian = &*guardian;
   setup.options.version = std::string(Version());
   setup.options.cache_dir = ResultCache::DefaultDir();

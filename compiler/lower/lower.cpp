@@ -791,7 +791,8 @@ class Lowerer {
   /// Time limits that no attempt could keep; constant ones have been told by the check.
   void CheckLimits(uint32_t j) {
     const ir::TimeoutSpec& timeout = plan_.jobs[j].timeout;
-    for (const auto& limit : {std::pair("queue", timeout.queue), std::pair("run", timeout.run), std::pair("total", timeout.total), std::pair("idle", timeout.idle)}) {
+    for (const auto& limit : {std::pair("queue", timeout.queue), std::pair("run", timeout.run), std::pair("total", timeout.total), std::pair("idle", timeout.idle),
+                              std::pair("stage", timeout.stage), std::pair("collect", timeout.collect)}) {
       const char* name = limit.first;
       const ir::ExprId expr = limit.second;
       if (!expr.valid() || plan_.program.exprs.IsConst(expr)) continue;
@@ -818,7 +819,7 @@ class Lowerer {
     for (const ir::Input& input : job.inputs) add(input.value);
     for (const ir::EnvEntry& entry : job.env) add(entry.value);
     for (ExprId expr : {job.image, job.resources.cpu, job.resources.memory, job.resources.disk, job.resources.gpu, job.resources.spot, job.priority, job.grace,
-                        job.log_limit, job.timeout.queue, job.timeout.run, job.timeout.total, job.timeout.idle, job.retry.backoff.base, job.retry.backoff.max, job.run,
+                        job.log_limit, job.timeout.queue, job.timeout.run, job.timeout.total, job.timeout.idle, job.timeout.stage, job.timeout.collect, job.retry.backoff.base, job.retry.backoff.max, job.run,
                         job.cache, job.cache_salt, job.staging}) {
       add(expr);
     }

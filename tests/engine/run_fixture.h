@@ -76,6 +76,7 @@ class RunTest : public ::testing::Test {
     setup.state_dir = dir / "state";
     setup.options = options;
     setup.backends = backends;
+    setup.remote_files = remote_files;
     setup.observer = &watcher;
     StartFailure failure;
     engine = Engine::Start(std::move(setup), failure);
@@ -92,6 +93,7 @@ class RunTest : public ::testing::Test {
   PlanBuilder b;
   RunOptions options;
   BackendFactory backends = MakeBackend;
+  RemoteFilesFactory remote_files;
   Watcher watcher;
   std::unique_ptr<Engine> engine;
 };

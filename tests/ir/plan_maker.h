@@ -215,7 +215,7 @@ class PlanMaker {
     if (maybe()) job.resources = {.cpu = in_job(), .memory = Of(TypeKind::Bytes, Value::Bytes(1 << 30)), .spot = Of(TypeKind::Bool, Value::Bool(true))};
     if (maybe()) job.pools.emplace_back(0, in_job());
     if (maybe()) job.priority = in_job();
-    if (maybe()) job.timeout = {.queue = duration(1), .run = duration(2), .total = duration(3), .idle = duration(4)};
+    if (maybe()) job.timeout = {.queue = duration(1), .run = duration(2), .total = duration(3), .idle = duration(4), .stage = duration(5), .collect = duration(6)};
     if (maybe()) job.grace = duration(10'000);
     if (maybe()) job.log_limit = Of(TypeKind::Bytes, Value::Bytes(64 << 20));
     for (uint64_t n = Below(3); n-- > 0;) {

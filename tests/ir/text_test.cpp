@@ -137,6 +137,7 @@ TEST(Paths, HaveParts) {
   EXPECT_EQ(PathDirname("a"), ".");
   EXPECT_EQ(PathDirname("/a"), "/");
   EXPECT_EQ(PathDirname("gs://b/x"), "gs://b");
+  EXPECT_EQ(PathBasename("https://h/d/a.txt?X-Signature=a/b#c"), "a.txt");
   EXPECT_EQ(PathDirname("gs://b"), "gs://b");
   EXPECT_EQ(PathBasename("gs://b"), "b");
   EXPECT_EQ(PathStem("a/b.tar.gz"), "b.tar");

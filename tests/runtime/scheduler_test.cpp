@@ -1163,6 +1163,70 @@ TEST_F(TimeoutTest, TotalCountsAttemptsAndBackoffButNotWaitingForAPool) {
   EXPECT_EQ(backend.WhyOf("a"), "all its attempts together took longer than 1s (last failure: exit)");
 }
 
+TEST_F(TimeoutTest, StageCountsOnlyWhileInputsAreBrought) {
+  b[a].timeout.queue = b.Ms(100);
+  b[a].timeout.stage = b.Ms(1000);
+  FakeBackend backend(b.plan);
+  backend.Begin();
+  backend.scheduler.AttemptStaging(backend.Of("a").start.id, "the input `x` is", backend.now);
+  backend.Sleep(999);  // the queue has not begun
+  EXPECT_EQ(backend.StateOf("a"), S::Running);
+  backend.scheduler.AttemptStaged(backend.Of("a").start.id, backend.now);
+  backend.Sleep(99);
+  EXPECT_EQ(backend.StateOf("a"), S::Running);
+  backend.Sleep(1);
+  EXPECT_EQ(backend.Of("a").why, CancelWhy::QueueTimeout);
+}
+
+TEST_F(TimeoutTest, StageEndsAsStagingAndMayBeRetried) {
+  b[a].timeout.stage = b.Ms(1000);
+  b.Retry(a, 2, {OnKind(ErrorKind::Staging)});
+  FakeBackend backend(b.plan);
+  backend.Begin();
+  backend.scheduler.AttemptStaging(backend.Of("a").start.id, "the input `x` is", backend.now);
+  backend.Sleep(1000);
+  EXPECT_EQ(backend.Of("a").why, CancelWhy::StageTimeout);
+  backend.Reap("a");
+  backend.Sleep(0);
+  EXPECT_EQ(backend.Starts("a"), 2);
+  backend.scheduler.AttemptStaging(backend.Of("a").start.id, "the input `x` is", backend.now);
+  backend.Sleep(1000);
+  backend.Reap("a");
+  EXPECT_EQ(backend.StateOf("a"), S::Failed);
+  EXPECT_EQ(backend.WhyOf("a"), "the input `x` is not here after 1s; give it longer with `timeout { stage = … }`; all 2 attempts are used up");
+}
+
+TEST_F(TimeoutTest, StageAndCollectHaveLimitsWithoutBeingAsked) {
+  FakeBackend backend(b.plan);
+  backend.Begin();
+  const AttemptId id = backend.Of("a").start.id;
+  backend.scheduler.AttemptStaging(id, "the input `x` is", backend.now);
+  EXPECT_EQ(backend.scheduler.NextDeadline(), backend.now + kDefaultPhaseMs);
+  backend.scheduler.AttemptStaged(id, backend.now);
+  backend.Run("a");
+  backend.scheduler.AttemptExited(id, backend.now);
+  backend.scheduler.AttemptCollecting(id, backend.now);
+  backend.Sleep(kDefaultPhaseMs);
+  EXPECT_EQ(backend.Of("a").why, CancelWhy::CollectTimeout);
+  EXPECT_EQ(backend.StateOf("a"), S::Failed);
+  EXPECT_EQ(backend.WhyOf("a"), "its outputs were not kept 1h after its end; give it longer with `timeout { collect = … }`");
+}
+
+TEST_F(TimeoutTest, CollectIsOverWithTheVerdict) {
+  b[a].timeout.collect = b.Ms(1000);
+  FakeBackend backend(b.plan);
+  backend.Begin();
+  const AttemptId id = backend.Of("a").start.id;
+  backend.Run("a");
+  backend.scheduler.AttemptExited(id, backend.now);
+  backend.scheduler.AttemptCollecting(id, backend.now);
+  backend.Sleep(999);
+  backend.End("a", Succeeded());
+  backend.Sleep(10);
+  EXPECT_EQ(backend.StateOf("a"), S::Succeeded);
+  EXPECT_EQ(backend.Of("a").cancels, 0);
+}
+
 TEST_F(TimeoutTest, TotalIsNeverRetried) {
   b[a].timeout.total = b.Ms(1000);
   b.Retry(a, 9, {OnKind(ErrorKind::Timeout)});

@@ -1,0 +1,554 @@
+#include "storage/remote_store.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <set>
+#include <unordered_map>
+
+#include "ir/json.h"
+#include "runtime/process/os.h"
+#include "storage/uri.h"
+#include "support/sha256.h"
+
+namespace jobc::storage {
+namespace {
+
+/// Transfers under way at a time: each has a file open.
+constexpr size_t kMostAtOnce = 32;
+constexpr uint64_t kMostManifest = uint64_t{256} << 20;
+
+/// A file as it was when its content was known to be right.
+struct Stamp {
+  int64_t size = 0, mtime_ns = 0, inode = 0;
+  friend bool operator==(const Stamp&, const Stamp&) = default;
+};
+
+std::optional<Stamp> StampOf(const std::string& path) {
+  struct stat info;
+  if (lstat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) {
+    return std::nullopt;
+  }
+  return Stamp{info.st_size, info.st_mtim.tv_sec * 1'000'000'000LL + info.st_mtim.tv_nsec, static_cast<int64_t>(info.st_ino)};
+}
+
+/// A row of store/known/.
+struct Known {
+  std::string sha256;
+  Stamp stamp;
+  std::string boot;  ///< of the machine: what was written before a power loss may not be there
+};
+
+std::optional<Known> ReadKnown(const std::string& path) {
+  auto text = process::ReadFile(path);
+  auto json = text ? ir::ParseJson(*text) : Result<ir::Value>(Error{""});
+  if (!json || json->kind() != ir::ValueKind::Map) {
+    return std::nullopt;
+  }
+  auto word = [&](const char* name) {
+    const ir::Value* found = json->Find(name);
+    return found != nullptr && found->kind() == ir::ValueKind::String ? found->as_string() : std::string();
+  };
+  auto number = [&](const char* name) {
+    const ir::Value* found = json->Find(name);
+    return found != nullptr && found->kind() == ir::ValueKind::Int ? found->as_int() : -1;
+  };
+  Known out{word("sha256"), {number("size"), number("mtime_ns"), number("inode")}, word("boot")};
+  return out.sha256.size() == 64 ? std::optional<Known>(std::move(out)) : std::nullopt;
+}
+
+class RemoteStore : public RemoteFiles {
+ public:
+  RemoteStore(const RemoteFilesHost& host, std::unique_ptr<Transfers> transfers)
+      : loop_(host.loop), run_id_(host.run_id), dir_(host.state_dir + "/store"), transfers_(std::move(transfers)) {
+    auto boot = process::ReadFile("/proc/sys/kernel/random/boot_id");
+    boot_ = boot ? boot->substr(0, boot->find('\n')) : "";
+  }
+
+  ~RemoteStore() override {
+    *alive_ = false;
+    transfers_.reset();
+    for (const auto& [key, flight] : flights_) {
+      unlink(flight->path.c_str());
+    }
+    for (const auto& [key, part] : parts_) {
+      unlink(PartPath(key).c_str());
+    }
+  }
+
+  std::string Find(const RemoteFile& file) override {
+    const std::string key = KeyOf(file);
+    auto& found = here_[key];
+    if (found.first.empty()) {
+      auto known = ReadKnown(dir_ + "/known/" + key);
+      if (!known || known->boot != boot_) {
+        return "";
+      }
+      found = {ContentPath(known->sha256), known->stamp};
+    }
+    if (StampOf(found.first) != found.second) {
+      found = {};
+      return "";
+    }
+    return found.first;
+  }
+
+  Ticket Want(const std::vector<RemoteFile>& files, Done done) override {
+    const Ticket ticket = ++last_ticket_;
+    Waiting& waiting = waiting_[ticket];
+    waiting.done = std::move(done);
+    for (const RemoteFile& file : files) {
+      const std::string key = KeyOf(file);
+      if (!waiting.keys.insert(key).second) {
+        continue;
+      }
+      auto& flight = flights_[key];
+      if (flight == nullptr) {
+        flight = std::make_shared<Flight>();
+        flight->file = file;
+        flight->key = key;
+        flight->path = PartPath(key);
+        queue_.push_back(key);
+      }
+      flight->tickets.insert(ticket);
+    }
+    StartSome();
+    return ticket;
+  }
+
+  void Drop(Ticket ticket) override {
+    auto found = waiting_.find(ticket);
+    if (found == waiting_.end()) {
+      return DropPublication(ticket);
+    }
+    const std::set<std::string> keys = std::move(found->second.keys);
+    waiting_.erase(found);
+    for (const std::string& key : keys) {
+      auto flight = flights_.find(key);
+      if (flight != flights_.end() && flight->second->tickets.erase(ticket) != 0 && flight->second->tickets.empty() && !flight->second->installing) {
+        if (flight->second->transfer != 0) {
+          transfers_->Cancel(flight->second->transfer);
+        }
+        active_ -= flight->second->active ? 1 : 0;
+        flights_.erase(flight);
+      }
+    }
+    StartSome();
+  }
+
+  Ticket PublishTo(const std::string& destination, std::vector<PublishItem> items, bool prune, Done done) override;
+
+ private:
+  struct Flight {
+    RemoteFile file;
+    std::string key, path;
+    std::set<Ticket> tickets;
+    Transfers::Id transfer = 0;
+    bool active = false;
+    bool installing = false;  ///< a thread works for it: it is not given up any more
+  };
+  struct Waiting {
+    std::set<std::string> keys;
+    Done done;
+  };
+  struct Publication;
+  void DropPublication(Ticket ticket);
+
+  std::string KeyOf(const RemoteFile& file) const {
+    const bool named = !file.etag.empty() || !file.version.empty();
+    return Sha256Hex(named ? file.uri + "\n" + file.etag + "\n" + file.version : file.uri + "\nrun " + run_id_);
+  }
+  std::string ContentPath(const std::string& sha256) const { return dir_ + "/content/" + sha256.substr(0, 2) + "/" + sha256; }
+  std::string PartPath(const std::string& key) const { return dir_ + "/part/" + key + "." + run_id_; }
+
+  void Thread(std::function<void()> run, std::function<void()> then) {
+    struct Work {
+      uv_work_t request{};
+      std::shared_ptr<bool> alive;
+      std::function<void()> run, then;
+    };
+    auto* work = new Work{{}, alive_, std::move(run), std::move(then)};
+    work->request.data = work;
+    JOBC_CHECK(uv_queue_work(loop_, &work->request, [](uv_work_t* request) { static_cast<Work*>(request->data)->run(); },
+                             [](uv_work_t* request, int) {
+      std::unique_ptr<Work> self(static_cast<Work*>(request->data));
+      if (*self->alive) {
+        self->then();
+      }
+    }) == 0);
+  }
+
+  void StartSome() {
+    while (active_ < kMostAtOnce && !queue_.empty()) {
+      auto found = flights_.find(queue_.front());
+      queue_.pop_front();
+      if (found == flights_.end() || found->second->active) {
+        continue;
+      }
+      found->second->active = true;
+      ++active_;
+      Start(found->second);
+    }
+  }
+
+  void Start(std::shared_ptr<Flight> flight) {
+    // Known from before the machine was started anew: what is there is right if its hash is.
+    auto known = ReadKnown(dir_ + "/known/" + flight->key);
+    if (known && StampOf(ContentPath(known->sha256))) {
+      auto same = std::make_shared<bool>(false);
+      flight->installing = true;
+      Thread([path = ContentPath(known->sha256), sha256 = known->sha256, same] {
+        auto digest = Sha256OfFile(path);
+        *same = digest && digest->sha256 == sha256;
+      }, [this, flight, same, sha256 = known->sha256] {
+        flight->installing = false;
+        if (*same && Remember(*flight, sha256).ok()) {
+          return End(flight->key, std::nullopt);
+        }
+        Fetch(flight);
+      });
+      return;
+    }
+    Fetch(std::move(flight));
+  }
+
+  void Fetch(std::shared_ptr<Flight> flight) {
+    if (flight->tickets.empty()) {
+      return End(flight->key, std::nullopt);
+    }
+    for (const char* below : {"/content", "/known", "/part"}) {
+      if (auto made = process::MakeDirectories(dir_ + below); !made) {
+        const std::string why = made.error().message;
+        Thread([] {}, [this, flight, why] { End(flight->key, RemoteFailure{ir::ErrorKind::Staging, why, false}); });
+        return;
+      }
+    }
+    FetchSpec spec;
+    spec.uri = flight->file.uri;
+    spec.path = flight->path;
+    if (!flight->file.etag.empty() || !flight->file.version.empty()) {
+      spec.expected = RemoteIdentity{flight->file.etag, flight->file.version, flight->file.size};
+    }
+    auto& part = parts_[flight->key];
+    if (part == nullptr) {
+      part = std::make_shared<FetchedPart>();
+    }
+    spec.part = part;
+    flight->transfer = transfers_->Fetch(std::move(spec), [this, flight](Outcome<Fetched> got) {
+      flight->transfer = 0;
+      if (!got) {
+        return End(flight->key, FailureOf(got.failure()));
+      }
+      Install(flight, *got);
+    });
+  }
+
+  static RemoteFailure FailureOf(const Failure& failure) {
+    RemoteFailure out;
+    out.message = failure.message;
+    switch (failure.kind) {
+      case FailureKind::Network:
+      case FailureKind::Busy: out.kind = ir::ErrorKind::Network; break;
+      case FailureKind::Auth:
+        out.kind = ir::ErrorKind::Auth;
+        out.no_retry = true;
+        break;
+      case FailureKind::Local: break;
+      default: out.no_retry = true; break;
+    }
+    return out;
+  }
+
+  /// From its part to its place, and into what is known. Beside the loop: an older file of that name is read to the end.
+  void Install(std::shared_ptr<Flight> flight, const Fetched& got) {
+    flight->installing = true;
+    auto problem = std::make_shared<std::string>();
+    Thread([from = flight->path, to = ContentPath(got.sha256), sha256 = got.sha256, problem] {
+      auto failed = [&](const char* doing) { *problem = fmt::format("cannot {} `{}`: {}", doing, to, std::strerror(errno)); };
+      if (mkdir(to.substr(0, to.rfind('/')).c_str(), 0777) != 0 && errno != EEXIST) {
+        return failed("create the directory of");
+      }
+      if (chmod(from.c_str(), 0444) != 0) {
+        return failed("write");
+      }
+      // Never over a file that is right: somebody may be reading it, and look at its inode.
+      if (link(from.c_str(), to.c_str()) == 0) {
+        unlink(from.c_str());
+        return;
+      }
+      if (errno != EEXIST) {
+        return failed("create");
+      }
+      auto digest = Sha256OfFile(to);
+      if (digest && digest->sha256 == sha256) {
+        unlink(from.c_str());
+      } else if (rename(from.c_str(), to.c_str()) != 0) {
+        failed("replace");
+      }
+    }, [this, flight, problem, sha256 = got.sha256] {
+      flight->installing = false;
+      parts_.erase(flight->key);
+      if (problem->empty()) {
+        if (auto done = Remember(*flight, sha256); !done) {
+          *problem = done.error().message;
+        }
+      }
+      if (!problem->empty()) {
+        return End(flight->key, RemoteFailure{ir::ErrorKind::Staging, *problem, false});
+      }
+      End(flight->key, std::nullopt);
+    });
+  }
+
+  Result<void> Remember(const Flight& flight, const std::string& sha256) {
+    const std::string content = ContentPath(sha256);
+    auto stamp = StampOf(content);
+    if (!stamp) {
+      return Error{fmt::format("`{}` is gone", content), ENOENT};
+    }
+    const std::string row = fmt::format("{{\"uri\":{},\"etag\":{},\"version\":{},\"sha256\":\"{}\",\"size\":{},\"mtime_ns\":{},\"inode\":{},\"boot\":{}}}\n", ir::JsonQuote(ShownUri(flight.file.uri)),
+                                        ir::JsonQuote(flight.file.etag), ir::JsonQuote(flight.file.version), sha256, stamp->size, stamp->mtime_ns, stamp->inode, ir::JsonQuote(boot_));
+    const std::string path = dir_ + "/known/" + flight.key;
+    const std::string staged = path + "." + run_id_;
+    process::UniqueFd fd(open(staged.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+    if (!fd || write(fd.get(), row.data(), row.size()) != static_cast<ssize_t>(row.size()) || rename(staged.c_str(), path.c_str()) != 0) {
+      return Error{fmt::format("cannot write `{}`: {}", path, std::strerror(errno)), errno};
+    }
+    here_[flight.key] = {content, *stamp};
+    return {};
+  }
+
+  /// All that waited for it are told, those that now have everything or that this failed.
+  void End(const std::string& key, std::optional<RemoteFailure> failure) {
+    auto found = flights_.find(key);
+    if (found == flights_.end()) {
+      return;
+    }
+    const std::set<Ticket> tickets = std::move(found->second->tickets);
+    flights_.erase(found);
+    --active_;
+    std::vector<Done> ready;
+    for (Ticket ticket : tickets) {
+      auto waiting = waiting_.find(ticket);
+      if (waiting == waiting_.end()) {
+        continue;
+      }
+      waiting->second.keys.erase(key);
+      if (failure || waiting->second.keys.empty()) {
+        ready.push_back(std::move(waiting->second.done));
+        Drop(ticket);
+      }
+    }
+    StartSome();
+    auto alive = alive_;
+    for (Done& done : ready) {
+      if (*alive) {
+        done(failure);
+      }
+    }
+  }
+
+  uv_loop_t* loop_;
+  std::string run_id_, dir_, boot_;
+  std::unique_ptr<Transfers> transfers_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+  Ticket last_ticket_ = 0;
+  std::map<Ticket, Waiting> waiting_;
+  std::map<Ticket, std::weak_ptr<Publication>> publications_;
+  std::unordered_map<std::string, std::shared_ptr<Flight>> flights_;  ///< by key
+  std::deque<std::string> queue_;
+  size_t active_ = 0;
+  std::unordered_map<std::string, std::shared_ptr<FetchedPart>> parts_;  ///< of fetches that failed: the next one goes on
+  std::unordered_map<std::string, std::pair<std::string, Stamp>> here_;  ///< known to be here, by key
+};
+
+/// One publication: the files, then the manifest, then what the one before had more.
+struct RemoteStore::Publication : public std::enable_shared_from_this<RemoteStore::Publication> {
+  RemoteStore* store = nullptr;
+  std::string destination;
+  std::vector<PublishItem> items;
+  bool prune = false;
+  Done done;
+  std::vector<PublishedFile> files;
+  std::vector<std::string> before;
+  size_t next = 0, under_way = 0, removed = 0;
+  bool over = false;
+  std::set<Transfers::Id> transfers;
+
+  std::string Uri(const std::string& path) const { return JoinUri(destination, path); }
+
+  void Stop() {
+    over = true;
+    for (Transfers::Id id : transfers) {
+      store->transfers_->Cancel(id);
+    }
+    transfers.clear();
+  }
+
+  void Fail(std::string message) {
+    if (over) {
+      return;
+    }
+    Stop();
+    done(RemoteFailure{ir::ErrorKind::Publish, std::move(message) + "; the manifest there is still the old one", false});
+  }
+
+  void Begin() {
+    auto self = shared_from_this();
+    auto problem = std::make_shared<std::string>();
+    store->Thread([self, problem] {
+      auto all = FilesOfItems(self->items);
+      if (!all) {
+        *problem = all.error().message;
+      } else {
+        self->files = *std::move(all);
+      }
+    }, [self, problem] {
+      if (self->over) {
+        return;
+      }
+      if (!problem->empty()) {
+        return self->Fail(*problem);
+      }
+      if (!self->prune) {
+        return self->Put();
+      }
+      self->store->transfers_->Read(self->Uri(kPublishManifest), kMostManifest, [self](Outcome<std::string> text) {
+        if (self->over) {
+          return;
+        }
+        if (!text && text.failure().kind != FailureKind::Missing) {
+          return self->Fail(text.failure().message);
+        }
+        if (text) {
+          self->before = PathsOfManifest(*text);
+        }
+        self->Put();
+      });
+    });
+  }
+
+  void Put() {
+    auto self = shared_from_this();
+    while (!over && under_way < kMostAtOnce && next < files.size()) {
+      const PublishedFile& file = files[next++];
+      ++under_way;
+      auto id = std::make_shared<Transfers::Id>(0);
+      *id = store->transfers_->Put({file.source, "", Uri(file.path), file.sha256, false}, [self, id](Outcome<RemoteIdentity> put) {
+        self->transfers.erase(*id);
+        --self->under_way;
+        if (!put) {
+          return self->Fail(put.failure().message);
+        }
+        self->Put();
+      });
+      transfers.insert(*id);
+    }
+    if (!over && under_way == 0 && next == files.size()) {
+      ++next;  // once
+      store->transfers_->Put({"", ManifestText(store->run_id_, files), Uri(kPublishManifest), "", false}, [self](Outcome<RemoteIdentity> put) {
+        if (self->over) {
+          return;
+        }
+        if (!put) {
+          return self->Fail(put.failure().message);
+        }
+        std::set<std::string> now;
+        for (const PublishedFile& file : self->files) {
+          now.insert(file.path);
+        }
+        std::erase_if(self->before, [&](const std::string& path) { return now.count(path) != 0; });
+        self->Prune();
+      });
+    }
+  }
+
+  void Prune() {
+    auto self = shared_from_this();
+    if (removed == before.size()) {
+      over = true;
+      return done(std::nullopt);
+    }
+    store->transfers_->Delete(Uri(before[removed++]), [self](Outcome<bool> gone) {
+      if (self->over) {
+        return;
+      }
+      if (!gone) {
+        self->over = true;
+        return self->done(RemoteFailure{ir::ErrorKind::Publish, "everything is published, but a file of the one before could not be removed: " + gone.failure().message, false});
+      }
+      self->Prune();
+    });
+  }
+};
+
+RemoteFiles::Ticket RemoteStore::PublishTo(const std::string& destination, std::vector<PublishItem> items, bool prune, Done done) {
+  auto publication = std::make_shared<Publication>();
+  publication->store = this;
+  publication->destination = destination;
+  publication->items = std::move(items);
+  publication->prune = prune;
+  publication->done = std::move(done);
+  publication->Begin();
+  publications_[++last_ticket_] = publication;
+  return last_ticket_;
+}
+
+void RemoteStore::DropPublication(Ticket ticket) {
+  auto found = publications_.find(ticket);
+  if (found == publications_.end()) {
+    return;
+  }
+  if (auto publication = found->second.lock()) {
+    publication->Stop();
+  }
+  publications_.erase(found);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<RemoteFiles>> MakeRemoteStore(const RemoteFilesHost& host) { return MakeRemoteStore(host, TransferOptions()); }
+
+Result<std::unique_ptr<RemoteFiles>> MakeRemoteStore(const RemoteFilesHost& host, TransferOptions options) {
+  auto transfers = Transfers::Create(host.loop, std::move(options));
+  if (!transfers) {
+    return transfers.error();
+  }
+  return std::unique_ptr<RemoteFiles>(new RemoteStore(host, *std::move(transfers)));
+}
+
+std::vector<std::string> ChangedRemoteFiles(const ir::Plan& plan) {
+  std::vector<std::string> problems;
+  std::vector<std::string> uris;
+  std::vector<const ir::FileRow*> rows;
+  for (const ir::FileRow& row : plan.files) {
+    if (row.base != ir::FileBase::Uri || row.is_dir || !ParseAddress(row.path)) {
+      continue;
+    }
+    if (row.etag.empty() && row.version.empty()) {
+      problems.push_back(fmt::format("`{}` has no etag in the plan, so nobody can tell whether it is what it was; run the source instead of the plan", ShownUri(row.path)));
+      continue;
+    }
+    uris.push_back(row.path);
+    rows.push_back(&row);
+  }
+  const std::vector<Outcome<RemoteIdentity>> now = IdentifyAll(uris);
+  for (size_t i = 0; i < now.size(); ++i) {
+    if (!now[i]) {
+      problems.push_back(now[i].failure().message);
+    } else if (std::string difference = Difference({rows[i]->etag, rows[i]->version, rows[i]->size}, *now[i]); !difference.empty()) {
+      problems.push_back(fmt::format("`{}` is not what it was when the plan was made: {}", ShownUri(uris[i]), difference));
+    }
+  }
+  return problems;
+}
+
+}  // namespace jobc::storage

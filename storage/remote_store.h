@@ -1,0 +1,25 @@
+// Remote files for the engine: what runs want is brought into a content-addressed store of the state directory, once however
+// many attempts and runs want it, and what they publish is put where it belongs. Implements runtime/remote_files.h over
+// transfer.h; made by the driver's factory, owned by the engine.
+//
+//   store/content/ab/abcd…   a file by its sha256, read-only
+//   store/known/KEY          which content an address had: JSON; KEY is the hash of address and identity, or of address and run
+//                            where the server gives the content no name
+//   store/part/KEY.RUN       what is being fetched
+#pragma once
+
+#include "runtime/remote_files.h"
+#include "storage/transfer.h"
+
+namespace jobc::storage {
+
+/// The error says why remote files cannot be read here.
+Result<std::unique_ptr<RemoteFiles>> MakeRemoteStore(const RemoteFilesHost& host);
+/// For tests.
+Result<std::unique_ptr<RemoteFiles>> MakeRemoteStore(const RemoteFilesHost& host, TransferOptions options);
+
+/// Remote files of a plan whose server names another content than the plan does, or none; empty if all are as they were.
+/// Waits; for the driver. What cannot be asked is a problem too.
+std::vector<std::string> ChangedRemoteFiles(const ir::Plan& plan);
+
+}  // namespace jobc::storage
