@@ -10,6 +10,7 @@
  *     may give by itself. FILE has lines of a word and numbers:
  *         exit CODE | signal NUMBER | start ERRNO     how: by itself, by a signal, never started
  *         limit                         the limit ended it
+ *         oom                           the kernel killed something of it at the container's memory limit
  *         times START END               wall clock, milliseconds since 1970
  *         usage CPU_MS MAX_RSS_KB       of everything that was reaped
  *
@@ -284,6 +285,30 @@ static void ResetSignals(void) {
 
 /* -- How it ended ---------------------------------------------------------------------------------------------------- */
 
+/* Not every engine tells when memory ran out (podman 4.3 does not), the container's control group does: `oom_kill N`, in a
+ * file of version 1 or 2. Only as PID 1: otherwise the group is not of this container alone. */
+static int OomIn(const char *file) {
+  long fd = Open(file, O_RDONLY, 0);
+  if (fd < 0) return 0;
+  char text[512];
+  long size = Call(SYS_read, fd, (long)text, sizeof text - 1, 0);
+  Close(fd);
+  text[size > 0 ? size : 0] = '\0';
+  for (const char *line = text; *line != '\0';) {
+    const char *word = "oom_kill ";
+    const char *at = line;
+    while (*word != '\0' && *at == *word) ++at, ++word;
+    if (*word == '\0') return *at >= '1' && *at <= '9';
+    while (*line != '\0' && *line++ != '\n') {
+    }
+  }
+  return 0;
+}
+
+static int RanOutOfMemory(void) {
+  return Call(SYS_getpid, 0, 0, 0, 0) == 1 && (OomIn("/sys/fs/cgroup/memory/memory.oom_control") || OomIn("/sys/fs/cgroup/memory.events"));
+}
+
 struct End {
   const char *how;
   int64_t number;
@@ -299,6 +324,7 @@ static void Report(const char *file, const struct End *end) {
   Call(SYS_getrusage, -1 /* RUSAGE_CHILDREN */, (long)&usage, 0, 0);
   struct Text text = {{0}, 0};
   AddText(&text, end->how), AddText(&text, " "), AddNumber(&text, end->number);
+  if (RanOutOfMemory()) AddText(&text, "\noom");
   AddText(&text, end->limit ? "\nlimit\ntimes " : "\ntimes ");
   AddNumber(&text, end->began), AddText(&text, " "), AddNumber(&text, end->ended);
   AddText(&text, "\nusage ");

@@ -71,7 +71,7 @@ std::vector<std::string> InitCommand(const AttemptLaunch& launch, const std::vec
 
 std::optional<InitEnd> ParseInitEnd(std::string_view text) {
   InitEnd out;
-  bool how = false;
+  bool how = false, oom = false;
   while (!text.empty()) {
     const size_t end = text.find('\n');
     if (end == std::string_view::npos) {
@@ -100,6 +100,8 @@ std::optional<InitEnd> ParseInitEnd(std::string_view text) {
       out.start_error = static_cast<int>(numbers[0]);
     } else if (word == "limit" && count == 0) {
       out.limit = true;
+    } else if (word == "oom" && count == 0) {
+      oom = true;
     } else if (word == "times" && count == 2) {
       out.started_ms = numbers[0];
       out.exit.wall_ms = numbers[1];
@@ -111,6 +113,8 @@ std::optional<InitEnd> ParseInitEnd(std::string_view text) {
     }
     how = how || word == "exit" || word == "signal" || word == "start";
   }
+  // A program that went on without what was killed, and ended well, had memory enough.
+  out.exit.out_of_memory = oom && out.exit.exit_code != 0;
   return how ? std::optional(out) : std::nullopt;
 }
 

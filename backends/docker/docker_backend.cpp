@@ -319,6 +319,7 @@ class DockerBackend : public Backend {
     bool away = false;           ///< it ended while the engine was away
     int exit_code = 0, killed_by = 0;
     bool oom = false;
+    bool removed = false;           ///< its container was, by somebody else
     int64_t started_ms = 0, ended_ms = 0;
     uint64_t output = 0;         ///< the request of its output
     bool output_done = false;
@@ -991,6 +992,7 @@ class DockerBackend : public Backend {
       if (now.told_exit || now.concluding) return;
       auto state = reply.Is(200) ? docker::ParseContainer(reply.body) : std::nullopt;
       if (!state) {
+        now.removed = reply.end.ok() && reply.status == 404;
         if (now.died) return Conclude(id, now);
         now.asked = false;
         if (reply.end.ok() && reply.status == 404) {
@@ -1056,6 +1058,8 @@ class DockerBackend : public Backend {
       host_.events->OnFailed(id, container::StartVerdict(report->start_error, program, fmt::format("the image `{}`", attempt.launch.image)));
     } else if (report && report->limit && !attempt.cancelled) {
       host_.events->OnFailed(id, Failed(ir::ErrorKind::Timeout, "`timeout.run` ended it inside its container"));
+    } else if (attempt.removed && !report && !attempt.cancelled) {
+      host_.events->OnFailed(id, Failed(ir::ErrorKind::NodeLost, fmt::format("its container was removed from outside at {}", attempt.link->endpoint.text)));
     } else if (attempt.away && !attempt.cancelled && by_signal && !attempt.oom) {
       host_.events->OnFailed(id, Failed(ir::ErrorKind::NodeLost, fmt::format("{} at {} went away and ended it", ir::BackendName(flavour_.kind), attempt.link->endpoint.text)));
     } else {
@@ -1090,6 +1094,7 @@ class DockerBackend : public Backend {
   void OutputEnded(AttemptId id) {
     Attempt& attempt = attempts_.at(id);
     Remove(*attempt.link, attempt.container);
+    RemoveSecrets(attempt);
     Forget(id);
     host_.events->OnReaped(id);
   }
@@ -1103,6 +1108,7 @@ class DockerBackend : public Backend {
     Attempt& attempt = found->second;
     const bool told = attempt.told_exit;
     if (attempt.link != nullptr && !attempt.container.empty()) Remove(*attempt.link, attempt.container);
+    RemoveSecrets(attempt);
     Forget(id);
     if (!told) host_.events->OnFailed(id, std::move(verdict));
     host_.events->OnReaped(id);
@@ -1113,6 +1119,10 @@ class DockerBackend : public Backend {
     Attempt& attempt = attempts_.at(id);
     if (std::exchange(attempt.failing, true)) return;
     Soon([this, id, verdict = std::move(verdict)] { Fail(id, verdict); });
+  }
+
+  static void RemoveSecrets(const Attempt& attempt) {
+    if (!attempt.launch.places.secrets_dir.empty()) (void)process::RemoveTree(attempt.launch.places.secrets_dir).ok();
   }
 
   void Forget(AttemptId id) {

@@ -56,7 +56,7 @@ class Conformance : public ::testing::TestWithParam<PlaceParam> {
   /// The jobc of this case, made at first use: cases that fork do so before.
   Session& S() {
     if (session == nullptr) {
-      session = std::make_unique<Session>(*place, dir / "run", run_id, secrets, secret_files);
+      session = std::make_unique<Session>(*place, dir / "run", run_id, secrets, secret_files, again);
     }
     return *session;
   }
@@ -138,6 +138,7 @@ class Conformance : public ::testing::TestWithParam<PlaceParam> {
   std::string run_id;
   std::vector<std::string> secrets;
   bool secret_files = false;
+  std::vector<AttemptId> again;     ///< attempts of an earlier jobc: their output may come once more
   std::unique_ptr<Session> session;
   AttemptId last_id = 0;
   std::map<AttemptId, AttemptLaunch> launches;
@@ -150,7 +151,7 @@ class Conformance : public ::testing::TestWithParam<PlaceParam> {
 
 TEST_P(Conformance, ExitCodesAreThoseOfTheProgram) {
   std::map<AttemptId, int> codes;
-  for (int code : {0, 1, 2, 42, 125, 126, 127, 128, 137, 143, 254, 255}) {
+  for (int code : traits.costly ? std::vector{0, 1, 126, 127, 137, 255} : std::vector{0, 1, 2, 42, 125, 126, 127, 128, 137, 143, 254, 255}) {
     codes[Submit(Program().Exit(code)).id] = code;
   }
   for (auto [id, code] : codes) {
@@ -234,7 +235,7 @@ TEST_P(Conformance, EveryByteComesThrough) {
 TEST_P(Conformance, LastWordsAreThereWhenItIsReaped) {
   // A program that ends right after it has written: the end must not overtake the output.
   std::map<AttemptId, std::string> words;
-  for (int i = 0; i < 12; ++i) {
+  for (int i = 0; i < (traits.costly ? 4 : 12); ++i) {
     words[Submit(Program().Out(std::string(static_cast<size_t>(i) * 1500, 'x') + "last words " + std::to_string(i)).Exit(i % 3)).id] = "last words " + std::to_string(i);
   }
   S().on_reaped = [&](AttemptId id) {
@@ -522,10 +523,10 @@ TEST_P(Conformance, CancelAfterItWasReapedChangesNothing) {
 TEST_P(Conformance, CancelAtAnyMomentGivesOneEnd) {
   // The end and the cancel cross each other at whatever moment; session.h counts the ends.
   std::vector<AttemptId> ids;
-  for (uint64_t i = 0; i < 20; ++i) {
+  for (uint64_t i = 0; i < (traits.costly ? 8 : 20); ++i) {
     const AttemptId id = Submit(Program().Out("x").Exit(0)).id;
     ids.push_back(id);
-    S().Idle(i % 7 * 4);
+    S().Idle(i % 7 * (traits.costly ? 60 : 4));
     S().backend().Cancel(id, i % 3 == 0 ? 0 : 2000);
   }
   for (AttemptId id : ids) {
@@ -649,7 +650,7 @@ TEST_P(Conformance, ReleaseTakesTheDirectories) {
 
 TEST_P(Conformance, ManyAtOnce) {
   std::map<AttemptId, int> codes;
-  for (int i = 0; i < 40; ++i) {
+  for (int i = 0; i < (traits.costly ? 12 : 40); ++i) {
     codes[Submit(Program().Out("I am " + std::to_string(i)).Exit(i % 5)).id] = i;
   }
   for (auto [id, i] : codes) {
@@ -781,6 +782,7 @@ class Restart : public Conformance {
         S().ForgetAll();
       });
       Left left{launches[id], S().seen[id].handle};
+      again = {id};
       session.reset();
       return left;
     }
@@ -816,6 +818,7 @@ class Restart : public Conformance {
     std::getline(lines, good);
     EXPECT_EQ(good, "good") << "the jobc that was to die failed before";
     left.launch.id = last_id = id.empty() ? 1 : std::stoull(id);
+    again = {left.launch.id};
     left.launch.address = "a";
     left.launch.execution_id = run_id + "-" + std::to_string(left.launch.id);
     return left;
@@ -834,10 +837,19 @@ TEST_P(Restart, AnAttemptIsFoundAgainAtEachPhase) {
       session.reset();
       continue;
     }
-    ASSERT_EQ(Find(left, Talking()), AttachAnswer::Found) << left.handle;
+    const AttachAnswer answer = Find(left, Talking());
+    if (phase == Phase::Submitted && answer == AttachAnswer::Gone) {
+      // It had not begun, and now it never does.
+      EXPECT_FALSE(Exists(left.launch.places.output_dir + "/running"));
+      session.reset();
+      EXPECT_THAT(place->Remains(run_id), IsEmpty());
+      continue;
+    }
+    ASSERT_EQ(answer, AttachAnswer::Found) << left.handle;
     Touch(left.launch, "go");
     ExpectCode(left.launch.id, 5);
-    EXPECT_THAT(S().Text(left.launch.id), ::testing::EndsWith("before\nafter\n")) << "all of it comes once more";
+    EXPECT_EQ(S().Text(left.launch.id), "before\nafter\n") << "nothing lost, nothing twice";
+    EXPECT_EQ(S().Errors(left.launch.id), "errors\n");
     session.reset();
   }
 }
@@ -852,7 +864,7 @@ TEST_P(Restart, WhatEndedWhileNobodyLookedHasItsEnd) {
   }
   ASSERT_EQ(Find(left, Talking()), AttachAnswer::Found);
   ExpectCode(left.launch.id, 5);
-  EXPECT_THAT(S().Text(left.launch.id), ::testing::EndsWith("before\nafter\n"));
+  EXPECT_EQ(S().Text(left.launch.id), "before\nafter\n");
 }
 
 TEST_P(Restart, AnAttachedAttemptCanBeCancelled) {
@@ -891,7 +903,10 @@ TEST_P(Restart, WhatIsReapedIsNotFoundAgain) {
   INSTANTIATE_TEST_SUITE_P(name, Conformance, ::testing::Values(PlaceParam{#name, make}), [](const auto&) { return #name; }); \
   INSTANTIATE_TEST_SUITE_P(name, Restart, ::testing::Values(PlaceParam{#name, make}), [](const auto&) { return #name; })
 
-#if JOBC_PLACES == 1
+#ifdef JOBC_CONTAINERS
+JOBC_PLACE(Docker, MakeDockerPlace);
+JOBC_PLACE(Podman, MakePodmanPlace);
+#else
 JOBC_PLACE(Virtual, MakeVirtualPlace);
 JOBC_PLACE(Process, MakeProcessPlace);
 #endif

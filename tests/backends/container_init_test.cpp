@@ -308,7 +308,11 @@ TEST(InitReports, AreTakenOnlyIfTheyAreOnes) {
   EXPECT_EQ(end->exit.wall_ms, 2500);
   EXPECT_EQ(end->exit.usage.cpu_ms, 12);
   EXPECT_EQ(end->exit.usage.max_memory, 300 * 1024);
-  for (const char* text : {"", "exit", "exit 3", "exit x\n", "exit 256\n", "exit -1\n", "start 0\n", "limit\n", "times 1 2\n", "what 3\n", "exit 3 4\n", "exit 3\ntimes 1\n"}) {
+  EXPECT_FALSE(end->exit.out_of_memory);
+  EXPECT_TRUE(ParseInitEnd("signal 9\noom\ntimes 1 2\n")->exit.out_of_memory);
+  EXPECT_TRUE(ParseInitEnd("exit 137\noom\ntimes 1 2\n")->exit.out_of_memory) << "a shell whose child was killed";
+  EXPECT_FALSE(ParseInitEnd("exit 0\noom\ntimes 1 2\n")->exit.out_of_memory);
+  for (const char* text : {"", "oom\n", "exit 3\noom 1\n", "exit", "exit 3", "exit x\n", "exit 256\n", "exit -1\n", "start 0\n", "limit\n", "times 1 2\n", "what 3\n", "exit 3 4\n", "exit 3\ntimes 1\n"}) {
     EXPECT_FALSE(ParseInitEnd(text)) << text;
   }
   EXPECT_THAT(StartVerdict(ENOENT, "bwa", "the image bio:1").message, HasSubstr("`bwa` was not found in the image bio:1"));

@@ -28,6 +28,7 @@ struct Traits {
   bool remembers = false;        ///< a second submission of an execution id finds the first one
   bool secret_files = true;
   bool limits_memory = false;
+  bool costly = false;           ///< an attempt costs a tenth of a second and more: cases that need many take fewer
   bool in_process = false;       ///< the place lives in this process: a dead jobc is a backend that was dropped, not a killed process
   std::vector<std::string> adds{};   ///< names of variables the place adds to every environment
 };
@@ -57,5 +58,7 @@ struct PlaceParam {
 
 std::unique_ptr<Place> MakeVirtualPlace();
 std::unique_ptr<Place> MakeProcessPlace();
+std::unique_ptr<Place> MakeDockerPlace();
+std::unique_ptr<Place> MakePodmanPlace();
 
 }  // namespace jobc::conformance

@@ -77,6 +77,13 @@ class Program {
 template <typename Seen>
 std::vector<std::string> ShellCommand(const Program& program, const Seen& seen);
 
+/// What Do::Fill repeats, without its line break. Long, as engines keep each line by itself.
+inline std::string FillLine() {
+  std::string out;
+  while (out.size() < 1000) out += "0123456789abcdefghijklmnopqrstuvwxyz";
+  return out;
+}
+
 /// `text` as one word of a shell script.
 inline std::string Quoted(std::string_view text) {
   std::string out = "'";
@@ -111,7 +118,7 @@ std::vector<std::string> ShellCommand(const Program& program, const Seen& seen) 
       switch (step.what) {
         case Do::Out: script += Printf(step.text) + "\n"; break;
         case Do::Err: script += Printf(step.text) + " >&2\n"; break;
-        case Do::Fill: script += "yes 0123456789abcdefghijklmnopqrstuvwxyz | head -c " + number + "\n"; break;
+        case Do::Fill: script += "yes " + FillLine() + " | head -c " + number + "\n"; break;
         case Do::Numbers: script += "i=1; while [ $i -le " + number + " ]; do echo $i; i=$((i+1)); echo $i >&2; i=$((i+1)); done\n"; break;
         case Do::Touch: script += ": > " + Quoted(step.text) + "\n"; break;
         case Do::Await: script += "until [ -e " + Quoted(step.text) + " ]; do sleep 0.02; done\n"; break;

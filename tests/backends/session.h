@@ -33,13 +33,14 @@ struct Seen {
 
 class Session : public BackendEvents {
  public:
-  Session(Place& place, const std::string& run_dir, const std::string& run_id, const std::vector<std::string>& secrets = {}, bool secret_files = false)
+  Session(Place& place, const std::string& run_dir, const std::string& run_id, const std::vector<std::string>& secrets = {}, bool secret_files = false,
+          const std::vector<AttemptId>& again = {})
       : run_dir_(run_dir), masker_(secrets) {
     EXPECT_EQ(uv_loop_init(&loop_), 0);
     uv_timer_init(&loop_, &guard_);
     guard_.data = this;
     uv_unref(reinterpret_cast<uv_handle_t*>(&guard_));
-    log_ = std::move(process::LogWriter::Open(run_dir).value());
+    log_ = std::move(process::LogWriter::Open(run_dir, again).value());
     BackendHost host;
     host.loop = &loop_;
     host.events = this;

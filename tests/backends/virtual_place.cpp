@@ -111,7 +111,7 @@ class World {
           return false;  // as a pipe that nobody reads
         }
         const auto now = std::min<int64_t>(step.number - job.done_of_step, 1 << 20);
-        static const std::string line = "0123456789abcdefghijklmnopqrstuvwxyz\n";
+        static const std::string line = FillLine() + "\n";
         std::string text;
         for (int64_t at = job.done_of_step; static_cast<int64_t>(text.size()) < now;) {
           const size_t from = static_cast<size_t>(at) % line.size();
