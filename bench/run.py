@@ -347,6 +347,55 @@ class Bench:
         took = (phases[begin + 1]["time_ms"] - phases[begin]["time_ms"]) / 1000
         return Sample(took, usage), max(took, 0.001)
 
+    def docker(self):
+        """Containers, beside a bare loop of the same requests with curl, and one at a time beside one bare container each. With an
+        engine of its own, as the tests have (needs root and Debian's docker.io)."""
+        source = pathlib.Path(__file__).resolve().parent
+        sys.path.insert(0, str(source.parent / "tests" / "services"))
+        import daemons
+        import images
+        try:
+            engine = daemons.Docker()
+            engine.__enter__()
+        except daemons.Missing as missing:
+            yield Row("docker", "containers", "", f"left out: {missing}")
+            return
+        try:
+            image = engine.load(images.busybox())
+            os.environ["DOCKER_HOST"] = engine.host
+            profile = 'profile here default { backend = docker { network = "none" } }\n'
+            each, n = (2, 2) if self.small else (10, 4)
+            job = self.file("containers.job", f'edition = 1\n{profile}job a {{ image = "{image}" for i in range({each * n}) key "~{{i}}" run = ["true"] }}\n')
+            loop = f'for i in $(seq {n}); do sh {source}/bare_container.sh {engine.socket} {image} {each} & done; wait'
+            samples = self.rounds(self.count(5), curl=("sh", "-c", loop),
+                                  jobc={"command": (self.jobc, "run", f"--max-parallel={n}", job), "before": self.fresh_state})
+            curl, jobc = (each * n / median(samples[name]) for name in ("curl", "jobc"))
+            yield Row("docker", f"{each * n} containers with `true`, {n} at once", f"{jobc:.1f} / s", f"create, start, wait, remove with curl {curl:.1f} / s",
+                      f"≥ 0.8 × (is {jobc / curl:.2f} ×)", jobc >= 0.8 * curl, rate=jobc, peer_rate=curl)
+            pairs = 5 if self.small else 50
+            bare = self.work / "bare.txt"
+            text = "edition = 1\n" + profile.replace(" }\n", "".join(f" job bare{i} {{ backend = process }}" for i in range(pairs)) + " }\n")
+            for i in range(pairs):
+                after = f"after = [jobc{i - 1}] " if i else ""
+                text += f'job bare{i} {{ {after}run = ["{sys.executable}", "{source}/bare_container.py", "{engine.socket}", "{image}", "{bare}"] }}\n'
+                text += f'job jobc{i} {{ after = [bare{i}] image = "{image}" run = ["true"] }}\n'
+            job = self.file("pairs.job", text)
+            self.fresh_state()
+            events = subprocess.run([self.jobc, "run", "--json", job], check=True, capture_output=True, text=True).stdout
+            began, lives = {}, []
+            for event in map(json.loads, events.splitlines()):
+                if event.get("address", "").startswith("jobc"):
+                    if event["event"] == "submitting":
+                        began[event["address"]] = event["time_ms"]
+                    elif event["event"] == "reaped":
+                        lives.append(event["time_ms"] - began[event["address"]])
+            bares = [float(line) for line in bare.read_text().split()]
+            added = statistics.median(one - other for one, other in zip(lives, bares, strict=True))
+            yield Row("docker-life", f"life of a container in a run, submit to reaped, median of {pairs} pairs", f"{statistics.median(lives):.0f} ms",
+                      f"create, start, wait {statistics.median(bares):.0f} ms", f"≤ 10 ms added (is {added:.1f} ms)", added <= 10, lives=lives, peers=bares)
+        finally:
+            engine.remove()
+
     def cold_build(self):
         """Everything, from nothing, on two cores. On a busy machine the wall time says little; the cpu time halved is
         what two idle cores need."""
@@ -361,7 +410,7 @@ class Bench:
 
     figures = {"check-hello": check_hello, "run-hello": run_hello, "true": true_jobs, "contract": contract,
                "check-many": check_many, "plan-range": plan_range, "plan-list": plan_list, "scheduler": scheduler,
-               "engine": engine, "output": output, "s3": s3, "build": cold_build}
+               "engine": engine, "output": output, "docker": docker, "s3": s3, "build": cold_build}
     not_by_default = {"s3", "build"}
 
     def all(self):
@@ -433,7 +482,7 @@ def main():
     parser.add_argument("--small", action="store_true", help="tiny inputs: tries the harness, measures nothing")
     options = parser.parse_args()
     bench = Bench(options)
-    for needed in (bench.jobc, str(bench.build / "bench" / "bare_spawn")):
+    for needed in (bench.jobc,) if options.only == ["docker"] else (bench.jobc, str(bench.build / "bench" / "bare_spawn")):
         if not os.access(needed, os.X_OK):
             sys.exit(f"bench: there is no `{needed}`: type ./dev bench, which builds it")
     about = machine()

@@ -147,7 +147,7 @@ class DockerBackend : public Backend {
     auto places = container::MakePlaces(host_.run_dir, id);
     if (!places) return places;
     if (secrets) {
-      auto made = process::MakeMemoryDirectory(fmt::format("jobc-{}-{}", host_.run_id, id));
+      auto made = process::MakeMemoryDirectory(SecretsName(id));
       if (!made) return Error{"secret files are kept in memory only, and there is no place for them: " + made.error().message, made.error().code};
       places->secrets_dir = *std::move(made);
     }
@@ -191,8 +191,15 @@ class DockerBackend : public Backend {
   }
 
   std::optional<AttemptPlaces> FindPlaces(AttemptId id, bool secrets) override {
-    // Secret files are in memory and nobody knows any more where: their attempt can go on, but is not begun from them again.
     auto places = container::FindPlaces(host_.run_dir, id);
+    if (places && secrets) {
+      for (const std::string& root : {std::string("/dev/shm"), around_.RuntimeDir(), std::string("/run")}) {
+        std::error_code error;
+        for (std::filesystem::directory_iterator at(root, error), end; !error && at != end && places->secrets_dir.empty(); at.increment(error)) {
+          if (at->path().filename().string().starts_with(SecretsName(id) + "-")) places->secrets_dir = at->path().string();
+        }
+      }
+    }
     if (places) prepared_[id] = *places;
     return places;
   }
@@ -571,7 +578,7 @@ class DockerBackend : public Backend {
   void LookAt(Link& link, const std::string& name, bool may_pull) {
     Ask(link, "GET", "/images/" + name + "/json", "", [this, &link, name, may_pull](const Reply& reply) {
       if (reply.Is(200)) {
-        auto info = docker::ParseImage(reply.body);
+        auto info = docker::ParseImage(reply.body, name);
         if (!info) return ImageFailed(link, name, 500, info.error().message, Step::Image);
         Image& image = link.images[name];
         image.info = *std::move(info);
@@ -1108,11 +1115,13 @@ class DockerBackend : public Backend {
     Attempt& attempt = found->second;
     const bool told = attempt.told_exit;
     if (attempt.link != nullptr && !attempt.container.empty()) Remove(*attempt.link, attempt.container);
-    RemoveSecrets(attempt);
+    if (attempt.told_started) RemoveSecrets(attempt);  // else it may be submitted again; Release() removes them
     Forget(id);
     if (!told) host_.events->OnFailed(id, std::move(verdict));
     host_.events->OnReaped(id);
   }
+
+  std::string SecretsName(AttemptId id) const { return fmt::format("jobc-{}-{}", host_.run_id, id); }
 
   /// The same from within a call of the engine of runs.
   void FailSoon(AttemptId id, Verdict verdict) {

@@ -152,14 +152,21 @@ Result<EngineFacts> ParseFacts(std::string_view version, std::string_view info) 
   return out;
 }
 
-Result<ImageInfo> ParseImage(std::string_view body) {
+Result<ImageInfo> ParseImage(std::string_view body, std::string_view name) {
   const Json image = Parse(body);
   ImageInfo out;
   out.id = Text(image, "Id");
   if (out.id.empty()) return Error{"the answer about an image has no id"};
   if (out.id.find(':') == std::string::npos) out.id = "sha256:" + out.id;
   const std::vector<std::string> digests = Texts(Member(image, "RepoDigests"));
-  out.digest = digests.empty() ? out.id : digests.front();
+  // One content may have several names; that of another registry says nothing about this one.
+  std::string_view bare = name.substr(0, name.find('@'));
+  if (size_t colon = bare.rfind(':'); colon != std::string_view::npos && bare.find('/', colon) == std::string_view::npos) bare = bare.substr(0, colon);
+  out.digest = out.id;
+  for (const std::string& digest : digests) {
+    const std::string_view of = std::string_view(digest).substr(0, digest.find('@'));
+    if (of == bare || of == "docker.io/" + std::string(bare) || of == "docker.io/library/" + std::string(bare)) out.digest = digest;
+  }
   const Json config = Member(image, "Config");
   out.user = Text(config, "User");
   out.entrypoint = Texts(Member(config, "Entrypoint"));

@@ -53,7 +53,8 @@ struct ImageInfo {
   std::string user;    ///< as the image sets it; empty: root
   std::vector<std::string> entrypoint, cmd;
 };
-Result<ImageInfo> ParseImage(std::string_view body);
+/// `name`: as the job has it.
+Result<ImageInfo> ParseImage(std::string_view body, std::string_view name);
 
 /// What a container is made from, beside the launch.
 struct ContainerPlan {

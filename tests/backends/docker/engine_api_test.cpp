@@ -182,14 +182,14 @@ TEST(Facts, ChooseTheVersionOfTheApi) {
 }
 
 TEST(Answers, OfBothEngines) {
-  auto image = ParseImage(R"({"Id":"sha256:66","RepoDigests":["a/b@sha256:4c"],"Config":{"User":"1234","Cmd":["sh"],"Entrypoint":null}})");
+  auto image = ParseImage(R"({"Id":"sha256:66","RepoDigests":["ghcr.io/c@sha256:4d","a/b@sha256:4c"],"Config":{"User":"1234","Cmd":["sh"],"Entrypoint":null}})", "a/b:1");
   ASSERT_TRUE(image.ok());
   EXPECT_EQ(image->digest, "a/b@sha256:4c");
   EXPECT_EQ(image->user, "1234");
   EXPECT_THAT(image->cmd, ElementsAre("sh"));
   EXPECT_TRUE(image->entrypoint.empty());
-  EXPECT_EQ(ParseImage(R"({"Id":"66","Config":{"Entrypoint":["/e","x"]}})")->digest, "sha256:66") << "podman: no prefix; loaded, so without a digest of a registry";
-  EXPECT_FALSE(ParseImage("[]").ok());
+  EXPECT_EQ(ParseImage(R"({"Id":"66","Config":{"Entrypoint":["/e","x"]}})", "x")->digest, "sha256:66") << "podman: no prefix; loaded, so without a digest of a registry";
+  EXPECT_FALSE(ParseImage("[]", "x").ok());
 
   auto created = ParseCreated(R"({"Id":"abc","Warnings":["IPv4 forwarding is disabled. Networking will not work."]})");
   ASSERT_TRUE(created);
