@@ -1561,7 +1561,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   void Journalize(RevokeNext&) {}
   void Journalize(SubmitAgain&) {}
   void Journalize(SubmissionRetry& retry) {
-    const std::string text = fmt::format("{} could not be submitted; submission {} follows in {}", state->Address(retry.instance), retry.submission, ir::DurationText(retry.delay_ms));
+    std::string why = masker.Mask(retry.verdict.message);
+    if (why.empty()) why = ErrorName(retry.verdict);
+    const std::string text = fmt::format("{} could not be submitted: {}; submission {} follows in {}", state->Address(retry.instance), why, retry.submission, ir::DurationText(retry.delay_ms));
     Warn(text, Write({.type = RecordType::Note, .job = static_cast<int32_t>(retry.instance.job), .ordinal = Ordinal(retry.instance), .text = text}));
   }
   void Journalize(Starving& starving) {
@@ -2737,8 +2739,10 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   void OnNote(ir::BackendKind kind, std::string message) override {
     answered = true;
     message = masker.Mask(fmt::format("{}: {}", ir::BackendName(kind), message));
-    const int64_t record = Write({.type = RecordType::Note, .text = message});
-    Warn(std::move(message), record);
+    RunEvent event = Event(RunEventKind::Note);
+    event.record = Write({.type = RecordType::Note, .a = kNoteOfProgress, .text = message});
+    event.text = std::move(message);
+    pending_events.push_back(std::move(event));
   }
 
   void OnUnavailable(ir::BackendKind kind, std::string message) override {

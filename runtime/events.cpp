@@ -28,6 +28,7 @@ std::string_view EventName(RunEventKind kind) {
     case RunEventKind::Expanded: return "expanded";
     case RunEventKind::ModeChanged: return "mode_changed";
     case RunEventKind::Phase: return "phase";
+    case RunEventKind::Note: return "note";
     case RunEventKind::Warning: return "warning";
     case RunEventKind::RunFinished: return "run_finished";
   }
@@ -154,6 +155,7 @@ std::optional<ProgressEvent> ToProgressEvent(const RunEvent& event) {
       out.kind = ProgressEvent::Kind::Note;
       out.reason = "warning: " + out.reason;
       break;
+    case RunEventKind::Note:
     case RunEventKind::ModeChanged: out.kind = ProgressEvent::Kind::Note; break;
     case RunEventKind::Staging:
       out.kind = ProgressEvent::Kind::Note;

@@ -18,7 +18,7 @@ inline constexpr std::string_view kEventSchema = "jobc.events/1";
 
 enum class RunEventKind : uint8_t {
   RunStarted, Queued, Staging, Submitting, Submitted, Polling, Started, AttemptEnded, KillSent, Reaped, Retrying,
-  Succeeded, Failed, Skipped, Blocked, Cancelled, Expanded, ModeChanged, Phase, Warning, RunFinished,
+  Succeeded, Failed, Skipped, Blocked, Cancelled, Expanded, ModeChanged, Phase, Note, Warning, RunFinished,
 };
 std::string_view EventName(RunEventKind kind);
 

@@ -147,7 +147,7 @@ std::optional<RunEvent> EventOf(const RunReader& run, const Record& record) {
       return event;
     }
     case RecordType::Note:
-      event.kind = RunEventKind::Warning;
+      event.kind = record.a == kNoteOfProgress ? RunEventKind::Note : RunEventKind::Warning;
       event.text = record.text;
       event.address.clear();
       return event;

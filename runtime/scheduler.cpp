@@ -1927,7 +1927,7 @@ bool Scheduler::SubmitFailed(AttemptId id, const Verdict& verdict, int64_t now) 
   const uint64_t seed = JitterSeed(c.state.run_id(), fmt::format("{} submission {}", c.Address(attempt.instance), attempt.submissions), attempt.number);
   if (!SubmitDelay(j.job->submit, attempt.submissions, seed, c.evaluator, c.context, delay)) return false;
   attempt.resubmit_at = c.now + delay;
-  c.actions.push_back(SubmissionRetry{id, attempt.instance, attempt.submissions + 1, delay});
+  c.actions.push_back(SubmissionRetry{id, attempt.instance, attempt.submissions + 1, delay, verdict});
   c.Arm(attempt.resubmit_at, Core::DeadlineKind::Resubmit, id);
   return true;
 }

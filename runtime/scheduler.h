@@ -137,6 +137,7 @@ struct SubmissionRetry {
   InstanceRef instance;
   uint32_t submission = 2;  ///< number of the next one
   int64_t delay_ms = 0;
+  Verdict verdict;          ///< of the submission that failed
 };
 
 /// Now. The attempt may have reached the backend before: it must be looked for there, by its execution id, and only be

@@ -57,6 +57,7 @@ class Unreliable : public Backend {
  private:
   void Refuse() {
     for (AttemptId id : std::exchange(refused_, {})) {
+      host_.events->OnNote(ir::BackendKind::Process, "asking the queue");
       host_.events->OnFailed(id, Failed(plan_.kind, "the queue is full"));
       host_.events->OnReaped(id);
     }
@@ -97,7 +98,11 @@ TEST_F(Submission, IsRepeatedAsTheSameAttempt) {
   EXPECT_EQ(out.exports, R"({"n":"1\n"})");
   EXPECT_THAT(plan.submitted, ElementsAre(std::pair(AttemptId{1}, 1u), std::pair(AttemptId{1}, 2u), std::pair(AttemptId{1}, 3u)));
   EXPECT_EQ(plan.execution_ids.size(), 1u);
-  EXPECT_EQ(std::count_if(watcher.events.begin(), watcher.events.end(), [](const RunEvent& e) { return e.kind == RunEventKind::Warning && e.text.find("could not be submitted") != std::string::npos; }), 2);
+  EXPECT_EQ(std::count_if(watcher.events.begin(), watcher.events.end(), [](const RunEvent& e) { return e.kind == RunEventKind::Warning && e.text.find("could not be submitted: the queue is full; submission ") != std::string::npos; }), 2);
+  const auto note = std::find_if(watcher.events.begin(), watcher.events.end(), [](const RunEvent& e) { return e.kind == RunEventKind::Note; });
+  ASSERT_NE(note, watcher.events.end());
+  EXPECT_EQ(note->text, "process: asking the queue");
+  EXPECT_EQ(ToProgressEvent(*note)->reason, note->text) << "no warning";
 }
 
 TEST_F(Submission, ThatIsUsedUpFailsTheAttempt) {
