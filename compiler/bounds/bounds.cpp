@@ -87,33 +87,30 @@ std::vector<ExprId> Settings(const ir::Job& job) {
   return all;
 }
 
-bool DiffersByInstance(const ir::Program& program, std::vector<ExprId> todo) {
+/// Whether a part of what is to be evaluated has the property.
+template <typename Property>
+bool Uses(const ir::Program& program, std::vector<ExprId> todo, Property property) {
   std::unordered_set<uint32_t> seen;
   while (!todo.empty()) {
     const ExprId id = todo.back();
     todo.pop_back();
     if (!id.valid() || !seen.insert(id.index).second) continue;
     const ir::Expr& e = program.exprs[id];
-    if (e.op == Op::Var || e.op == Op::Input) return true;
+    if (property(e)) return true;
     if (e.op == Op::Let) todo.push_back(program.lets[e.a].value);
+    if (e.op == Op::Apply) todo.push_back(program.fns[e.a].body);
     for (uint32_t i = 0; i < e.args.size; ++i) todo.push_back(program.exprs.arg(e, i));
   }
   return false;
 }
 
+bool DiffersByInstance(const ir::Program& program, std::vector<ExprId> todo) {
+  return Uses(program, std::move(todo), [](const ir::Expr& e) { return e.op == Op::Var || e.op == Op::Input; });
+}
+
 /// Whether a parameter without a value is used.
 bool NeedsParams(const ir::Program& program, std::vector<ExprId> todo) {
-  std::unordered_set<uint32_t> seen;
-  while (!todo.empty()) {
-    const ExprId id = todo.back();
-    todo.pop_back();
-    if (!id.valid() || !seen.insert(id.index).second) continue;
-    const ir::Expr& e = program.exprs[id];
-    if (e.op == Op::Param && !program.params[e.a].value) return true;
-    if (e.op == Op::Let) todo.push_back(program.lets[e.a].value);
-    for (uint32_t i = 0; i < e.args.size; ++i) todo.push_back(program.exprs.arg(e, i));
-  }
-  return false;
+  return Uses(program, std::move(todo), [&](const ir::Expr& e) { return e.op == Op::Param && !program.params[e.a].value; });
 }
 
 /// How many instances have these claims.

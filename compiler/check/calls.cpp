@@ -168,14 +168,14 @@ Val ExpressionChecker::CheckApply(const ast::Expr& e, uint32_t fn, std::string_v
       }
       size_t index = static_cast<size_t>(found - info.param_names.begin());
       if (given[index] != nullptr) {
-        c_.diags.Emit(entry.span, diag::GivenTwice, fmt::format("`{}`", entry.name.text)).Label("second value").Secondary(given[index]->span, "first value");
+        c_.diags.Emit(entry.span, diag::GivenTwice, fmt::format("`{}`", entry.name.text)).Label("second value").Secondary(given[index]->span, "first value").AddHelp("keep one of them");
         failed = true;
       } else {
         given[index] = &entry;
       }
     } else if (positional < count) {
       if (given[positional] != nullptr) {
-        c_.diags.Emit(entry.span, diag::GivenTwice, fmt::format("`{}`", info.param_names[positional])).Label("second value").Secondary(given[positional]->span, "first value");
+        c_.diags.Emit(entry.span, diag::GivenTwice, fmt::format("`{}`", info.param_names[positional])).Label("second value").Secondary(given[positional]->span, "first value").AddHelp("keep one of them");
         failed = true;
       }
       given[positional++] = &entry;
@@ -643,7 +643,7 @@ Val ExpressionChecker::CheckPair(const ast::Expr& e) {
       continue;
     }
     if (given[at]) {
-      c_.diags.Emit(entry.span, diag::GivenTwice, fmt::format("`{}`", entry.name.text)).Label("second value");
+      c_.diags.Emit(entry.span, diag::GivenTwice, fmt::format("`{}`", entry.name.text)).Label("second value").AddHelp("keep one of them");
       failed = true;
     }
     given[at] = true;
@@ -724,7 +724,7 @@ Val ExpressionChecker::CheckStruct(const ast::Expr& e, ir::TypeId expected) {
       Check(entry.value);
       failed = true;
     } else if (given[field] != nullptr) {
-      c_.diags.Emit(entry.name.span, diag::GivenTwice, fmt::format("`{}`", entry.name.text)).Label("second value").Secondary(given[field]->name.span, "first value");
+      c_.diags.Emit(entry.name.span, diag::GivenTwice, fmt::format("`{}`", entry.name.text)).Label("second value").Secondary(given[field]->name.span, "first value").AddHelp("keep one of them");
       Check(entry.value);
       failed = true;
     } else {

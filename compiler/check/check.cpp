@@ -134,7 +134,7 @@ void CheckDeclarations(Checker& c) {
       }
       for (const ast::ItemId* earlier = outer.begin(item.children); earlier != id; ++earlier) {
         if (outer[*earlier].kind != ast::ItemKind::Attr || outer[*earlier].name.text != argument.name.text) continue;
-        c.diags.Emit(argument.name.span, diag::SetTwice, argument.name.text).Label("set again").Secondary(outer[*earlier].name.span, "first set here");
+        c.diags.Emit(argument.name.span, diag::SetTwice, argument.name.text).Label("set again").Secondary(outer[*earlier].name.span, "first set here").AddHelp("keep one of them");
         break;
       }
       if (module.inner->params.count(llvm::StringRef(argument.name.text.data(), argument.name.text.size())) != 0) continue;
@@ -219,7 +219,7 @@ void CheckExports(Checker& c) {
         continue;
       }
       if (auto [first, fresh] = seen.try_emplace(item.name.text, item.name.span); !fresh) {
-        c.diags.Emit(item.name.span, diag::DeclaredTwice, item.name.text).Label("second export of this name").Secondary(first->second, "the first one");
+        c.diags.Emit(item.name.span, diag::DeclaredTwice, item.name.text).Label("second export of this name").Secondary(first->second, "the first one").AddHelp("give one of them another name");
       }
       Scope scope;
       scope.unit = c.units.front().get();
@@ -292,7 +292,7 @@ void CheckPublishes(Checker& c) {
         const std::string& text = c.exprs.ConstValue(out.path).as_string();
         into_directory = !text.empty() && text.back() == '/';
         if (std::optional<std::string> why = WhyNotPublishPath(text)) {
-          c.diags.Emit(key_span, diag::PathEscapes, text, *why).Label("must be a relative path below the destination");
+          c.diags.Emit(key_span, diag::PathEscapes, text, *why).Label("must be a relative path below the destination").AddHelp("name a file, \"report.html\", or a directory, \"vcf/\"; where they all go is said after `publish`");
         }
       } else {
         // The last part of a template decides what it names.
@@ -306,7 +306,7 @@ void CheckPublishes(Checker& c) {
         std::string_view text = c.sources.Text(key_span);
         if (text.size() >= 2 && text.front() == '"') text = text.substr(1, text.size() - 2);
         auto [first, fresh] = published.try_emplace(fmt::format("{}\n{}", publish.destination, text), key_span);
-        if (!fresh) c.diags.Emit(key_span, diag::PublishedTwice, text).Label("second source for this path").Secondary(first->second, "the first one");
+        if (!fresh) c.diags.Emit(key_span, diag::PublishedTwice, text).Label("second source for this path").Secondary(first->second, "the first one").AddHelp("publish one of them under another name");
       }
       scope.latest = Phase::S;
       // A literal is a file beside the source, as everywhere where a file is wanted.

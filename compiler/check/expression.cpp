@@ -1029,7 +1029,7 @@ bool ExpressionChecker::DistinctKeys(std::vector<std::pair<ir::Value, Span>> key
   for (size_t i = 1; i < keys.size(); ++i) {
     if (keys[i].first == keys[i - 1].first) {
       c_.diags.Emit(keys[i].second, diag::GivenTwice, fmt::format("the key `{}`", TextOf(keys[i].second)))
-          .Label("second value").Secondary(keys[i - 1].second, "first value");
+          .Label("second value").Secondary(keys[i - 1].second, "first value").AddHelp("keep one of them");
       distinct = false;
     }
   }

@@ -491,7 +491,7 @@ class Body {
       std::string name(entry.name);
       if (name.size() >= 2 && name.front() == '"') name = name.substr(1, name.size() - 2);
       if (name.empty() || name.find('/') != std::string::npos || name == "." || name == "..") {
-        c_.diags.Emit(KeySpan(placed), diag::PathEscapes, name, "must be a plain file name").Label("not a file name");
+        c_.diags.Emit(KeySpan(placed), diag::PathEscapes, name, "must be a plain file name").Label("not a file name").AddHelp("for example:  secret_files { \"password\" = … }, which the job finds at $JOB_SECRETS/password");
         continue;
       }
       Scope scope = ScopeOf(placed, 0, Phase::S, "a secret file");
@@ -655,7 +655,7 @@ class Body {
       for (uint32_t k = 0; k < i; ++k) {
         const ast::Entry& earlier = file.entries[map.entries.begin + k];
         if (PlainText(file, earlier.key) != name) continue;
-        c_.diags.Emit(file[entry.key].span, diag::SetTwice, *name).Label("claimed again").Secondary(file[earlier.key].span, "first claimed here");
+        c_.diags.Emit(file[entry.key].span, diag::SetTwice, *name).Label("claimed again").Secondary(file[earlier.key].span, "first claimed here").AddHelp("keep one of them");
       }
       const PoolInfo* pool = FindPool(c_, *placed->unit(), *name, file[entry.key].span);
       Scope scope = ScopeOf(*placed, kLoop, Phase::P, "slots of a pool");
@@ -933,7 +933,7 @@ class Body {
       }
     }
     if (!backoff.base.valid()) {
-      c_.diags.Emit(call.span, diag::MissingAttribute, fmt::format("`{}`", call.name.text), "a first delay").Label("expected a duration such as 10s");
+      c_.diags.Emit(call.span, diag::MissingAttribute, fmt::format("`{}`", call.name.text), "a first delay").Label("expected a duration such as 10s").AddHelp(call.name.text == "exponential" ? "for example:  exponential(10s, factor = 2.0, max = 10m)" : fmt::format("for example:  {}(10s)", call.name.text));
       return std::nullopt;
     }
     return backoff;
@@ -992,7 +992,7 @@ class Body {
         if (matcher) rule.matchers.push_back(std::move(*matcher));
       }
       if (rule_block.first->labels.empty()) {
-        c_.diags.Emit(rule_block.first->keyword, diag::MissingAttribute, "a rule `on … { }`", "an error kind").Label("for which errors?");
+        c_.diags.Emit(rule_block.first->keyword, diag::MissingAttribute, "a rule `on … { }`", "an error kind").Label("for which errors?").AddHelp("for example:  on oom { retries = 2 }");
       }
       Merged inner = Merge(c_, rule_block.layers, kRetryOn);
       UnknownIn(inner, kRetryOn);
@@ -1434,7 +1434,7 @@ class Body {
         output.value = CheckAt(placed, entry.value, scope, String()).expr;
         if (c_.exprs.IsConst(output.value) && c_.exprs.ConstValue(output.value).kind() == ir::ValueKind::String) {
           if (std::optional<std::string> why = WhyNotRelative(c_.exprs.ConstValue(output.value).as_string())) {
-            c_.diags.Emit(file[entry.value].span, diag::PathEscapes, c_.exprs.ConstValue(output.value).as_string(), *why).Label("outputs lie below the job's own directory");
+            c_.diags.Emit(file[entry.value].span, diag::PathEscapes, c_.exprs.ConstValue(output.value).as_string(), *why).Label("outputs lie below the job's own directory").AddHelp("write a relative pattern such as glob(\"parts/*.csv\")");
           }
         }
         continue;
@@ -1643,12 +1643,21 @@ void CheckTemplatesAlone(Checker& c) {
   for (const JobDecl& decl : d.job_decls) {
     for (const TemplateUse& use : decl.uses) used.insert(use.template_index);
   }
+  // One that others use is looked at as a part of those: in a long chain once, not once for each link.
+  std::set<std::string_view> bases;
+  for (const TemplateInfo& info : d.templates) {
+    const ast::Item& item = (*info.unit->file)[info.item];
+    for (size_t l = 1; info.unit == c.units.front().get() && l < item.labels.size(); ++l) {
+      if (item.labels[l].path.size() == 1) bases.insert(item.labels[l].path.front().text);
+    }
+  }
   const Diagnostics before = std::move(c.diags);
   c.diags = {};
   for (uint32_t t = 0; t < d.templates.size(); ++t) {
     Unit* const unit = d.templates[t].unit;
     const ast::Item& item = (*unit->file)[d.templates[t].item];
     if (unit != c.units.front().get() || used.count(t) != 0 || item.labels.empty() || item.labels.front().path.empty()) continue;
+    if (bases.count(item.labels.front().path.front().text) != 0) continue;
     const size_t files = c.model.files.size();
     const auto index = static_cast<uint32_t>(c.jobs.size());
     JobInfo info;

@@ -44,7 +44,7 @@ class Mounts {
       bool twice = false;
       for (size_t k = 0; k < names_.size(); ++k) {
         if (names_[k] != *name) continue;
-        c_.diags.Emit(file_[entry.key].span, diag::GivenTwice, fmt::format("the mount `{}`", *name)).Label("second one").Secondary(written[k].name, "first one");
+        c_.diags.Emit(file_[entry.key].span, diag::GivenTwice, fmt::format("the mount `{}`", *name)).Label("second one").Secondary(written[k].name, "first one").AddHelp("keep one of them");
         twice = failed = true;
       }
       if (twice) continue;
@@ -137,7 +137,7 @@ class Mounts {
         }
         const bool is_source = *field == "source" || *field == "volume";
         if (is_source && first_source.valid()) {
-          c_.diags.Emit(key, diag::TwoActions, "source", "volume").Label("a mount is one of the two").Secondary(first_source, "first one");
+          c_.diags.Emit(key, diag::TwoActions, "source", "volume").Label("a mount is one of the two").Secondary(first_source, "first one").AddHelp("keep one of the two");
           failed = true;
           continue;
         }

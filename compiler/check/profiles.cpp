@@ -182,7 +182,7 @@ void CheckProfiles(Checker& c) {
       continue;
     }
     for (const auto& [name, span] : seen) {
-      if (name == profile.name) c.diags.Emit(profile.span, diag::DeclaredTwice, profile.name).Label("second declaration").Secondary(span, "first declared here");
+      if (name == profile.name) c.diags.Emit(profile.span, diag::DeclaredTwice, profile.name).Label("second declaration").Secondary(span, "first declared here").AddHelp("give one of them another name");
     }
     seen.emplace_back(c.sources.Text(profile.span), profile.span);
     if (profile.name == "none") {

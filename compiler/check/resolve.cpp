@@ -165,7 +165,7 @@ const FnInfo& Checker::ResolveFn(uint32_t index) {
           .AddHelp("there is no shadowing: use another name");
     }
     for (std::string_view earlier : info.param_names) {
-      if (earlier == Text(param.name)) diags.Emit(param.name.span, diag::DeclaredTwice, Text(param.name)).Label("second parameter of this name");
+      if (earlier == Text(param.name)) diags.Emit(param.name.span, diag::DeclaredTwice, Text(param.name)).Label("second parameter of this name").AddHelp("give one of them another name");
     }
     ir::TypeId type = param.type.valid() ? ResolveType(param.type, *info.unit) : types.Basic(ir::TypeKind::Error);
     info.param_names.push_back(Text(param.name));
@@ -328,7 +328,7 @@ ir::TypeId Checker::ResolveTypeSymbol(const Symbol& symbol) {
       std::string text(Text(file[*id].name));
       auto known = std::find(def.cases.begin(), def.cases.end(), text);
       if (known != def.cases.end()) {
-        diags.Emit(file[*id].name.span, diag::DeclaredTwice, text).Label("second case of this name").Secondary(spans[known - def.cases.begin()], "the first one");
+        diags.Emit(file[*id].name.span, diag::DeclaredTwice, text).Label("second case of this name").Secondary(spans[known - def.cases.begin()], "the first one").AddHelp("give one of them another name");
         continue;
       }
       def.cases.push_back(std::move(text));
@@ -355,7 +355,7 @@ ir::TypeId Checker::ResolveTypeSymbol(const Symbol& symbol) {
       bool twice = false;
       for (size_t i = 0; i < def.fields.size(); ++i) {
         if (def.fields[i].name != text) continue;
-        diags.Emit(field_item.name.span, diag::DeclaredTwice, text).Label("second field of this name").Secondary(spans[i], "the first one");
+        diags.Emit(field_item.name.span, diag::DeclaredTwice, text).Label("second field of this name").Secondary(spans[i], "the first one").AddHelp("give one of them another name");
         twice = true;
       }
       if (twice) continue;
@@ -449,7 +449,7 @@ void CheckLabels(Checker& c, const ast::Item& item, ir::JobKind kind) {
   if (!takes_template) {
     c.diags.Emit(second.span, diag::MisplacedItem, "`uses`", fmt::format("the head of `{}`", item.name.text)).Label("a check has nothing that a template could say");
   } else if (item.labels.size() == head + 1) {
-    c.diags.Emit(second.span, diag::MissingAttribute, "`uses`", "the name of a template").Label("uses which template?");
+    c.diags.Emit(second.span, diag::MissingAttribute, "`uses`", "the name of a template").Label("uses which template?").AddHelp("for example:  job align uses base { … }");
   }
 }
 

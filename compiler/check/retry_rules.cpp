@@ -226,6 +226,20 @@ class RetryRules {
                 : fmt::format("the backend `{}` cannot report this kind", ir::BackendName(v.job->backend.kind));
   }
 
+  /// What to type where WhyImpossible() is said.
+  std::string HelpImpossible(const ir::Matcher& matcher) const {
+    if (matcher.error_class) {
+      return matcher.error_class == ir::ErrorClass::Data ? "say which end is one:  errors { exit(65) => data(\"bad-input\", \"the input is malformed\") }, or remove this" : "remove it";
+    }
+    switch (matcher.kind.value_or(ErrorKind::Exit)) {
+      case ErrorKind::InvalidInput: return "say which end is one:  errors { exit(65) => invalid_input }, or remove this";
+      case ErrorKind::IdleTimeout: return "add to the job:  timeout { idle = 10m }, or remove this";
+      case ErrorKind::Timeout: return "add to the job:  timeout { run = 1h }, or remove this";
+      case ErrorKind::Publish: return "remove it";
+      default: return "remove it, or say in `errors` which end of the program means it";
+    }
+  }
+
   // ---- rules ----
 
   void Rule(const Variant& v, const std::vector<Failure>& failures, const MergedBlock& block, size_t r, const Placed& max_attempts) {
@@ -271,6 +285,7 @@ class RetryRules {
     }
     if (matched.empty()) {
       dead.why = WhyImpossible(v, matcher);
+      dead.help = HelpImpossible(matcher);
       dead.label = "no failure is of this kind";
       return dead;
     }
@@ -300,6 +315,7 @@ class RetryRules {
       return dead;
     }
     dead.why = by < static_cast<int>(retry.rules.size()) && by < rule ? "an earlier rule takes all of it" : "more specific rules take all of it";
+    dead.help = "remove it, or the other rules for these errors";
     if (const MergedBlock* all = v.merged->Block("retry"); all != nullptr && by < static_cast<int>(retry.rules.size())) {
       const Merged merged = Merge(c_, all->layers, kRetry);
       int i = 0;
@@ -347,6 +363,7 @@ class RetryRules {
         continue;
       }
       dead.why = any ? "`never` names it" : WhyImpossible(v, matcher);
+      dead.help = any ? "remove it here, or from `never`" : HelpImpossible(matcher);
       if (!any) dead.label = "no failure is of this kind";
       if (const Placed* never = retry.Attr("never"); any && never != nullptr) {
         dead.other = ValueSpan(*never);

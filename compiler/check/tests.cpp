@@ -39,7 +39,7 @@ class TestChecker {
       const ast::Label& label = test.labels.front();
       for (const ast::Label* earlier : tests_) {
         if (earlier->text != label.text) continue;
-        c_.diags.Emit(label.span, diag::DeclaredTwice, label.text).Label("second test of this name").Secondary(earlier->span, "the first one");
+        c_.diags.Emit(label.span, diag::DeclaredTwice, label.text).Label("second test of this name").Secondary(earlier->span, "the first one").AddHelp("give one of them another name");
       }
       tests_.push_back(&label);
     }
@@ -109,7 +109,7 @@ class TestChecker {
 
   void Once(const ast::Item& item, std::vector<const ast::Item*>& seen) {
     for (const ast::Item* earlier : seen) {
-      if (earlier->name.text == item.name.text) c_.diags.Emit(item.keyword, diag::SetTwice, item.name.text).Label("set again").Secondary(earlier->keyword, "first set here");
+      if (earlier->name.text == item.name.text) c_.diags.Emit(item.keyword, diag::SetTwice, item.name.text).Label("set again").Secondary(earlier->keyword, "first set here").AddHelp("keep one of them");
     }
     seen.push_back(&item);
   }
@@ -228,7 +228,7 @@ class TestChecker {
       out.span = label->span;
       const std::string_view text = c_.sources.Text(label->span);
       for (Span earlier : mocks_) {
-        if (c_.sources.Text(earlier) == text) c_.diags.Emit(label->span, diag::SetTwice, fmt::format("mock {}", text)).Label("mocked again").Secondary(earlier, "first mocked here");
+        if (c_.sources.Text(earlier) == text) c_.diags.Emit(label->span, diag::SetTwice, fmt::format("mock {}", text)).Label("mocked again").Secondary(earlier, "first mocked here").AddHelp("keep one of them");
       }
       mocks_.push_back(label->span);
     }
@@ -243,7 +243,7 @@ class TestChecker {
     bool unread = false;                 // an item that could not be read, and has been told: it may say how this ends
     std::vector<const ast::Item*> seen;
     auto conflict = [&](const ast::Item& item, const ast::Item& other) {
-      c_.diags.Emit(item.keyword, diag::TwoActions, other.name.text, item.name.text).Label("an instance ends in one way").Secondary(other.keyword, "already said here");
+      c_.diags.Emit(item.keyword, diag::TwoActions, other.name.text, item.name.text).Label("an instance ends in one way").Secondary(other.keyword, "already said here").AddHelp("keep one of the two");
     };
     for (const ast::ItemId* id = file_.begin(mock.children); id != file_.end(mock.children); ++id) {
       const ast::Item& item = file_[*id];

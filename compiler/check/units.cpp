@@ -214,7 +214,7 @@ class Declarer {
         if (item.name.text == "edition") {
           // A first one that stands too late has been told by CheckEdition.
           if (id != FirstEdition(*unit.file)) {
-            c_.diags.Emit(item.keyword, diag::SetTwice, "edition").Label("the edition is said once, at the start");
+            c_.diags.Emit(item.keyword, diag::SetTwice, "edition").Label("the edition is said once, at the start").AddHelp("keep one of them");
           }
           return;
         }
@@ -350,7 +350,7 @@ class Declarer {
         if ((*file)[*field].kind != ast::ItemKind::Field) continue;
         std::string_view exported = (*file)[*field].name.text;
         if (module_exports(index).count(llvm::StringRef(exported.data(), exported.size())) != 0) {
-          c_.diags.Emit((*file)[*field].name.span, diag::DeclaredTwice, exported).Label("second export of this name");
+          c_.diags.Emit((*file)[*field].name.span, diag::DeclaredTwice, exported).Label("second export of this name").AddHelp("give one of them another name");
           continue;
         }
         LetInfo info;

@@ -200,9 +200,6 @@ int Refuse(Terminal& terminal, std::string message, std::vector<std::string> hel
 }  // namespace
 
 int RunLint(const Invocation& invocation, Terminal& terminal) {
-  std::vector<std::string> files = invocation.arguments();
-  if (files.empty()) files = FilesIn(".", ".job");
-  if (files.empty()) return Refuse(terminal, "there is no .job file in the working directory", {"name a file:  jobc lint FILE"});
   const std::string baseline_path(invocation.ValueOr("--baseline", ""));
   const bool write = invocation.Has("--write-baseline");
   if (write && baseline_path.empty()) return Refuse(terminal, "`--write-baseline` needs to know where to", {"name the file:  jobc lint --baseline lint.json --write-baseline"});
@@ -213,18 +210,14 @@ int RunLint(const Invocation& invocation, Terminal& terminal) {
     known = std::move(*read);
   }
   SourceManager sources;
-  std::vector<SourceId> roots;
-  for (const std::string& file : files) {
-    LoadedRoot root = LoadRoot(file, sources);
-    if (root.error) {
-      terminal.Err(RenderUsageError(*root.error, terminal.err_color()));
-      return kExitUsage;
-    }
-    roots.push_back(*root.source);
+  const LoadedRoots roots = LoadRoots(invocation.arguments(), "lint", sources);
+  if (roots.error) {
+    terminal.Err(RenderUsageError(*roots.error, terminal.err_color()));
+    return kExitUsage;
   }
   Diagnostics diags;
   std::vector<ShellScript> scripts;
-  for (const SourceId root : roots) {
+  for (const SourceId root : roots.sources) {
     const Model model = Check(root, sources, diags);
     scripts.insert(scripts.end(), model.shell_scripts.begin(), model.shell_scripts.end());
     Diagnostics again;   // what the parser says was said by Check

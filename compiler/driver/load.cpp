@@ -51,4 +51,21 @@ LoadedRoot LoadRoot(const std::string& path, SourceManager& sources) {
   return {{}, std::move(error)};
 }
 
+LoadedRoots LoadRoots(std::vector<std::string> files, std::string_view command, SourceManager& sources) {
+  LoadedRoots roots;
+  roots.files = files.empty() ? FilesIn(".", ".job") : std::move(files);
+  if (roots.files.empty()) {
+    roots.error = UsageError{"there is no .job file in the working directory", {fmt::format("name a file:  jobc {} FILE", command)}};
+  }
+  for (const std::string& file : roots.files) {
+    LoadedRoot root = LoadRoot(file, sources);
+    if (root.error) {
+      roots.error = std::move(root.error);
+      break;
+    }
+    roots.sources.push_back(*root.source);
+  }
+  return roots;
+}
+
 }  // namespace jobc

@@ -93,7 +93,7 @@ class Bounds(Cohort):
         text = self.plan().stdout
         self.assertRegex(text, r"\n  align +3 +3 +9 +3h 3m +9h 1m +2 +aligner 6\n")
         self.assertIn("the run: at most 12 attempts of 8 instances, in at most ", text)
-        self.assertRegex(text, r"time = .* / 4 \(max_parallel\) \+ .* / 6 \(pool `aligner`\) \+ .* \(path .*\) \+ 70s \(finally\)")
+        self.assertRegex(text, r"time = .* / 4 \(max_parallel\) \+ .* / 6 \(pool `aligner`\) \+ .* \(path .*\) \+ 1m 10s \(finally\)")
 
     def test_every_instance(self):
         lines = self.plan("--expand").stdout.splitlines()
@@ -126,7 +126,7 @@ class Bounds(Cohort):
         bounds = json.loads(self.plan("--json").stdout)
         self.assertTrue(bounds["by_limit"])
         self.assertEqual(bounds["time_ms"], 60 * MINUTE + GRACE + MINUTE + GRACE)
-        self.assertIn("time = 1h (limits) + 10s (grace) + 70s (finally)", self.plan().stdout)
+        self.assertIn("time = 1h (limits) + 10s (grace) + 1m 10s (finally)", self.plan().stdout)
 
 
 class Critical(Cohort):
