@@ -962,7 +962,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     if (!unavailable.empty()) {
       scheduler->BackendUnavailable(unavailable, Now());
     }
-    scheduler->Begin(Now());
+    scheduler->Begin(Now(), interrupts > 0 ? "interrupted while attempts were taken over" : "");
     Pump();
   }
 
@@ -1079,9 +1079,6 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     events.swap(deferred);
     for (auto& event : events) {
       event();
-    }
-    if (interrupts > 0) {
-      scheduler->CancelRun(false, "interrupted", Now());
     }
     Pump();
   }

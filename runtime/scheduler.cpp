@@ -1806,9 +1806,14 @@ void Scheduler::Adopt(AttemptId id, InstanceRef instance, uint32_t number, Resou
   c.live.emplace(id, std::move(attempt));
 }
 
-void Scheduler::Begin(int64_t now) {
+void Scheduler::Begin(int64_t now, std::string interrupted) {
   core_->SetNow(now);
   core_->Begin();
+  if (!interrupted.empty() && core_->phase <= RunPhase::Jobs) {
+    core_->interrupted = true;
+    if (core_->message.empty()) core_->message = interrupted;
+    core_->Raise(ir::Strategy::Halt, {kNone, kNone}, CancelWhy::Interrupt, std::move(interrupted));
+  }
   core_->Pump();
 }
 

@@ -229,7 +229,8 @@ class Scheduler {
   /// How an attempt of an earlier process was started, computed again from the plan and the history of its instance; before
   /// Begin(). nullopt: an expression has no value any more.
   std::optional<StartAttempt> Again(AttemptId id, InstanceRef instance, uint32_t number);
-  void Begin(int64_t now);
+  /// `interrupted`: not empty if the run was interrupted before it began (as by CancelRun()): nothing is started.
+  void Begin(int64_t now, std::string interrupted = "");
   /// Its inputs are being brought here: `timeout.stage` counts instead of `timeout.queue`. `what`: which inputs, for the message.
   void AttemptStaging(AttemptId id, std::string what, int64_t now);
   /// They are here: it is submitted now, and `timeout.queue` begins.

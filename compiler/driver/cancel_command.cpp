@@ -7,6 +7,7 @@
 
 #include "compiler/driver/runs.h"
 #include "ir/json.h"
+#include "runtime/backend.h"
 #include "runtime/control.h"
 #include "support/exit_code.h"
 
@@ -88,7 +89,10 @@ int RunCancel(const Invocation& invocation, Terminal& terminal) {
   };
   if (!run.summary().running) {
     tell(run.summary().finished ? fmt::format("nothing to cancel: the run {} has ended ({})", id, run.summary().status)
-                                : fmt::format("nothing to cancel: no process executes the run {}; go on with it by  jobc resume {}", id, id),
+                                : fmt::format("nothing to cancel: no process executes the run {}; go on with it by  jobc resume {}{}", id, id,
+                                           std::any_of(run.plan().jobs.begin(), run.plan().jobs.end(), [](const ir::Job& job) { return OutlivesJobc(job.backend.kind); })
+                                               ? "\nwhat still runs in containers is taken over by that, or removed by  jobc gc --older-than 0s"
+                                               : ""),
          {});
     return kExitOk;
   }

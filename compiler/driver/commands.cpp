@@ -125,6 +125,12 @@ constexpr OptionSpec kCancelOptions[] = {
     {"--wait", "", ValueKind::None, "", "return when what was cancelled has ended"},
     JOBC_STATE_OPTION,
 };
+constexpr OptionSpec kGcOptions[] = {
+    {"--dry-run", "-n", ValueKind::None, "", "say what would be removed, and touch nothing"},
+    {"--older-than", "", ValueKind::Duration, "DURATION", "what ended that long ago, runs without `keep` as well (default: leftovers after 1d, runs by their `keep`)"},
+    {"--cache", "", ValueKind::None, "", "also results of `cache = true` that were not used for that long (default: 30d)"},
+    JOBC_STATE_OPTION,
+};
 constexpr OptionSpec kWatchOptions[] = {
     JOBC_STATE_OPTION,
 };
@@ -239,6 +245,11 @@ constexpr CommandSpec kCommands[] = {
      "is `cancelled` and counts as failed, for the others by its `on_error`. Exits with 0 also if there was nothing left to\n"
      "cancel, with 2 if there is no such run or job, with 15 if the run's process cannot be reached.",
      kCancelArguments, kCancelOptions, RunCancel},
+    {"gc", "remove what runs left behind: containers, directories of attempts, expired runs",
+     "Of a state directory: containers of runs that have ended or died, directories of the attempts of ended runs, and runs that\n"
+     "are older than their `limits { keep }`. Nothing of a run that a process executes is touched, and nothing that `resume`\n"
+     "needs: a run that died keeps its journal and results. Prints what it removed and its size on the disk.",
+     {}, kGcOptions, RunGc},
     {"watch", "see a run from another terminal while it goes on",
      "Shows what `jobc run` shows, from the start of the run; with --json, its events. Ctrl-C ends the watching, not the run.\n"
      "Exits as the run does; with 15 if its process was killed.", kRunArgument, kWatchOptions, RunWatch},

@@ -73,6 +73,7 @@ int RunStatusCommand(const Invocation& invocation, Terminal& terminal);
 int RunResume(const Invocation& invocation, Terminal& terminal);
 int RunRetry(const Invocation& invocation, Terminal& terminal);
 int RunCancel(const Invocation& invocation, Terminal& terminal);
+int RunGc(const Invocation& invocation, Terminal& terminal);
 int RunWatch(const Invocation& invocation, Terminal& terminal);
 int RunReport(const Invocation& invocation, Terminal& terminal);
 int RunList(const Invocation& invocation, Terminal& terminal);

@@ -307,6 +307,22 @@ TEST_F(Adoption, WhoseInputsAreGoneIsEnded) {
   EXPECT_FALSE(place.Alive(Execution(2)));
 }
 
+TEST_F(Adoption, AnInterruptBeforeItIsTakenOverStartsNothingElse) {
+  Waits("far");
+  const uint32_t other = Sh("other", "echo other >> " + (dir / "src/ran"));
+  b[other].backend.kind = ir::BackendKind::Docker;
+  b.Pool("one", 1);
+  b[0].pools = {{0, b.Int(1)}};
+  b[other].pools = {{0, b.Int(1)}};
+  b[0].priority = b.Int(1);
+  RunAndKill(RunEventKind::Started);
+  ASSERT_TRUE(WaitFor([&] { return Ran() == "far 1\n"; }));
+  place.on_attach = [this] { engine->Interrupt("test"); };
+  EXPECT_EQ(Resume().exit_code, 130);
+  EXPECT_FALSE(place.Alive(Execution(1)));
+  EXPECT_EQ(Ran(), "far 1\n");
+}
+
 TEST_F(Adoption, AnInterruptWhileItGoesOnEndsIt) {
   Waits("far");
   RunAndKill(RunEventKind::Started);

@@ -9,6 +9,7 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <map>
 
 #include "backends/container/places.h"
@@ -21,6 +22,7 @@ namespace jobc::testing {
 struct KeepingPlace {
   std::string dir;
   bool reachable = true;
+  std::function<void()> on_attach;
   int64_t started_earlier_ms = 0;  ///< it says that attempts started so long ago
 
   std::string At(const std::string& execution_id, const std::string& name) const { return dir + "/" + execution_id + "/" + name; }
@@ -84,6 +86,7 @@ class KeepingBackend : public Backend {
 
   void Attach(const AttemptLaunch& launch, const std::string& handle) override {
     handles.push_back(handle);
+    if (place_->on_attach) place_->on_attach();
     if (!place_->reachable) return host_.events->OnAttached(launch.id, AttachAnswer::Unknown, "no answer from it");
     if (!Exists(place_->dir + "/" + launch.execution_id)) return host_.events->OnAttached(launch.id, AttachAnswer::Gone, "");
     attempts_[launch.id].id = launch.execution_id;

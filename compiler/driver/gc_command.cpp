@@ -1,0 +1,263 @@
+// `jobc gc`: what runs left behind. Nothing of a run that a process executes is ever touched: its lock is looked at first, and
+// taken while something of it is removed.
+#include <dirent.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <optional>
+#include <set>
+
+#include "backends/docker/leftovers.h"
+#include "compiler/driver/commands.h"
+#include "compiler/driver/runs.h"
+#include "ir/evaluate.h"
+#include "ir/json.h"
+#include "runtime/backend.h"
+#include "runtime/process/guardian.h"
+#include "runtime/process/os.h"
+#include "runtime/reuse.h"
+#include "runtime/run_reader.h"
+#include "runtime/state_dir.h"
+#include "support/exit_code.h"
+
+namespace jobc {
+namespace {
+
+constexpr int64_t kDayMs = 24 * 3600'000;
+
+/// Bytes on the disk of a tree, each file with several names once; links are not followed.
+uint64_t SizeOnDisk(const std::string& path, std::set<std::pair<dev_t, ino_t>>& seen) {
+  struct stat info;
+  if (lstat(path.c_str(), &info) != 0) return 0;
+  uint64_t size = info.st_nlink > 1 && !S_ISDIR(info.st_mode) && !seen.emplace(info.st_dev, info.st_ino).second ? 0 : static_cast<uint64_t>(info.st_blocks) * 512;
+  if (S_ISDIR(info.st_mode)) {
+    if (DIR* dir = opendir(path.c_str())) {
+      while (dirent* entry = readdir(dir)) {
+        if (std::strcmp(entry->d_name, ".") != 0 && std::strcmp(entry->d_name, "..") != 0) size += SizeOnDisk(path + "/" + entry->d_name, seen);
+      }
+      closedir(dir);
+    }
+  }
+  return size;
+}
+
+std::vector<std::string> Entries(const std::string& path) {
+  std::vector<std::string> names;
+  if (DIR* dir = opendir(path.c_str())) {
+    while (dirent* entry = readdir(dir)) {
+      if (entry->d_name[0] != '.') names.emplace_back(entry->d_name);
+    }
+    closedir(dir);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+class Collector {
+ public:
+  Collector(const Invocation& invocation, Terminal& terminal, std::string state_dir)
+      : terminal_(terminal), state_dir_(std::move(state_dir)), dry_(invocation.Has("--dry-run")), json_(invocation.json()),
+        older_(invocation.Milliseconds("--older-than")), cache_(invocation.Has("--cache")), now_(process::WallMillis()) {}
+
+  int Run() {
+    for (const std::string& id : ListRunIds(state_dir_)) LookAt(id);
+    // Before their runs go: a container writes into directories of its run.
+    for (ir::BackendKind kind : {ir::BackendKind::Docker, ir::BackendKind::Podman}) Containers(kind);
+    for (auto& [id, run] : runs_) Directories(id, run);
+    if (cache_) Cache();
+    Tell();
+    return failed_ ? kExitEnvironment : kExitOk;
+  }
+
+ private:
+  struct RunFacts {
+    bool live = false;         ///< a process executes it
+    bool finished = false;
+    bool unreadable = false;   ///< nobody knows what it is: left alone
+    int64_t since_ms = 0;      ///< its end, or its last record
+    std::optional<int64_t> keep_ms;
+  };
+  struct Item {
+    std::string kind, run, what;
+    uint64_t bytes = 0;
+  };
+
+  void LookAt(const std::string& id) {
+    RunFacts& run = runs_[id];
+    const std::string dir = RunDir(state_dir_, id);
+    run.live = RunLock::Holder(dir).has_value();
+    struct stat info;
+    if (stat((dir + "/journal.db").c_str(), &info) != 0) {
+      // It never began; whoever makes a run takes its lock a moment later.
+      run.finished = stat(dir.c_str(), &info) == 0 && now_ - info.st_mtime * 1000 > 3600'000;
+      run.unreadable = !run.finished;
+      run.since_ms = info.st_mtime * 1000;
+      run.keep_ms = 0;
+      return;
+    }
+    auto reader = RunReader::OpenUnread(state_dir_, id);
+    if (!reader.ok()) {
+      run.unreadable = true;
+      terminal_.Err(fmt::format("warning: the run {} is left as it is: {}\n", id, reader.error().message));
+      return;
+    }
+    const RunSummary& summary = (*reader)->summary();
+    run.finished = summary.finished;
+    run.keep_ms = (*reader)->plan().limits.keep_ms;
+    run.since_ms = summary.finished ? summary.ended_ms : std::max<int64_t>(summary.created_ms, info.st_mtime * 1000);
+    if (struct stat wal; !summary.finished && stat((dir + "/journal.db-wal").c_str(), &wal) == 0) run.since_ms = std::max<int64_t>(run.since_ms, wal.st_mtime * 1000);
+    // Engines that its jobs name themselves.
+    for (const ir::Job& job : (*reader)->plan().jobs) {
+      std::string host, context;
+      for (const ir::NamedExpr& option : job.backend.options) {
+        const ir::ExprPool& exprs = (*reader)->plan().program.exprs;
+        if ((option.name != "host" && option.name != "context") || !exprs.IsConst(option.value) || exprs.ConstValue(option.value).kind() != ir::ValueKind::String) continue;
+        (option.name == "host" ? host : context) = exprs.ConstValue(option.value).as_string();
+      }
+      if (OutlivesJobc(job.backend.kind)) engines_[job.backend.kind].insert({host, context});
+    }
+  }
+
+  int64_t Age(const RunFacts& run) const { return now_ - run.since_ms; }
+  /// Leftovers of attempts are for people to look at for a while, and resume takes containers over.
+  int64_t LeftoverAge() const { return older_.value_or(kDayMs); }
+  bool Expired(const RunFacts& run) const {
+    if (run.live || run.unreadable || !run.finished) return false;
+    return older_ ? Age(run) >= *older_ : run.keep_ms && Age(run) >= *run.keep_ms;
+  }
+
+  void Containers(ir::BackendKind kind) {
+    std::set<std::pair<std::string, std::string>>& engines = engines_[kind];
+    const bool named = !engines.empty();
+    engines.insert({"", ""});
+    std::set<std::string> asked;
+    for (const auto& [host, context] : engines) {
+      auto endpoint = docker::FindEndpoint(kind, host, context, docker::Surroundings::Real());
+      if (!endpoint.ok() || !asked.insert(endpoint->text).second) continue;
+      auto found = docker::ListLeftovers(*endpoint, state_dir_);
+      if (!found.ok()) {
+        // Only who ever had containers wants to know that nobody answers.
+        if (named) terminal_.Err(fmt::format("warning: {} cannot be asked for containers: {}\n", endpoint->text, found.error().message));
+        continue;
+      }
+      for (const docker::Leftover& one : *found) {
+        auto run = runs_.find(one.run);
+        // Of a run whose directory is gone nothing can be taken over.
+        const bool known = run != runs_.end();
+        if (known && (run->second.live || run->second.unreadable || Age(run->second) < LeftoverAge())) continue;
+        if (!known && RunLock::Holder(RunDir(state_dir_, one.run))) continue;
+        if (!known && now_ - one.created_ms < std::min<int64_t>(LeftoverAge(), 3600'000)) continue;
+        if (!dry_) {
+          if (auto removed = docker::RemoveLeftover(*endpoint, one); !removed.ok()) {
+            Fail(fmt::format("the container {} of the run {} cannot be removed: {}", one.id.substr(0, 12), one.run, removed.error().message));
+            continue;
+          }
+          if (!one.secrets.empty() && one.secrets.find("jobc-" + one.run) != std::string::npos) (void)process::RemoveTree(one.secrets).ok();
+        }
+        items_.push_back({"container", one.run, fmt::format("{} {} ({})", ir::BackendName(kind), one.instance.empty() ? one.attempt : one.instance, one.status), 0});
+      }
+    }
+  }
+
+  void Directories(const std::string& id, const RunFacts& run) {
+    if (run.live || run.unreadable) return;
+    const std::string dir = RunDir(state_dir_, id);
+    if (Expired(run)) {
+      // Taken until it is gone: nobody resumes it meanwhile.
+      Remove({"run", id, "journal, logs, results", 0}, dir, dir);
+      return;
+    }
+    if (!run.finished || Age(run) < LeftoverAge()) return;
+    for (const char* name : {"attempts", "work", "tmp", "stage", "no-input"}) {
+      const std::string path = dir + "/" + name;
+      struct stat info;
+      if (lstat(path.c_str(), &info) == 0) Remove({"attempts", id, name, 0}, path, dir);
+    }
+  }
+
+  /// Results of `cache = true`, of all state directories of this user.
+  void Cache() {
+    const std::string dir = ResultCache::DefaultDir() + "/results-1";
+    const int64_t limit = older_.value_or(30 * kDayMs);
+    for (const std::string& part : Entries(dir)) {
+      for (const std::string& key : Entries(dir + "/" + part)) {
+        const std::string path = dir + "/" + part + "/" + key;
+        struct stat info;
+        if (stat((path + "/entry.json").c_str(), &info) != 0) continue;
+        const int64_t used = std::max<int64_t>(info.st_mtime, info.st_atime) * 1000;
+        if (now_ - used >= limit) Remove({"cache", "", key.substr(0, 16), 0}, path, "");
+      }
+    }
+  }
+
+  void Remove(Item item, const std::string& path, const std::string& run_dir) {
+    item.bytes = SizeOnDisk(path, seen_);
+    if (!dry_) {
+      std::optional<class RunLock> lock;  // not the command of this name
+      if (!run_dir.empty()) {
+        auto taken = RunLock::Take(run_dir);
+        if (!taken.ok()) return;  // somebody goes on with it just now
+        lock.emplace(*std::move(taken));
+      }
+      if (auto removed = process::RemoveTree(path); !removed.ok()) {
+        Fail(removed.error().message);
+        return;
+      }
+    }
+    items_.push_back(std::move(item));
+  }
+
+  void Fail(const std::string& message) {
+    failed_ = true;
+    terminal_.Err(fmt::format("error: {}\n", message));
+  }
+
+  void Tell() {
+    uint64_t bytes = 0;
+    for (const Item& item : items_) bytes += item.bytes;
+    if (json_) {
+      std::string text = fmt::format("{{\"bytes\":{},\"dry_run\":{},\"removed\":[", bytes, dry_);
+      for (size_t i = 0; i < items_.size(); ++i) {
+        const Item& item = items_[i];
+        text += fmt::format("{}{{\"bytes\":{},\"kind\":\"{}\",\"run\":{},\"what\":{}}}", i > 0 ? "," : "", item.bytes, item.kind, item.run.empty() ? "null" : ir::JsonQuote(item.run), ir::JsonQuote(item.what));
+      }
+      terminal_.Out(text + "],\"schema\":\"jobc.gc/1\"}\n");
+      return;
+    }
+    for (const Item& item : items_) {
+      terminal_.Out(fmt::format("{:<9}  {:<20}  {:>10}  {}\n", item.kind, item.run, item.kind == "container" ? "" : ir::BytesForPeople(static_cast<int64_t>(item.bytes)), item.what));
+    }
+    if (items_.empty()) {
+      terminal_.Out("nothing to remove\n");
+    } else {
+      terminal_.Out(fmt::format("{} {}{}\n", dry_ ? "would free" : "freed", ir::BytesForPeople(static_cast<int64_t>(bytes)), dry_ ? "; nothing was touched" : ""));
+    }
+  }
+
+  Terminal& terminal_;
+  std::string state_dir_;
+  bool dry_, json_;
+  std::optional<int64_t> older_;
+  bool cache_;
+  int64_t now_;
+  std::map<std::string, RunFacts> runs_;
+  std::map<ir::BackendKind, std::set<std::pair<std::string, std::string>>> engines_;
+  std::set<std::pair<dev_t, ino_t>> seen_;
+  std::vector<Item> items_;
+  bool failed_ = false;
+};
+
+}  // namespace
+
+int RunGc(const Invocation& invocation, Terminal& terminal) {
+  Result<std::string> state = FindStateDir(WorkingDirectory(), std::string(invocation.ValueOr("--state", "")));
+  if (!state.ok()) return FailCommand(terminal, kExitUsage, state.error().message);
+  process::CleanUpStale(*state);
+  return Collector(invocation, terminal, *state).Run();
+}
+
+}  // namespace jobc

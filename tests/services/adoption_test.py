@@ -1,0 +1,112 @@
+"""A jobc that is killed while its containers run: they go on, `resume` takes them over, and `gc` removes what nobody took over."""
+import signal
+
+import services
+from story import Story, wait_until
+
+IMAGE = "localhost/jobc-test/busybox:1"
+# Writes a line, waits, writes another and leaves results; `ran` counts how often each part began.
+TEXT = '''edition = 1
+profile box default {{ backend = {kind} {{ network = "none", mounts = {{ flags = {{ source = "{flags}", target = "/flags", read_only = false }} }} }} }}
+defaults {{ image = "{image}" }}
+job far {{ for i in range(3) key i
+  timeout {{ run = 5m }}
+  script = <<~SH
+    echo ~{{i}} >> /flags/ran; echo before; until [ -e /flags/go ]; do sleep 0.05; done; echo after; echo problem >&2
+    echo text > made; echo "{{\\"n\\": ~{{i}}}}" > $JOB_RESULT
+  SH
+  output {{ n: Int, made: File = "made" }}
+}}
+job sum {{ input {{ files: List<File> = far[*].made }} run = ["cat", ...input.files] output {{ text: String = stdout() }} }}
+export {{ n: List<Int> = far[*].n, text: String = sum.text }}
+'''
+
+
+class Adoption:
+    kind = ""
+
+    def setUp(self):
+        super().setUp()
+        self.at_engine = self.enterContext(self.engine(self.kind))
+        self.addCleanup(self.remove_mine)
+        self.write(TEXT.format(kind=self.kind, flags=self.flags, image=IMAGE))
+
+    def environment(self, **more):
+        name = "CONTAINER_HOST" if self.kind == "podman" else "DOCKER_HOST"
+        return super().environment(**{name: self.at_engine.host, **more})
+
+    def mine(self):
+        return [one for one in self.at_engine.containers() if any(str(self.base) in mount.get("Source", "") for mount in one["Mounts"])]
+
+    def remove_mine(self):
+        for one in self.mine():
+            self.at_engine.api("DELETE", f"/containers/{one['Id']}?force=1")
+
+    def ran(self):
+        path = self.flag("ran")
+        return sorted(path.read_text().split()) if path.exists() else []
+
+    def flag(self, name):
+        return self.flags / name
+
+    def kill_in_the_middle(self, *words):
+        process = self.start(*words)
+        wait_until(lambda: process.poll() is not None or len(self.ran()) == 3, seconds=60, what="three containers to run")
+        self.assertIsNone(process.poll())
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    def check(self, done):
+        self.assertEqual(done.json, {"n": [0, 1, 2], "text": "text\ntext\ntext\n"})
+        self.assertEqual(self.ran(), ["0", "1", "2"], "each of them ran once")
+        for i in range(3):
+            self.assertEqual(self.jobc("logs", f'far["{i}"]', "--stream", "stdout").out, "before\nafter\n")
+            self.assertEqual(self.jobc("logs", f'far["{i}"]', "--stream", "stderr").out, "problem\n")
+        wait_until(lambda: not self.mine(), what="the containers to be removed")
+
+    def test_containers_that_run_are_taken_over(self):
+        self.kill_in_the_middle("run", "a.job", "--max-parallel", "3")
+        before = sorted(one["Id"] for one in self.mine())
+        self.assertEqual(len(before), 3)
+        # And once more, while they are taken over.
+        self.kill_in_the_middle("resume")
+        self.assertEqual(sorted(one["Id"] for one in self.mine()), before)
+        process = self.start("resume")
+        wait_until(lambda: self.jobc("status", "--json").json["status"] == "running", what="the run to go on")
+        self.flag("go").touch()
+        self.check(self.finish(process))
+
+    def test_containers_that_ended_meanwhile(self):
+        self.kill_in_the_middle("run", "a.job", "--max-parallel", "3")
+        self.flag("go").touch()
+        wait_until(lambda: all(one["State"] != "running" for one in self.mine()), what="the containers to end")
+        self.check(self.jobc("resume"))
+
+    def test_a_container_that_was_removed_runs_again(self):
+        self.kill_in_the_middle("run", "a.job", "--max-parallel", "3")
+        self.at_engine.api("DELETE", f"/containers/{self.mine()[0]['Id']}?force=1")
+        self.flag("go").touch()
+        done = self.jobc("resume")
+        self.assertEqual(done.json["n"], [0, 1, 2])
+        self.assertEqual(len(self.ran()), 4)
+
+    def test_gc_removes_what_nobody_took_over(self):
+        self.kill_in_the_middle("run", "a.job", "--max-parallel", "3")
+        self.assertEqual(self.jobc("gc").out, "nothing to remove\n")  # a resume may come
+        self.assertEqual(len(self.mine()), 3)
+        self.assertEqual(self.jobc("gc", "--older-than", "0s").out.count("container"), 3)
+        wait_until(lambda: not self.mine(), what="the containers to be gone")
+        self.flag("go").touch()
+        self.assertEqual(self.jobc("resume").json["n"], [0, 1, 2])
+
+
+class DockerAdoption(Adoption, Story, services.Case):
+    kind = "docker"
+
+
+class PodmanAdoption(Adoption, Story, services.Case):
+    kind = "podman"
+
+
+if __name__ == "__main__":
+    services.main()
