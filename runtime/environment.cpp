@@ -735,6 +735,10 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
         return refuse(fmt::format("`image` of {} failed: {}", job.address, evaluator.fault().message));
       }
       launch.image = value.is_null() ? std::string() : value.as_string();
+      // A file beside the source, wherever jobc was called.
+      if (job.backend.kind == ir::BackendKind::Apptainer && (launch.image.starts_with("./") || launch.image.starts_with("../") || (launch.image.ends_with(".sif") && launch.image[0] != '/' && launch.image.find("://") == std::string::npos))) {
+        launch.image = context.world().roots().root + "/" + launch.image.substr(launch.image.starts_with("./") ? 2 : 0);
+      }
     }
     for (const ir::NamedExpr& option : job.backend.options) {
       if (!evaluator.Evaluate(option.value, context, value)) {

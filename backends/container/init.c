@@ -1,4 +1,4 @@
-/* The first process of an attempt in a container: `/jobc/init [--limit MS] [--grace MS] [--end FILE] -- PROGRAM [ARGUMENT...]`.
+/* The first process of an attempt in a container: `/jobc/init [--limit MS] [--grace MS] [--end FILE] [--env FILE] -- PROGRAM [ARGUMENT...]`.
  *
  * It starts the program in a session of its own and then
  *   - reaps whatever becomes an orphan, so that an image needs no init of its own;
@@ -14,10 +14,13 @@
  *         times START END               wall clock, milliseconds since 1970
  *         usage CPU_MS MAX_RSS_KB       of everything that was reaped
  *
+ * `--env FILE` holds NAME=value with a zero byte after each, which replace what is set by these names, or are added: for
+ * tools that would put an environment through a shell, or through names and separators of their own.
+ *
  * It ends with the program's exit code, 128+N after a signal, 127 if the program was not found and 126 if it could not be
  * started. As PID 1 it speaks to all processes by kill(-1); otherwise (apptainer) to its descendants, as a subreaper.
  *
- * Freestanding: no libc, no allocation, a few kB, one static file for every image. Linux on x86-64 and aarch64.
+ * Freestanding: no libc, a few kB, one static file for every image. Linux on x86-64 and aarch64.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -25,7 +28,9 @@
 #include <linux/prctl.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 /* -- The kernel ------------------------------------------------------------------------------------------------------ */
@@ -82,6 +87,28 @@ static void Close(long fd) { Call(SYS_close, fd, 0, 0, 0); }
 
 static void Exit(int code) {
   for (;;) Call(SYS_exit_group, code, 0, 0, 0);
+}
+
+/* Zeroed memory; NULL: there is none. */
+static void *Map(size_t size) {
+  long result;
+#if defined(__x86_64__)
+  register long r10 __asm__("r10") = MAP_PRIVATE | MAP_ANONYMOUS;
+  register long r8 __asm__("r8") = -1;
+  register long r9 __asm__("r9") = 0;
+  __asm__ volatile("syscall" : "=a"(result) : "a"(SYS_mmap), "D"(0L), "S"(size), "d"((long)(PROT_READ | PROT_WRITE)), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
+#else
+  register long x8 __asm__("x8") = SYS_mmap;
+  register long x0 __asm__("x0") = 0;
+  register long x1 __asm__("x1") = (long)size;
+  register long x2 __asm__("x2") = PROT_READ | PROT_WRITE;
+  register long x3 __asm__("x3") = MAP_PRIVATE | MAP_ANONYMOUS;
+  register long x4 __asm__("x4") = -1;
+  register long x5 __asm__("x5") = 0;
+  __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
+  result = x0;
+#endif
+  return result < 0 && result > -4096 ? NULL : (void *)result;
 }
 
 /* -- Text ------------------------------------------------------------------------------------------------------------ */
@@ -237,6 +264,47 @@ static const char *Variable(char **env, const char *name) {
   return NULL;
 }
 
+/* The environment with what `file` holds. NULL: it cannot be read. */
+static char **Merge(char **env, const char *file) {
+  struct stat info;
+  long fd = Open(file, O_RDONLY, 0);
+  if (fd < 0 || Call(SYS_fstat, fd, (long)&info, 0, 0) != 0) return NULL;
+  if (info.st_size == 0) return env;
+  const size_t size = (size_t)info.st_size;
+  size_t count = 1;
+  for (char **at = env; *at != NULL; ++at) ++count;
+  /* One zero byte more than the file: its last entry ends in any case. An entry takes at least one byte. */
+  const size_t names = (count + size) * sizeof(char *);
+  char *memory = (char *)Map(names + size + 1);
+  if (memory == NULL) return NULL;
+  char **out = (char **)memory;
+  char *text = memory + names;
+  for (size_t done = 0; done < size;) {
+    long part = Call(SYS_read, fd, (long)(text + done), (long)(size - done), 0);
+    if (part == -EINTR) continue;
+    if (part <= 0) return NULL;
+    done += (size_t)part;
+  }
+  Close(fd);
+  size_t have = 0;
+  for (char **at = env; *at != NULL; ++at) out[have++] = *at;
+  for (char *entry = text; entry < text + size; entry += Length(entry) + 1) {
+    size_t name = 0;
+    while (entry[name] != '\0' && entry[name] != '=') ++name;
+    if (entry[name] == '\0') continue;
+    size_t slot = 0;
+    for (; slot < have; ++slot) {
+      size_t same = 0;
+      while (same <= name && out[slot][same] == entry[same]) ++same;
+      if (same > name) break;
+    }
+    out[slot] = entry;
+    if (slot == have) ++have;
+  }
+  out[have] = NULL;
+  return out;
+}
+
 /* As execvpe(3), but what is no program is not given to a shell. Gives what was wrong. */
 static int Execute(char **argv, char **env) {
   const char *name = argv[0];
@@ -347,7 +415,7 @@ static int Usage(const char *problem, const char *what) {
 
 static int Run(int count, char **argv, char **env) {
   int64_t limit = -1, grace = 10000;
-  const char *file = NULL;
+  const char *file = NULL, *variables = NULL;
   int at = 1;
   for (; at < count && !Same(argv[at], "--"); at += 2) {
     if (at + 1 == count) return Usage("a value is missing after ", argv[at]);
@@ -357,11 +425,14 @@ static int Run(int count, char **argv, char **env) {
       if (*number < 0) return Usage("not a number of milliseconds: ", argv[at + 1]);
     } else if (Same(argv[at], "--end")) {
       file = argv[at + 1];
+    } else if (Same(argv[at], "--env")) {
+      variables = argv[at + 1];
     } else {
       return Usage("unknown option ", argv[at]);
     }
   }
-  if (at + 1 >= count) return Usage("no program: ", "init [--limit MS] [--grace MS] [--end FILE] -- PROGRAM [ARGUMENT...]");
+  if (at + 1 >= count) return Usage("no program: ", "init [--limit MS] [--grace MS] [--end FILE] [--env FILE] -- PROGRAM [ARGUMENT...]");
+  if (variables != NULL && (env = Merge(env, variables)) == NULL) return Usage("cannot read ", variables);
   char **program = argv + at + 1;
 
   const uint64_t all = ~(uint64_t)0;

@@ -213,7 +213,7 @@ const BackendSchema& SchemaOf(ir::BackendKind kind) {
         network, user, pull, init, pids, gpus, mounts, workdir,
         {"options", "Json", false, "", "more members of the API's HostConfig"}}},
       {ir::BackendKind::Apptainer, "Apptainer or Singularity images, as processes on this machine",
-       {.needs_image = true, .inherit_env = true, .schemes = "https s3", .error_kinds = "oom image"},
+       {.built = true, .needs_image = true, .inherit_env = true, .schemes = "https s3", .error_kinds = "oom image"},
        {max_parallel,
         {"command", "String", false, "apptainer singularity", "the tool"},
         mounts, workdir,

@@ -266,6 +266,21 @@ TEST_P(ContainerInit, WorksForAnyUser) {
   EXPECT_TRUE(AllGone());
 }
 
+TEST_P(ContainerInit, TakesItsEnvironmentFromAFile) {
+  const std::string strange = std::string("line\nbreak, comma: $HOME `x` \"quoted\"");
+  std::string text;
+  for (const std::string& entry : {std::string("NEW=") + strange, std::string("REPLACED=now"), std::string("EMPTY="), std::string("no name"), std::string("NEW2=") + std::string(100'000, 'y')}) text += entry + '\0';
+  dir.Write("env", text.substr(0, text.size() - 1));  // the last zero byte may be missing
+  setenv("REPLACED", "before", 1);
+  setenv("REPLACED_NOT", "stays", 1);
+  Sh({"--env", dir / "env"}, "printf '%s|%s|%s|%s' \"$NEW\" \"$REPLACED\" \"$REPLACED_NOT\" \"${EMPTY-unset}\" > seen; printf %s \"$NEW2\" | wc -c > size");
+  unsetenv("REPLACED");
+  unsetenv("REPLACED_NOT");
+  EXPECT_EQ(Wait(), 0);
+  EXPECT_EQ(ReadAll(dir / "seen"), strange + "|now|stays|");
+  EXPECT_EQ(ReadAll(dir / "size"), "100000\n");
+}
+
 TEST_P(ContainerInit, SearchesThePath) {
   dir.Write("a/tool", "text");
   dir.Write("b/tool", "#!/bin/sh\nexit 8\n");
@@ -282,7 +297,7 @@ INSTANTIATE_TEST_SUITE_P(As, ContainerInit, ::testing::Values(Mode::Ordinary, Mo
 TEST(InitCommandLine, SaysWhatIsWrongWithIt) {
   TempDir dir;
   const std::string init = *InstallInit(dir.path());
-  for (const char* words : {"", "--", "--limit x -- true", "--limit -5 -- true", "--grace", "--what 1 -- true", "true"}) {
+  for (const char* words : {"", "--", "--limit x -- true", "--limit -5 -- true", "--grace", "--what 1 -- true", "--env /no/such/file -- true", "true"}) {
     const int status = std::system(fmt::format("{} {} 2>{}/err", init, words, dir.path()).c_str());
     EXPECT_EQ(WEXITSTATUS(status), 125) << words;
     EXPECT_THAT(ReadAll(dir / "err"), HasSubstr("jobc init: ")) << words;
