@@ -261,6 +261,13 @@ class Stager {
 
   bool StageFile(const ir::FileValue& file, bool is_dir, const std::string& place, const std::string& input, Value& staged) {
     std::string original = context_.world().Locate(file);
+    if (original.empty() && again_) {
+      // Brought here by the process that started it; only what the job sees is asked for now.
+      ir::FileValue known = file;
+      known.location = (dir_ / place / Basename(file.path)).seen;
+      staged = Value::File(std::move(known));
+      return true;
+    }
     if (original.empty()) {
       return Fail(fmt::format("input `{}` is `{}`, which this machine cannot read; download it in a job of its own", input, file.path));
     }

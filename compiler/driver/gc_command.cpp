@@ -68,6 +68,7 @@ class Collector {
     // Before their runs go: a container writes into directories of its run.
     for (ir::BackendKind kind : {ir::BackendKind::Docker, ir::BackendKind::Podman}) Containers(kind);
     for (auto& [id, run] : runs_) Directories(id, run);
+    Store();
     if (cache_) Cache();
     Tell();
     return failed_ ? kExitEnvironment : kExitOk;
@@ -176,6 +177,24 @@ class Collector {
       const std::string path = dir + "/" + name;
       struct stat info;
       if (lstat(path.c_str(), &info) == 0) Remove({"attempts", id, name, 0}, path, dir);
+    }
+  }
+
+  /// What was fetched for inputs; other runs of this state directory use it again.
+  void Store() {
+    if (std::any_of(runs_.begin(), runs_.end(), [](const auto& run) { return run.second.live; })) return;
+    const std::string store = state_dir_ + "/store";
+    std::vector<std::pair<std::string, std::string>> files;  // name for people, path
+    for (const std::string& part : Entries(store + "/content")) {
+      for (const std::string& name : Entries(store + "/content/" + part)) files.emplace_back(name, store + "/content/" + part + "/" + name);
+    }
+    for (const char* kind : {"known", "part"}) {
+      for (const std::string& name : Entries(store + "/" + kind)) files.emplace_back(std::string(kind) + " " + name, store + "/" + kind + "/" + name);
+    }
+    const int64_t limit = older_.value_or(30 * kDayMs);
+    for (const auto& [name, path] : files) {
+      struct stat info;
+      if (lstat(path.c_str(), &info) == 0 && now_ - std::max({info.st_atime, info.st_mtime, info.st_ctime}) * 1000 >= limit) Remove({"store", "", name.substr(0, 22), 0}, path, "");
     }
   }
 

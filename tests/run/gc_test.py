@@ -186,6 +186,16 @@ class Gc(Story):
         self.assertIn("cache", self.gc("--cache").out)
         self.assertFalse(entry.exists())
 
+    def test_fetched_files_go_when_nothing_uses_them(self):
+        self.run_job(FAILS, code=10)
+        content = self.at / ".jobc/store/content/ab" / ("ab" + "1" * 62)
+        content.parent.mkdir(parents=True)
+        content.write_bytes(b"x" * 5000)
+        self.assertEqual(self.gc("--older-than", "1h").out, "nothing to remove\n")
+        removed = self.gc("--older-than", "0s", "--json").json["removed"]
+        self.assertEqual([one["kind"] for one in removed], ["run", "store"])
+        self.assertFalse(content.exists())
+
     def test_bad_use(self):
         self.assertIn("error: ", self.jobc("gc", code=2, cwd=self.base, env=self.env).err)
         self.assertEqual(self.jobc("gc", "--older-than", "soon", code=2, env=self.env).code, 2)
