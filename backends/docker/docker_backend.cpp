@@ -300,6 +300,7 @@ class DockerBackend : public Backend {
     uint64_t events = 0;          ///< the request of the stream
     docker::Lines lines;
     int64_t last_event_ns = 0;
+    bool catching_up = false;     ///< it was away: events are of that time until the list of containers has come
     int64_t down_since = 0, backoff_ms = kFirstBackoffMs;
     std::unique_ptr<Timer> timer;
     std::map<std::string, Image> images;
@@ -324,6 +325,7 @@ class DockerBackend : public Backend {
     bool asked = false;          ///< for its state, after that
     bool concluding = false;
     bool away = false;           ///< it ended while the engine was away
+    bool started_again = false;  ///< the engine went away before it had answered to the start
     int exit_code = 0, killed_by = 0;
     bool oom = false;
     bool removed = false;           ///< its container was, by somebody else
@@ -471,9 +473,11 @@ class DockerBackend : public Backend {
     link.down_since = 0;
     for (const std::string& name : std::set<std::string>(std::move(link.condemned))) Remove(link, name);
     link.condemned.clear();
+    link.catching_up = true;
     Ask(link, "GET", ApiPath("/containers/json", {{"all", "1"}, {"filters", docker::RunFilter(host_.run_id, false)}}), "", [this, &link](const Reply& reply) {
       auto list = reply.Is(200) ? docker::ParseContainers(reply.body) : std::nullopt;
       if (!list) return;  // the stream of events will end as well
+      link.catching_up = false;
       TakeUp(link, *list);
     });
   }
@@ -493,6 +497,7 @@ class DockerBackend : public Backend {
       } else if (found == list.end()) {
         Fail(id, Failed(ir::ErrorKind::NodeLost, fmt::format("its container is gone from {}, so its true end is not known", link.endpoint.text)));
       } else if (found->status == "created") {
+        attempt.started_again = true;
         if (attempt.phase == Phase::Starting) Start(id, attempt);
       } else {
         if (!found->Lives()) attempt.away = true;
@@ -555,6 +560,7 @@ class DockerBackend : public Backend {
     } else if (event.action == "kill") {
       attempt.killed_by = event.signal;
     } else if (event.action == "die" && attempt.phase >= Phase::Starting) {
+      attempt.away = attempt.away || link.catching_up;
       Died(found->first, attempt, event.exit_code < 0 ? 255 : event.exit_code, WallMillis());
     }
   }
@@ -875,6 +881,11 @@ class DockerBackend : public Backend {
       if (now.phase != Phase::Starting) return;
       if (!reply.end.ok()) return;  // whether it has begun is found out when the engine answers again
       if (reply.status == 204 || reply.status == 304) return Started(id, now);
+      if (now.started_again) {
+        // Half of it may be there: the engine takes such a container for neither begun nor new.
+        return Fail(id, Failed(ir::ErrorKind::NodeLost, fmt::format("{} at {} went away while it was starting it, and then refused to: {}", ir::BackendName(flavour_.kind), now.link->endpoint.text,
+                                                                    docker::ErrorMessage(reply.body))));
+      }
       Fail(id, docker::FailureOf(Step::Start, reply.status, docker::ErrorMessage(reply.body), now.launch, flavour_));
     });
   }
