@@ -337,7 +337,8 @@ class DockerBackend : public Backend {
     uint64_t last_output = 0;
     bool chown = false;          ///< its files belong to a user of the image until it has ended
     std::vector<std::string> gpus;
-    std::unique_ptr<Timer> timer;
+    std::unique_ptr<Timer> timer;        ///< to KILL
+    std::unique_ptr<Timer> retry, late;  ///< to read its output again
   };
 
   struct Doomed {
@@ -948,9 +949,8 @@ class DockerBackend : public Backend {
   void OutputStops(AttemptId id, Attempt& attempt, const HttpEnd& end) {
     if (!attempt.link->up) return;  // TakeUp() goes on with it
     if (!end.ok()) {
-      if (!attempt.timer) attempt.timer = std::make_unique<Timer>(host_.loop);
       // A moment, in which the stream of events ends too if it is the engine that went away.
-      return Later(id, 100, [this, id](Attempt& now) {
+      return Later(id, &Attempt::retry, 100, [this, id](Attempt& now) {
         if (now.link->up && now.output == 0 && !now.output_done) ReadLogs(id, now);
       });
     }
@@ -959,10 +959,11 @@ class DockerBackend : public Backend {
     if (flavour_.slow_events && !attempt.died && attempt.phase == Phase::Running) Inspect(id);
   }
 
-  void Later(AttemptId id, int64_t ms, std::function<void(Attempt&)> run) {
-    auto timer = std::make_shared<std::unique_ptr<Timer>>(std::make_unique<Timer>(host_.loop));
-    (*timer)->Start(ms, [this, id, timer, run = std::move(run)] {
-      timer->reset();
+  /// Goes with its attempt: a timer that nobody needs would hold up the end of the run.
+  void Later(AttemptId id, std::unique_ptr<Timer> Attempt::*which, int64_t ms, std::function<void(Attempt&)> run) {
+    std::unique_ptr<Timer>& timer = attempts_.at(id).*which;
+    if (!timer) timer = std::make_unique<Timer>(host_.loop);
+    timer->Start(ms, [this, id, run = std::move(run)] {
       if (auto found = attempts_.find(id); found != attempts_.end()) run(found->second);
     });
   }
@@ -1099,10 +1100,10 @@ class DockerBackend : public Backend {
     auto found = attempts_.find(id);
     if (found == attempts_.end()) return;
     if (attempt.output_done) return OutputEnded(id);
-    Later(id, kLateLogMs, [this, id](Attempt& now) {
+    Later(id, &Attempt::late, kLateLogMs, [this, id](Attempt& now) {
       // The engine has lost its end: what its log has is all there is.
       if (now.link->up && !now.output_done) ReadLogs(id, now);
-      Later(id, kLateLogMs, [this, id](Attempt& late) {
+      Later(id, &Attempt::late, kLateLogMs, [this, id](Attempt& late) {
         if (late.link->up && uv_now(host_.loop) - late.last_output >= static_cast<uint64_t>(kLateLogMs)) OutputEnded(id);
       });
     });

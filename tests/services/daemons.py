@@ -264,7 +264,7 @@ class Engine:
 
     def _spawn(self, command, env=None):
         with open(os.path.join(self.base, "log"), "ab") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **(env or {})}, start_new_session=True)
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **(env or {})}, start_new_session=True, cwd=self.base)
 
     def _answered(self, seconds=60):
         def ready():
