@@ -77,7 +77,7 @@ export {{ sum: String = sum.sum }}
 
     def test_what_is_not_there_or_not_allowed(self):
         self.write('edition = 1\njob read { input { data: File = "s3://bucket/none" } run = ["cat", input.data] }\n')
-        self.assertSays(self.jobc("run", "a.job", code=3).err, "`s3://bucket/none` is not there")
+        self.assertSays(self.jobc("run", "a.job", code=3).err, "the file `s3://bucket/none` does not exist")
         self.put("there", b"x")
         self.write('edition = 1\njob read { input { data: File = "s3://bucket/there" } run = ["cat", input.data] }\n')
         self.assertSays(self.jobc("run", "a.job", code=3, env={"AWS_SECRET_ACCESS_KEY": "wrong"}).err, "wrong credentials, or no right to this bucket")
