@@ -328,8 +328,8 @@ class Bench:
                 for i in range(singles):
                     self.run(*curl, *words(i))
                 single = (time.perf_counter() - begin) / singles * objects
-                config = self.file("curl.conf", ("".join(f'{"upload-file" if name == "up" else "output"} = "{small / str(i) if name == "up" else self.work / "got"}"\nurl = "{server.endpoint}/bench/many/all/{i}"\n' for i in range(objects))))
-                kept = self.run(*curl, "-K", config).seconds
+                config = self.file("curl.conf", ("".join(f'{"upload-file" if name == "up" else "output"} = "{small / str(i) if name == "up" else self.work / "got"}"\nurl = "{server.endpoint}/bench/many/all/{i}"\n' for i in range(min(objects, 2000)))))
+                kept = self.run(*curl, "-K", config).seconds * objects / min(objects, 2000)
                 yield Row(f"s3-many-{name}", f"{objects:,} objects of 1 kB {'published' if name == 'up' else 'read as inputs, each looked at and fetched'}", f"{objects / took:,.0f} / s", f"a curl for each {objects / single:,.0f} / s",
                           f"≥ 5 × (is {single / took:.1f} ×)", single / took >= 5, seconds=took, peer_seconds=single)
                 yield Row(f"s3-many-{name}-kept", "", "", f"one curl, one connection {objects / kept:,.0f} / s", f"(is {kept / took:.1f} ×)", None, seconds=took, peer_seconds=kept)

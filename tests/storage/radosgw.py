@@ -67,7 +67,7 @@ admin socket = {self.at}/run/$cluster-$name.asok
 pid file = {self.at}/run/$name.pid
 log file = {self.at}/log/$name.log
 crash dir = {self.at}/run
-rgw frontends = beast endpoint=127.0.0.1:{self.port}
+rgw frontends = beast endpoint=127.0.0.1:{self.port} tcp_nodelay=1
 rgw run sync thread = false
 rgw thread pool size = 64
 """)
