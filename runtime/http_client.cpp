@@ -241,6 +241,7 @@ class CurlClient : public HttpClient {
     set(CURLOPT_REDIR_PROTOCOLS_STR, request.https_only ? "https" : "http,https");
     set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));  // one connection each: a paused body holds nobody up
     set(CURLOPT_NOSIGNAL, 1L);
+    set(CURLOPT_BUFFERSIZE, 128L << 10);  // fewer reads of large bodies; pages that are not used cost nothing
     set(CURLOPT_ERRORBUFFER, transfer.detail);
     if (!request.unix_socket.empty()) {
       set(CURLOPT_UNIX_SOCKET_PATH, request.unix_socket.c_str());
