@@ -1,0 +1,88 @@
+"""What goes wrong with containers, as a person meets it: each ends with its exit code, its kind of error, and a message that says what
+happened and what to type."""
+import daemons
+import images
+import registry
+import services
+import story
+
+VARIABLE = {"docker": "DOCKER_HOST", "podman": "CONTAINER_HOST"}
+
+
+class Errors(story.Story, services.Case):
+    def fails(self, engine, text, kind, *parts, image=images.PREFIX + "busybox:1", options="", address="a", code=10, env=None):
+        """Runs it in a container of `engine`; the attempt fails with `kind`, and the message says the parts."""
+        self.write(f'edition = 1\nprofile box default {{ backend = {engine.name} {{ network = "none" {options} }}, image = "{image}" }}\n{text}')
+        done = self.jobc("run", "a.job", code=code, env={VARIABLE[engine.name]: engine.host, **(env or {})}, timeout=120)
+        if kind is not None:
+            attempts = self.jobc("status", "--json", "--instances").json["instances"]
+            found = {one["address"]: one for one in attempts}[address]
+            self.assertEqual(found["attempts"][-1]["kind"], kind, str(done))
+        self.assertSays(done.err, *parts)
+        self.assertNotIn("internal", done.err)
+        self.assertEqual(engine.containers(), [], "no container is left")
+        return done
+
+    def of_programs(self, kind):
+        with self.engine(kind) as engine:
+            self.fails(engine, 'job a { run = ["no-such-tool", "x"] }\n', "command", "`no-such-tool`", "was not found in the image", "busybox:1")
+            self.fails(engine, 'job a { run = ["/etc/not-a-program"] }\n', "command", "/etc/not-a-program", image=images.PREFIX + "bare:1")
+            # No shell in the image: the message is about the image, not about the script.
+            self.fails(engine, "job a {\n script = <<~SH\n  echo hello\n SH\n}\n", "command", "`sh`", "bare:1", image=images.PREFIX + "bare:1")
+            self.fails(engine, 'job a { run = ["sh", "-c", "echo oops > $JOB_RESULT"] output { n: Int } }\n', "schema", "a.job")
+            self.fails(engine, 'job a { run = ["true"] output { f: File = "missing.txt" } }\n', "output_missing", "missing.txt")
+
+    def test_programs_in_docker(self):
+        self.of_programs("docker")
+
+    def test_programs_in_podman(self):
+        self.of_programs("podman")
+
+    def of_images(self, kind):
+        with self.engine(kind) as engine:
+            self.fails(engine, 'job a { submit { max_attempts = 1 } run = ["true"] }\n', "image", "localhost/jobc-test/none:1", image=images.PREFIX + "none:1", options=', pull = never')
+            nobody = "127.0.0.1:9/team/tool:1"
+            self.assertIn(kind, self.fails(engine, 'job a { submit { max_attempts = 1 } run = ["true"] }\n', None, nobody, image=nobody).err)
+
+    def test_images_of_docker(self):
+        self.of_images("docker")
+
+    def test_images_of_podman(self):
+        self.of_images("podman")
+
+    def test_a_layer_that_is_cut_off_or_not_what_its_digest_says(self):
+        with registry.Registry() as store, self.engine("docker") as engine:
+            store.push("team/cut", "1", images.unlike("cut off", 1 << 18), cut_after=20_000)
+            self.fails(engine, 'job a { submit { max_attempts = 1 } run = ["true"] }\n', None, store.host + "/team/cut:1", image=store.host + "/team/cut:1")
+            self.assertGreater(store.cuts, 0)
+            store.push("team/bad", "1", images.unlike("bad layer", 1 << 12), wrong_layer=True)
+            self.fails(engine, 'job a { submit { max_attempts = 1 } run = ["true"] }\n', "network", store.host + "/team/bad:1", "verification failed", image=store.host + "/team/bad:1")
+
+    def test_wrong_credentials(self):
+        with registry.Registry("token") as store, self.engine("docker") as engine:
+            store.push("team/tool", "1", images.busybox())
+            config = self.home / ".docker"
+            config.mkdir()
+            (config / "config.json").write_text(store.docker_config(password="wrong"))
+            self.fails(engine, 'job a { submit { max_attempts = 1 } run = ["true"] }\n', "auth", store.host, "docker login", image=store.host + "/team/tool:1")
+
+    def test_a_full_disk_in_the_engine(self):
+        docker = self.own_engine(lambda: daemons.Docker(disk=24 << 20))
+        image = docker.load(images.busybox())
+        # The program meets it: its own error, told by itself.
+        done = self.fails(docker, 'job a { run = ["sh", "-c", "dd if=/dev/zero of=/big bs=1M count=64"] }\n', "exit", "No space left on device", image=image)
+        self.assertIn("stderr", done.err)
+        # The engine meets it: it cannot take the image.
+        with registry.Registry() as store:
+            store.push("team/large", "1", images.unlike("large", 40 << 20))
+            self.fails(docker, 'job a { submit { max_attempts = 1 } run = ["true"] }\n', None, store.host + "/team/large:1", "no space left on device", image=store.host + "/team/large:1")
+
+    def test_no_engine(self):
+        self.write('edition = 1\nprofile box default { backend = docker, image = "x:1" }\njob a { run = ["true"] }\n')
+        done = self.jobc("run", "a.job", code=14, env={"DOCKER_HOST": "unix:///no/such/socket"})
+        self.assertSays(done.err, "docker", "unix:///no/such/socket", "`DOCKER_HOST`", "jobc doctor")
+        self.assertEqual(done.out, "")
+
+
+if __name__ == "__main__":
+    services.main()
