@@ -463,7 +463,19 @@ std::string InputsText(const Model& model, bool json) {
     bool constant = param.fallback.valid() && evaluator.Evaluate(param.fallback, nothing, value);
     if (constant) {
       Result<std::string> encoded = ir::EncodeJson(value, program.types.Bare(param.type), program, nothing);
-      if (encoded.ok()) fallback = *encoded;
+      if (encoded.ok()) {
+        fallback = *encoded;
+      } else if (!json) {
+        // Files are relative to their source: for people to read, not to be given back.
+        class Paths : public ir::EvalContext {
+          bool FileText(const ir::FileValue& file, std::string& out, ir::Fault&) override {
+            out = file.base == ir::FileBase::Text ? fmt::format("text of `{}`", file.path) : file.path;
+            return true;
+          }
+        } paths;
+        Result<std::string> shown = ir::EncodeJson(value, program.types.Bare(param.type), program, paths);
+        if (shown.ok()) fallback = *shown;
+      }
     } else if (param.fallback.valid()) {
       fallback = ir::DumpExpr(program, param.fallback);
     }

@@ -198,6 +198,8 @@ constexpr Row kFunctions[] = {
       {"basename(params.file)", "String"}, {"dirname(params.dir)", "String"}, {"stem(params.s)", "String"}, {"extension(params.i)", "E201"}, {"to_string(params.d)", "String"}, {"to_string(params.li)", "E201"}, {"to_int(params.s)", "Int"}, {"to_float(params.i)", "Float"},
       {"json(params.st)", "Json"}, {"json(params.oi)", "Json"}, {"parse_json(params.s, List<Int>)", "List<Int>"}, {"parse_json(params.s, Int(1..3))", "Int"}, {"parse_json(params.s, Nope)", "E101"}, {"decode(params.j, Sample)", "Sample"}, {"decode(params.s, Sample)", "E201"},
       {"sha256(params.s)", "String"}, {"sha256(params.file)", "String"}, {"sha256(params.dir)", "E201"}, {"size(params.file)", "Bytes"}, {"size(params.dir)", "Bytes"}, {"size(\"a.txt\")", "Bytes"}, {"size(params.s)", "E201"}, {"lines(params.s)", "List<String>"},
+      {"text_file(\"a.txt\", params.s)", "File"}, {"text_file(params.s, \"\")", "File"}, {"text_file(\"a/b\", \"\")", "E201"}, {"text_file(\"a\", 1)", "E201"}, {"text_file(\"a\")", "E207"}, {"text_file(\"a\", \"~{params.file}\")", "E208"},
+      {"text_file(\"a\", basename(params.file))", "File"}, {"json_file(\"a\", params.st)", "File"}, {"json_file(\"a\", { a = 1, b = [\"x\", params.oi, null, 2.5] })", "File"}, {"json_file(\"a\", [params.dir])", "E208"}, {"json_file(\"a\", 1..3)", "E201"}, {"json_file(\"a\", params.j)", "File"},
       {"file(params.s)", "File"}, {"dir(params.s)", "Dir"}, {"file()", "E207"}, {"file(1)", "E201"}, {"lenght(params.s)", "E101"}, {"params.s(1)", "E201"}, {"length(x = params.s)", "E207"}, {"glob(\"a\")", "E201"}, {"env(\"A\")", "E201"}, {"stdout()", "E208"}, {"read_text(\"a\")", "E208"}};
 
 TEST(Functions, FollowTheirSignatures) { ExpectAll(kFunctions); }
