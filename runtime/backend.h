@@ -135,7 +135,7 @@ class BackendEvents {
 
 class Backend {
  public:
-  /// Gives its handles of the loop back. Without Stop() before, attempts that can go on without jobc do.
+  /// Gives its handles of the loop back.
   virtual ~Backend() = default;
   /// Directories for an attempt, with one for secret files if it has `secrets`. Error: `staging`, or the machine's state
   /// (exit 15) if `code` is ENOSPC, EROFS or EDQUOT.
@@ -170,6 +170,8 @@ class Backend {
   /// Ends everything that was submitted or found at once and returns when nothing of it is alive. No events follow, and its
   /// handles no longer keep the loop alive.
   virtual void Stop() = 0;
+  /// Instead of Stop(), where nothing was submitted yet: what was found, or may be there, goes on without jobc.
+  virtual void LetGo() { Stop(); }
 };
 
 /// What a backend may use while it lives; everything outlives it.

@@ -1061,8 +1061,10 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       }
     }
     if (taken > 0) {
-      const std::string text = fmt::format("{} attempt{} that had gone on without jobc {} taken over", taken, taken == 1 ? "" : "s", taken == 1 ? "is" : "are");
-      Warn(text, Write({.type = RecordType::Note, .text = text}));
+      RunEvent event = Event(RunEventKind::Note);
+      event.text = fmt::format("{} attempt{} that had gone on without jobc {} taken over", taken, taken == 1 ? "" : "s", taken == 1 ? "is" : "are");
+      event.record = Write({.type = RecordType::Note, .a = kNoteOfProgress, .text = event.text});
+      pending_events.push_back(std::move(event));
     }
     EndTakingOver();
   }
@@ -1074,6 +1076,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     taking_over = false;
     left_behind.clear();
     Commit();
+    EmitPending(false);
     BeginJobs("");
     std::vector<std::function<void()>> events;
     events.swap(deferred);
@@ -1110,7 +1113,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
         continue;
       }
       if (!unreachable.empty() && OutlivesJobc(static_cast<ir::BackendKind>(kind))) {
-        backends[kind].reset();  // what could not be taken over is left as it is
+        backends[kind]->LetGo();  // what could not be taken over is left as it is
       } else {
         backends[kind]->Stop();
       }

@@ -271,6 +271,12 @@ class DockerBackend : public Backend {
     RemoveNow(doomed);
   }
 
+  void LetGo() override {
+    for (auto& [id, attempt] : attempts_) host_.log->Close(id);
+    attempts_.clear();
+    Stop();
+  }
+
  private:
   enum class Phase : uint8_t {
     Image,     // waits for its image; nothing of it is at the engine

@@ -202,7 +202,7 @@ TEST_F(Adoption, AResumeThatIsKilledToo) {
   RunAndKill(RunEventKind::Started, 4);
   RunAndKill(RunEventKind::RunStarted);
   RunAndKill(RunEventKind::Started, 3);
-  RunAndKill(RunEventKind::Warning);
+  RunAndKill(RunEventKind::Note);
   EXPECT_EQ(ResumeAndGo().exit_code, 0);
   std::string ran = Ran();
   std::sort(ran.begin(), ran.end());
@@ -275,6 +275,25 @@ TEST_F(Adoption, WhereThePlaceCannotBeAskedNothingIsStarted) {
   EXPECT_EQ(ResumeAndGo().exit_code, 0);
   EXPECT_EQ(Ran(), "far 1\n");
   EXPECT_EQ(Attempts("far").size(), 1u);
+}
+
+TEST_F(Adoption, WhereOnlySomeCanBeAskedForAllGoOn) {
+  Waits("far");
+  const uint32_t other = Sh("other", fmt::format("echo other >> {0}/ran; while ! [ -e {0}/go ]; do sleep 0.01; done", dir / "src"));
+  b[other].backend.kind = ir::BackendKind::Docker;
+  options.max_parallel = 2;
+  RunAndKill(RunEventKind::Started, 2);
+  ASSERT_TRUE(WaitFor([&] { return Ran().size() == 12; }));
+  int asked = 0;
+  place.on_attach = [&] { place.reachable = ++asked == 1; };
+  EXPECT_EQ(Resume().exit_code, 14);
+  EXPECT_EQ(asked, 2);
+  EXPECT_TRUE(place.Alive(Execution(1)));
+  EXPECT_TRUE(place.Alive(Execution(2)));
+  place.on_attach = nullptr;
+  place.reachable = true;
+  EXPECT_EQ(ResumeAndGo().exit_code, 0);
+  EXPECT_EQ(Ran().size(), 12u);
 }
 
 TEST_F(Adoption, WhatHasItsVerdictIsEndedBeforeAnotherTakesItsPlace) {

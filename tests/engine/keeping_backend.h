@@ -117,6 +117,11 @@ class KeepingBackend : public Backend {
     CloseTimer();
   }
 
+  void LetGo() override {
+    attempts_.clear();
+    CloseTimer();
+  }
+
   std::vector<std::string> handles;
 
  private:
