@@ -62,6 +62,8 @@ const std::vector<Row>& Rows() {
       {"run", kTimeout, "Duration", "timeout { run = $ }"},
       {"total", kTimeout, "Duration", "timeout { total = $ }"},
       {"idle", kTimeout, "Duration", "timeout { idle = $ }"},
+      {"stage", kTimeout, "Duration", "timeout { stage = $ }"},
+      {"collect", kTimeout, "Duration", "timeout { collect = $ }"},
       {"max_attempts", kRetry, "Int", "retry { max_attempts = $ }"},
       {"max_attempts", kSubmit, "Int", "submit { max_attempts = $ }"},
       {"backoff", kRetry, "Duration", "retry { max_attempts = 2, backoff = constant($) }"},
@@ -76,6 +78,7 @@ const std::vector<Row>& Rows() {
       {"time", kLimits, "Duration", "limits { time = $ }", true},
       {"attempts", kLimits, "Int", "limits { attempts = $ }", true},
       {"instances", kLimits, "Int", "limits { instances = $ }", true},
+      {"keep", kLimits, "Duration", "limits { keep = $ }", true},
   };
   return rows;
 }
