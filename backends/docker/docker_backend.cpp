@@ -334,7 +334,8 @@ class DockerBackend : public Backend {
     bool started_again = false;  ///< the engine went away before it had answered to the start
     int exit_code = 0, killed_by = 0;
     bool oom = false;
-    bool removed = false;           ///< its container was, by somebody else
+    bool may_have_begun = false;  ///< nobody answered to the start
+    bool removed = false;         ///< its container was, by somebody else
     int64_t started_ms = 0, ended_ms = 0;
     uint64_t output = 0;         ///< the request of its output
     bool output_done = false;
@@ -497,6 +498,7 @@ class DockerBackend : public Backend {
     }
     for (AttemptId id : ids) {
       Attempt& attempt = attempts_.at(id);
+      if (attempt.phase == Phase::Starting) attempt.may_have_begun = true;
       auto found = std::find_if(list.begin(), list.end(), [&](const ContainerState& one) { return one.id == attempt.container; });
       if (attempt.told_exit) {
         if (!attempt.output_done && found != list.end()) ReadLogs(id, attempt);
@@ -505,7 +507,11 @@ class DockerBackend : public Backend {
         Fail(id, Failed(ir::ErrorKind::NodeLost, fmt::format("its container is gone from {}, so its true end is not known", link.endpoint.text)));
       } else if (found->status == "created") {
         attempt.started_again = true;
-        if (attempt.phase == Phase::Starting) Start(id, attempt);
+        // The engine may have died between the start and its writing that down. Nothing is started twice.
+        if (attempt.phase == Phase::Starting) {
+          Fail(id, Failed(ir::ErrorKind::NodeLost, fmt::format("{} at {} went away while it started the container, so whether it began is not known", ir::BackendName(flavour_.kind),
+                                                               link.endpoint.text)));
+        }
       } else {
         if (!found->Lives()) attempt.away = true;
         if (attempt.phase == Phase::Starting) Started(id, attempt);
@@ -886,7 +892,10 @@ class DockerBackend : public Backend {
     attempt.started_ms = WallMillis();
     AskFor(id, "POST", "/containers/" + attempt.container + "/start", "", [this, id](Attempt& now, const Reply& reply) {
       if (now.phase != Phase::Starting) return;
-      if (!reply.end.ok()) return;  // whether it has begun is found out when the engine answers again
+      if (!reply.end.ok()) {
+        now.may_have_begun = true;  // found out when the engine answers again
+        return;
+      }
       if (reply.status == 204 || reply.status == 304) return Started(id, now);
       if (now.started_again) {
         // Half of it may be there: the engine takes such a container for neither begun nor new.
@@ -1133,6 +1142,11 @@ class DockerBackend : public Backend {
     Attempt& attempt = found->second;
     const bool told = attempt.told_exit;
     if (attempt.link != nullptr && !attempt.container.empty()) Remove(*attempt.link, attempt.container);
+    // Once begun, it is not the same attempt that is tried again.
+    if (attempt.may_have_begun && !std::exchange(attempt.told_started, true)) {
+      host_.events->OnStarted(id, attempt.started_ms, 0, attempt.handle);
+      if (attempts_.count(id) == 0) return;
+    }
     if (attempt.told_started) RemoveSecrets(attempt);  // else it may be submitted again; Release() removes them
     Forget(id);
     if (!told) host_.events->OnFailed(id, std::move(verdict));

@@ -242,7 +242,8 @@ class EngineGoesAway(Containers):
     def start_long(self, retry=""):
         self.write(f'edition = 1\nprofile box default {{ backend = docker {{ network = "none", mounts = {{ flags = {{ source = "{self.flags}", target = "/flags", read_only = false }} }} }} }}\n'
                    f'defaults {{ image = "{IMAGE}" }}\n' + 'job a { ' + retry + ''' script = <<~SH
-    touch /flags/up$JOB_ATTEMPT; i=0; while [ ! -e /flags/go ]; do i=$((i+1)); echo "line $i of attempt $JOB_ATTEMPT"; sleep 0.02; done; echo last $i
+    i=0; lines() { for n in 1 2 3 4 5 6 7 8 9 10; do i=$((i+1)); echo "line $i of attempt $JOB_ATTEMPT"; done; }
+    lines; touch /flags/up$JOB_ATTEMPT; while [ ! -e /flags/go ]; do sleep 0.02; done; lines; echo last $i
   SH
 }
 ''')
@@ -254,13 +255,14 @@ class EngineGoesAway(Containers):
         self.use(engine)
         process = self.start_long()
         self.wait_for("up1")
+        # What an engine has read and not yet passed on when it is killed is lost with it: that is not what is tested.
+        wait_until(lambda: "line 10 " in self.jobc("logs", "a", code=None).out, 20, "the first lines")
         engine.kill()
         engine.restart()
         self.flag("go").touch()
         self.finish(process)
         lines = self.logs("a", "--stream", "stdout").out.splitlines()
-        count = int(lines[-1].split()[1])
-        self.assertEqual(lines[:-1], [f"line {i} of attempt 1" for i in range(1, count + 1)], "nothing is lost, and nothing is there twice")
+        self.assertEqual(lines, [f"line {i} of attempt 1" for i in range(1, 21)] + ["last 20"], "nothing is lost, and nothing is there twice")
 
     def test_it_ends_while_the_engine_is_away(self):
         engine = self.own_engine(lambda: daemons.Docker(live_restore=True))
