@@ -41,7 +41,11 @@
 namespace jobc {
 namespace {
 
-constexpr int64_t kCommitIntervalMs = 20;
+/// Between a record that nothing waits for and its commit: long enough to take many together, and no more work than that can
+/// be lost with a slot. The longer one holds while a run is busy with attempts that are shorter still.
+constexpr int64_t kCommitIntervalMs = 20, kBusyCommitIntervalMs = 100;
+/// Ends of attempts in one commit that make a run busy.
+constexpr uint32_t kBusyEnds = 16;
 constexpr size_t kStderrLines = 20;
 constexpr int64_t kLookUpSliceMs = 10;
 /// Files up to this size in all are hashed in the loop, larger ones by a thread.
@@ -1455,15 +1459,34 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
            std::holds_alternative<LookUp>(action) || std::holds_alternative<RunFinished>(action);
   }
 
+  void StartCommitTimer(int64_t wait_ms) {
+    uv_timer_start(&commit_timer, [](uv_timer_t* handle) {
+      auto* self = static_cast<Impl*>(handle->data);
+      self->busy = self->ends >= kBusyEnds;
+      self->ends = 0;
+      self->log->Flush();
+      self->CommitInBackground();
+      self->PumpBeforePoll();
+    }, static_cast<uint64_t>(wait_ms), 0);
+  }
+
+  /// An attempt ended that took `took_ms`; its verdict is to be committed.
+  void CountEnd(int64_t took_ms) {
+    if (took_ms < kBusyCommitIntervalMs) {
+      ++ends;
+      return;
+    }
+    ends = 0;
+    busy = false;
+    if (uv_is_active(reinterpret_cast<uv_handle_t*>(&commit_timer)) && uv_timer_get_due_in(&commit_timer) > kCommitIntervalMs) {
+      StartCommitTimer(kCommitIntervalMs);
+    }
+  }
+
   void ArmTimers() {
     if (journal && journal->dirty() && !environment_failed) {
       if (!uv_is_active(reinterpret_cast<uv_handle_t*>(&commit_timer))) {
-        uv_timer_start(&commit_timer, [](uv_timer_t* handle) {
-          auto* self = static_cast<Impl*>(handle->data);
-          self->log->Flush();
-          self->CommitInBackground();
-          self->PumpBeforePoll();
-        }, kCommitIntervalMs, 0);
+        StartCommitTimer(busy ? kBusyCommitIntervalMs : kCommitIntervalMs);
       }
     } else {
       uv_timer_stop(&commit_timer);
@@ -1617,6 +1640,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       if (!verdict.success) {
         Trace(judged.id, found->second);
       }
+    }
+    if (found != live.end() && found->second.exit) {
+      CountEnd(found->second.exit->wall_ms - found->second.started_ms);
     }
     if (Observed()) {
       RunEvent event = Event(RunEventKind::AttemptEnded, judged.instance);
@@ -3167,6 +3193,8 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   bool handles_open = false;
   uv_timer_t deadline{};
   uv_timer_t commit_timer{};
+  uint32_t ends = 0;   ///< of short attempts since the timer of commits last went off
+  bool busy = false;   ///< many before that
   uv_timer_t next_timer{};             ///< for attempts that wait in vain for the one before them
   uv_work_t sync_work{};
   bool syncing = false;                ///< a thread waits for the disk
