@@ -472,8 +472,8 @@ class CurlClient : public HttpClient {
     long os_error = 0;
     curl_.getinfo(transfer.easy, CURLINFO_OS_ERRNO, &os_error);
     HttpEnd end{KindOf(code, os_error), "", static_cast<int>(os_error)};
-    const std::string detail = Lower(std::string_view(*transfer.detail != '\0' ? transfer.detail : curl_.strerror(code)).substr(0, 1)) +
-                               std::string(std::string_view(*transfer.detail != '\0' ? transfer.detail : curl_.strerror(code)).substr(1));
+    std::string detail = *transfer.detail != '\0' ? transfer.detail : curl_.strerror(code);
+    if (detail.size() > 1 && std::islower(static_cast<unsigned char>(detail[1])) != 0) detail.replace(0, 1, Lower(detail.substr(0, 1)));  // not that of `SSL`
     switch (end.failure) {
       case HttpFailure::Resolve: end.message = "the host's name is not known"; break;
       case HttpFailure::Connect: case HttpFailure::Permission:

@@ -213,7 +213,6 @@ Failure ExplainEnd(const Address& address, std::string_view doing, const HttpEnd
   std::string help;
   switch (end.failure) {
     case HttpFailure::Resolve: help = "; look at the host's name and at the network"; break;
-    case HttpFailure::Tls: help = "; an own authority is given in SSL_CERT_FILE"; break;
     case HttpFailure::Connect:
       help = address.scheme == Scheme::S3 ? "; look at the endpoint (JOBC_S3_ENDPOINT, AWS_ENDPOINT_URL) and at the network" : "; look at the network";
       break;

@@ -335,10 +335,11 @@ std::string RenderUsageError(const UsageError& error, bool color) {
   std::string out = color ? "\x1b[1;31merror\x1b[0m\x1b[1m: " : "error: ";
   out += VisibleText(error.message);
   out += color ? "\x1b[0m\n" : "\n";
-  for (const std::string& help : error.helps) {
-    out += fmt::format("  {}={} {}help{}: {}\n", color ? "\x1b[1;34m" : "", color ? "\x1b[0m" : "", color ? "\x1b[1;36m" : "",
-                       color ? "\x1b[0m" : "", VisibleText(help));
-  }
+  auto line = [&](std::string_view what, std::string_view style, const std::string& text) {
+    out += fmt::format("  {}={} {}{}{}: {}\n", color ? "\x1b[1;34m" : "", color ? "\x1b[0m" : "", color ? style : "", what, color ? "\x1b[0m" : "", VisibleText(text));
+  };
+  for (const std::string& note : error.notes) line("note", "\x1b[1m", note);
+  for (const std::string& help : error.helps) line("help", "\x1b[1;36m", help);
   return out;
 }
 

@@ -47,9 +47,10 @@ class Invocation {
 struct UsageError {
   std::string message;                ///< lower case, no final period
   std::vector<std::string> helps;
+  std::vector<std::string> notes{};   ///< what it speaks of, before the helps
 };
 
-/// The words as typed for people: `error: …` and a `= help: …` line each.
+/// The words as typed for people: `error: …`, and a `= note: …` and `= help: …` line each.
 std::string RenderUsageError(const UsageError& error, bool color);
 
 /// `words` are argv without the program. Either an Invocation or a UsageError. `--help` anywhere gives the help command,

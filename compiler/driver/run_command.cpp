@@ -37,8 +37,8 @@ std::string Absolute(const std::string& path) {
   return (cwd != nullptr ? std::string(cwd) : std::string()) + "/" + text;
 }
 
-int Fail(Terminal& terminal, int code, std::string message, std::vector<std::string> helps = {}) {
-  terminal.Err(RenderUsageError({std::move(message), std::move(helps)}, terminal.err_color()));
+int Fail(Terminal& terminal, int code, std::string message, std::vector<std::string> helps = {}, std::vector<std::string> notes = {}) {
+  terminal.Err(RenderUsageError({std::move(message), std::move(helps), std::move(notes)}, terminal.err_color()));
   return code;
 }
 
@@ -52,6 +52,14 @@ std::vector<std::string> ChangedSources(const ir::Plan& plan, const Roots& roots
     if (!now.ok() || now->sha256 != row.sha256) changed.push_back(path + (now.ok() ? "" : " (it cannot be read)"));
   }
   return changed;
+}
+
+std::vector<std::string> FirstTen(std::vector<std::string> texts) {
+  if (texts.size() <= 10) return texts;
+  std::string more = fmt::format("and {} more", texts.size() - 10);
+  texts.resize(10);
+  texts.push_back(std::move(more));
+  return texts;
 }
 
 /// Each on a line of its own below a message; the first ten.
@@ -117,7 +125,7 @@ int RunRun(const Invocation& invocation, Terminal& terminal) {
     std::vector<std::string> remote = storage::ChangedRemoteFiles(plan);
     changed.insert(changed.end(), remote.begin(), remote.end());
     if (!changed.empty()) {
-      return Fail(terminal, kExitDiagnostics, "the plan no longer fits its files" + Lines(changed), {"make it again:  jobc plan FILE -o plan.json", "or name the directory of the source:  --root DIR"});
+      return Fail(terminal, kExitDiagnostics, "the plan no longer fits its files", {"make it again:  jobc plan FILE -o plan.json", "or name the directory of the source:  --root DIR"}, FirstTen(changed));
     }
   }
   if (invocation.Has("--dry-run")) return ExpandPlan(plan, compiled.root_directory, invocation.json(), terminal);
@@ -206,8 +214,8 @@ int GoOn(const Invocation& invocation, Terminal& terminal, ResumeOptions resume)
   if (std::optional<int64_t> parallel = invocation.Int("--max-parallel")) setup.options.max_parallel = static_cast<uint32_t>(std::min<int64_t>(*parallel, 100'000));
   std::vector<std::string> changed = ChangedPlanFiles(plan, setup.roots);
   if (!changed.empty()) {
-    return Fail(terminal, kExitDiagnostics, "inputs of the run have changed since it was started" + Lines(changed),
-                {"put them back as they were, and type this again", fmt::format("or start a new run, and use again what is still right:  jobc run {} --resume {}{}", ShellQuote(setup.options.source), id, StateOption(opened.state_dir, WorkingDirectory()))});
+    return Fail(terminal, kExitDiagnostics, "inputs of the run have changed since it was started",
+                {"put them back as they were, and type this again", fmt::format("or start a new run, and use again what is still right:  jobc run {} --resume {}{}", ShellQuote(setup.options.source), id, StateOption(opened.state_dir, WorkingDirectory()))}, FirstTen(changed));
   }
   resume.accept_loss = invocation.Has("--accept-loss");
   if (const std::vector<std::string> sources = ChangedSources(plan, setup.roots); !sources.empty() && !invocation.json()) {

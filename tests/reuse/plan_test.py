@@ -23,7 +23,7 @@ class Kept(ReuseStory):
     def test_refused_when_an_input_changed(self):
         self.write("hello x\n", "in/b.txt")  # the same size
         done = self.jobc("run", "plan.json", code=3)
-        self.assertSays(done.err, "the plan no longer fits its files", "in/b.txt", "has another content", "make it again:  jobc plan")
+        self.assertSays(done.err, "the plan no longer fits its files\n  = note: ", "in/b.txt", "has another content", "make it again:  jobc plan")
         self.assertNotIn("in/a.txt", done.err)
         self.assertNothingBegan()
         os.remove(self.at / "in/c.txt")
