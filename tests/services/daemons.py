@@ -9,6 +9,7 @@ From the command line, for ctest and for work by hand:
 FILE has docker=unix:///… and podman=unix:///…, or docker-missing=REASON; image-busybox=NAME and so on for the images in
 both engines. With --for-parent all of it also ends when the process that started this one does, be it by SIGKILL.
 """
+import contextlib
 import http.client
 import json
 import os
@@ -331,6 +332,7 @@ class Docker(Engine):
         """disk: bytes of a disk of its own for images and containers, in memory."""
         super().__init__(base)
         self.live_restore, self.disk = live_restore, disk
+        self.drivers = ("overlay2", "vfs")
 
     def start(self):
         self._require("dockerd", "containerd", "runc")
@@ -338,26 +340,28 @@ class Docker(Engine):
         os.makedirs(data, exist_ok=True)
         if self.disk and not os.path.ismount(data):
             subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self.disk}", "tmpfs", data], check=True)
-        # A containerd whose dockerd was killed is a zombie for a while and looks alive to the next dockerd.
-        for name in (os.path.join(run, "containerd", "containerd.pid"), os.path.join(self.base, "pid"), self.socket):
-            try:
-                if not name.endswith("containerd.pid") or not alive(int(pathlib.Path(name).read_text())):
-                    os.unlink(name)
-            except (OSError, ValueError):
-                pass
+        # The containerd of a dockerd that was killed dies with it, a moment later, and is a zombie for a while, which looks alive
+        # to the next dockerd: it would wait for it in vain.
+        containerd = pathlib.Path(run, "containerd", "containerd.pid")
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(containerd.read_text())
+            wait_until(lambda: not alive(pid), 20, "the old containerd to end")
+        for path in (containerd, pathlib.Path(self.base, "pid"), pathlib.Path(self.socket)):
+            path.unlink(missing_ok=True)
         pathlib.Path(self.base, "daemon.json").write_text("{}")
         # Without networks of its own it changes nothing in this machine's: no bridge, no rules, no forwarding.
         command = ["dockerd", "--config-file", os.path.join(self.base, "daemon.json"), "--data-root", data, "--exec-root", run,
                    "--pidfile", os.path.join(self.base, "pid"), "-H", self.host, "--cgroup-parent", "/" + self.token, "--group", "root",
                    "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false",
                    "--shutdown-timeout", "5", "--max-download-attempts", "1"] + (["--live-restore"] if self.live_restore else [])
-        for driver in ("overlay2", "vfs"):
+        for driver in self.drivers:
             self._spawn([*command, "--storage-driver", driver])
             try:
                 self._answered()
+                self.drivers = (driver,)  # another one would not see what this one keeps
                 return
             except Missing:
-                if driver == "vfs" or "overlay" not in self.log():
+                if driver == self.drivers[-1] or "overlay" not in self.log():
                     raise
 
 
