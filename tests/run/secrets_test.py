@@ -19,7 +19,7 @@ import unittest
 import urllib.parse
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from story import ROOT, Done, Story, wait_until
+from story import ROOT, Done, Story, below, wait_until
 
 MODULE = """edition = 1
 params { given: Secret }
@@ -141,16 +141,14 @@ class Canary(Story):
         remove what was listed before it is read."""
         count = 0
         for root in (self.at, self.home, self.flags):
-            for directory, directories, files in os.walk(root):
-                for name in directories + files:
-                    path = pathlib.Path(directory, name)
-                    self.assertClean(f"the name {path}", str(path))
-                    with contextlib.suppress(FileNotFoundError):
-                        if path.is_symlink():
-                            self.assertClean(f"the link {path}", os.readlink(path))
-                        elif path.is_file():
-                            self.assertClean(path, path.read_bytes())
-                            count += 1
+            for path in below(root):
+                self.assertClean(f"the name {path}", str(path))
+                with contextlib.suppress(FileNotFoundError):
+                    if path.is_symlink():
+                        self.assertClean(f"the link {path}", os.readlink(path))
+                    elif path.is_file():
+                        self.assertClean(path, path.read_bytes())
+                        count += 1
         return count
 
     def secret_places(self):
@@ -238,7 +236,7 @@ class Canary(Story):
 
         def look():  # everything runs: files are in memory, events and states can be watched
             self.assertEqual(len(self.secret_places()), 1)
-            self.assertTrue(list((self.at / ".jobc").rglob("journal.db-wal")))
+            self.assertTrue([path for path in below(self.at / ".jobc") if path.name == "journal.db-wal"])
             self.assertFilesClean()
             for words in (["status"], ["status", "--json", "--instances"], ["logs"], ["logs", "--json"]):
                 done = self.jobc(*words)
@@ -261,7 +259,7 @@ class Canary(Story):
             self.assertClean(" ".join(words), said.raw_out + said.raw_err)
         self.assertIn("***", self.jobc("logs", "shell").out)
         self.assertGreater(self.assertFilesClean(), 5)
-        names = {path.name for path in (self.at / ".jobc").rglob("*")}
+        names = {path.name for path in below(self.at / ".jobc")}
         self.assertIn("journal.db", names)
 
     def test_events_do_not_say_it(self):
@@ -289,7 +287,7 @@ class Canary(Story):
         watched = self.jobc("watch", code=10)
         for what, said in (("--detach", done), ("watch", watched)):
             self.assertClean(what, said.raw_out + said.raw_err)
-        console = next((self.at / ".jobc").rglob("console.log"))
+        console = next(path for path in below(self.at / ".jobc") if path.name == "console.log")
         self.assertIn("refused", console.read_text())
         self.assertFilesClean()
         wait_until(lambda: self.secret_places() == [], what="the secret files to go")
@@ -378,7 +376,7 @@ output { said: String } }
         return process
 
     def secret_files(self):
-        return [path for place in self.secret_places() for path in pathlib.Path(place).rglob("*") if path.is_file()]
+        return [path for place in self.secret_places() for path in below(place) if path.is_file()]
 
     def test_the_files_go_when_jobc_is_killed(self):
         self.killed("jobc").wait(20)

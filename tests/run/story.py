@@ -47,6 +47,13 @@ def wait_until(condition, seconds=20, what="something"):
     return value
 
 
+def below(directory):
+    """Everything below a directory. What lives removes there what was listed a moment ago: that is not there, and no error."""
+    for place, directories, files in os.walk(directory):
+        for name in directories + files:
+            yield pathlib.Path(place, name)
+
+
 class Story(unittest.TestCase):
     maxDiff = None
     unprivileged = False
