@@ -474,21 +474,22 @@ static int Run(int count, char **argv, char **env) {
     }
     if (ended) break;
     const int64_t now = NowMs(kClockMonotonic);
-    if (kill_at < 0 && limit >= 0 && now - began >= limit) {
+    /* Times are cut to whole milliseconds; one more, so that no limit comes early. */
+    if (kill_at < 0 && limit >= 0 && now - began > limit) {
       end.limit = 1;
-      kill_at = now + grace;
+      kill_at = now + grace + 1;
       AskToEnd();
     }
     if (kill_at >= 0 && now >= kill_at) {
       SignalTree(kKill);
       kill_at = now + 100; /* what was being born */
     }
-    int64_t wait = kill_at >= 0 ? kill_at - now : limit >= 0 ? limit - (now - began) : 3600000;
+    int64_t wait = kill_at >= 0 ? kill_at - now : limit >= 0 ? limit + 1 - (now - began) : 3600000;
     struct Time time = {wait / 1000, wait % 1000 * 1000000};
     long signal = Call(SYS_rt_sigtimedwait, (long)&all, 0, (long)&time, 8);
     if (signal == kTerm) {
       if (kill_at < 0) {
-        kill_at = NowMs(kClockMonotonic) + grace;
+        kill_at = NowMs(kClockMonotonic) + grace + 1;
         AskToEnd();
       }
     } else if (signal > 0 && signal != kChld) {
