@@ -127,8 +127,10 @@ class BackendEvents {
   virtual void OnRevoked(AttemptId id) = 0;
   /// The answer to Attach(), exactly one. After Found everything else follows as after Submit(). `why`: of Unknown, for people.
   virtual void OnAttached(AttemptId, AttachAnswer, const std::string& /*why*/) {}
-  /// Something that people should know and that ends nothing: an image is being pulled, a limit is not enforced.
+  /// What the backend is busy with for a while: an image is being pulled.
   virtual void OnNote(ir::BackendKind /*kind*/, std::string /*message*/) {}
+  /// Something that is not as a person would expect, and ends nothing: credentials that cannot be read, a container that could not be removed.
+  virtual void OnWarning(ir::BackendKind /*kind*/, std::string /*message*/) {}
   /// Nothing of this kind can run any more. Attempts under way are answered one by one as well.
   virtual void OnUnavailable(ir::BackendKind kind, std::string message) = 0;
 };

@@ -2771,6 +2771,13 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     pending_events.push_back(std::move(event));
   }
 
+  void OnWarning(ir::BackendKind kind, std::string message) override {
+    answered = true;
+    message = masker.Mask(fmt::format("{}: {}", ir::BackendName(kind), message));
+    const int64_t record = Write({.type = RecordType::Note, .text = message});
+    Warn(std::move(message), record);
+  }
+
   void OnUnavailable(ir::BackendKind kind, std::string message) override {
     answered = true;
     Warn(fmt::format("backend {}: {}", ir::BackendName(kind), message));

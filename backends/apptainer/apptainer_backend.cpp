@@ -171,6 +171,7 @@ class ApptainerBackend : public Backend, private BackendEvents {
 
   void OnRevoked(AttemptId id) override { host_.events->OnRevoked(id); }
   void OnNote(ir::BackendKind, std::string message) override { host_.events->OnNote(ir::BackendKind::Apptainer, std::move(message)); }
+  void OnWarning(ir::BackendKind, std::string message) override { host_.events->OnWarning(ir::BackendKind::Apptainer, std::move(message)); }
   void OnUnavailable(ir::BackendKind, std::string message) override { host_.events->OnUnavailable(ir::BackendKind::Apptainer, std::move(message)); }
 
   BackendHost host_;

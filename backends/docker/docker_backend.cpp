@@ -417,7 +417,7 @@ class DockerBackend : public Backend {
   }
 
   void Note(Link& link, std::string text) {
-    if (link.told.insert(text).second) host_.events->OnNote(flavour_.kind, std::move(text));
+    if (link.told.insert(text).second) host_.events->OnWarning(flavour_.kind, std::move(text));
   }
 
   // -- The engine --------------------------------------------------------------------

@@ -58,6 +58,7 @@ class Unreliable : public Backend {
   void Refuse() {
     for (AttemptId id : std::exchange(refused_, {})) {
       host_.events->OnNote(ir::BackendKind::Process, "asking the queue");
+      host_.events->OnWarning(ir::BackendKind::Process, "its limits are not enforced");
       host_.events->OnFailed(id, Failed(plan_.kind, "the queue is full"));
       host_.events->OnReaped(id);
     }
@@ -103,6 +104,7 @@ TEST_F(Submission, IsRepeatedAsTheSameAttempt) {
   ASSERT_NE(note, watcher.events.end());
   EXPECT_EQ(note->text, "process: asking the queue");
   EXPECT_EQ(ToProgressEvent(*note)->reason, note->text) << "no warning";
+  EXPECT_TRUE(std::any_of(watcher.events.begin(), watcher.events.end(), [](const RunEvent& e) { return e.kind == RunEventKind::Warning && e.text == "process: its limits are not enforced"; }));
 }
 
 TEST_F(Submission, ThatIsUsedUpFailsTheAttempt) {
