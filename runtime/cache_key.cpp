@@ -10,6 +10,7 @@
 #include "ir/json.h"
 #include "runtime/expr_uses.h"
 #include "runtime/retry.h"
+#include "runtime/value_parts.h"
 #include "support/sha256.h"
 
 namespace jobc {
@@ -231,48 +232,19 @@ bool KeyMaker::InputPart(const Value& value, ir::TypeId type, const std::string&
     }
     case TypeKind::List:
     case TypeKind::Pair:
-    case TypeKind::Struct: {
-      const bool list = node.kind == TypeKind::List;
-      ir::ListValue elements = value.as_list();
-      json += list ? '[' : '{';
-      for (size_t i = 0; i < elements.size(); ++i) {
-        ir::TypeId inner = node.a;
-        std::string name = std::to_string(i);
-        if (node.kind == TypeKind::Pair) {
-          inner = i == 0 ? node.a : node.b;
-          name = i == 0 ? "first" : "second";
-        } else if (node.kind == TypeKind::Struct) {
-          const ir::Field& field = types[ir::StructId{node.def}].fields[i];
-          inner = field.type;
-          name = field.name;
-        }
-        if (i > 0) json += ',';
-        if (!list) json += ir::JsonQuote(name) + ":";
-        Value changed;
-        if (!InputPart(elements[i], inner, place + "/" + name, context, changed, json, made)) return false;
-        elements[i] = std::move(changed);
-      }
-      json += list ? ']' : '}';
-      seen = Value::List(std::move(elements));
-      return true;
-    }
+    case TypeKind::Struct:
     case TypeKind::Map: {
-      ir::MapValue entries = value.as_map();
-      json += '{';
+      const bool list = node.kind == TypeKind::List;
+      json += list ? '[' : '{';
       bool first = true;
-      for (auto& [key, element] : entries) {
-        std::string name = key.kind() == ir::ValueKind::String ? key.as_string() : std::to_string(key.as_int());
-        if (types.kind(node.a) == TypeKind::Enum) name = types[ir::EnumId{types[node.a].def}].cases[static_cast<size_t>(key.as_int())];
+      const bool ok = MapParts(types, value, type, [&](const Value& part, ir::TypeId inner, const std::string& name, Value& changed) {
         if (!first) json += ',';
         first = false;
-        json += ir::JsonQuote(name) + ":";
-        Value changed;
-        if (!InputPart(element, node.b, place + "/" + ir::SafeName(name), context, changed, json, made)) return false;
-        element = std::move(changed);
-      }
-      json += '}';
-      seen = Value::Map(std::move(entries));
-      return true;
+        if (!list) json += ir::JsonQuote(name) + ":";
+        return InputPart(part, inner, place + "/" + (node.kind == TypeKind::Map ? ir::SafeName(name) : name), context, changed, json, made);
+      }, seen);
+      json += list ? ']' : '}';
+      return ok;
     }
     default: return ValueJson(value, type, context, json, made);
   }

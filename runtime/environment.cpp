@@ -18,6 +18,7 @@
 #include "ir/mounts.h"
 #include "runtime/process/os.h"
 #include "runtime/state_dir.h"
+#include "runtime/value_parts.h"
 
 namespace jobc {
 namespace {
@@ -80,49 +81,19 @@ bool DataJson(const Value& value, ir::TypeId type, const ir::Program& program, i
     case TypeKind::Bytes: out += std::to_string(value.as_int()); return true;
     case TypeKind::List:
     case TypeKind::Pair:
-    case TypeKind::Struct: {
-      bool object = node.kind != TypeKind::List;
-      out += object ? "{" : "[";
-      const ir::ListValue& elements = value.as_list();
-      for (size_t i = 0; i < elements.size(); ++i) {
-        out += i == 0 ? "" : ",";
-        ir::TypeId inner = node.a;
-        if (node.kind == TypeKind::Pair) {
-          inner = i == 0 ? node.a : node.b;
-          out += i == 0 ? "\"first\":" : "\"second\":";
-        } else if (node.kind == TypeKind::Struct) {
-          const ir::Field& field = types[ir::StructId{node.def}].fields[i];
-          inner = field.type;
-          out += ir::JsonQuote(field.name) + ":";
-        }
-        if (!DataJson(elements[i], inner, program, context, out, problem)) {
-          return false;
-        }
-      }
-      out += object ? "}" : "]";
-      return true;
-    }
+    case TypeKind::Struct:
     case TypeKind::Map: {
-      out += "{";
+      const bool list = node.kind == TypeKind::List;
+      out += list ? '[' : '{';
       bool first = true;
-      for (const auto& [key, element] : value.as_map()) {
-        out += first ? "" : ",";
+      const bool ok = VisitParts(types, value, type, [&](const Value& part, ir::TypeId inner, const std::string& name) {
+        if (!first) out += ',';
         first = false;
-        std::string name;
-        if (key.kind() == ir::ValueKind::String) {
-          name = key.as_string();
-        } else if (types.kind(node.a) == TypeKind::Enum) {
-          name = types[ir::EnumId{types[node.a].def}].cases[static_cast<size_t>(key.as_int())];
-        } else {
-          name = std::to_string(key.as_int());
-        }
-        out += ir::JsonQuote(name) + ":";
-        if (!DataJson(element, node.b, program, context, out, problem)) {
-          return false;
-        }
-      }
-      out += "}";
-      return true;
+        if (!list) out += ir::JsonQuote(name) + ":";
+        return DataJson(part, inner, program, context, out, problem);
+      });
+      out += list ? ']' : '}';
+      return ok;
     }
     default: {
       auto encoded = ir::EncodeJson(value, type, program, context);
@@ -182,50 +153,11 @@ class Stager {
       case TypeKind::Dir: return StageFile(value.as_file(), node.kind == TypeKind::Dir, place, input, staged);
       case TypeKind::List:
       case TypeKind::Pair:
-      case TypeKind::Struct: {
-        if (!NeedsStaging(type)) {
-          return true;
-        }
-        ir::ListValue elements = value.as_list();
-        for (size_t i = 0; i < elements.size(); ++i) {
-          ir::TypeId inner = node.a;
-          std::string name = std::to_string(i);
-          if (node.kind == TypeKind::Pair) {
-            inner = i == 0 ? node.a : node.b;
-            name = i == 0 ? "first" : "second";
-          } else if (node.kind == TypeKind::Struct) {
-            const ir::Field& field = types_[ir::StructId{node.def}].fields[i];
-            inner = field.type;
-            name = field.name;
-          }
-          Value changed;
-          if (!Stage(elements[i], inner, place + "/" + name, input, changed)) {
-            return false;
-          }
-          elements[i] = std::move(changed);
-        }
-        staged = Value::List(std::move(elements));
-        return true;
-      }
-      case TypeKind::Map: {
-        if (!NeedsStaging(type)) {
-          return true;
-        }
-        ir::MapValue entries = value.as_map();
-        for (auto& [key, element] : entries) {
-          std::string name = key.kind() == ir::ValueKind::String ? key.as_string() : std::to_string(key.as_int());
-          if (types_.kind(node.a) == TypeKind::Enum) {
-            name = types_[ir::EnumId{types_[node.a].def}].cases[static_cast<size_t>(key.as_int())];
-          }
-          Value changed;
-          if (!Stage(element, node.b, place + "/" + ir::SafeName(name), input, changed)) {
-            return false;
-          }
-          element = std::move(changed);
-        }
-        staged = Value::Map(std::move(entries));
-        return true;
-      }
+      case TypeKind::Struct:
+      case TypeKind::Map:
+        return !HoldsFiles(types_, type) || MapParts(types_, value, type, [&](const Value& part, ir::TypeId inner, const std::string& name, Value& changed) {
+          return Stage(part, inner, place + "/" + (node.kind == TypeKind::Map ? ir::SafeName(name) : name), input, changed);
+        }, staged);
       default: return true;
     }
   }
@@ -233,26 +165,6 @@ class Stager {
   Verdict failure;
 
  private:
-  bool NeedsStaging(ir::TypeId type, int depth = 0) const {
-    const ir::TypeNode& node = types_[types_.Bare(type)];
-    switch (node.kind) {
-      case TypeKind::File:
-      case TypeKind::Dir: return true;
-      case TypeKind::List:
-      case TypeKind::Optional: return NeedsStaging(node.a, depth + 1);
-      case TypeKind::Map: return NeedsStaging(node.b, depth + 1);
-      case TypeKind::Pair: return NeedsStaging(node.a, depth + 1) || NeedsStaging(node.b, depth + 1);
-      case TypeKind::Struct:
-        for (const ir::Field& field : types_[ir::StructId{node.def}].fields) {
-          if (depth > 64 || NeedsStaging(field.type, depth + 1)) {
-            return true;
-          }
-        }
-        return false;
-      default: return false;
-    }
-  }
-
   bool Fail(std::string message, bool final = false) {
     failure = Failed(ir::ErrorKind::Staging, std::move(message));
     failure.no_retry = final;

@@ -18,6 +18,7 @@
 #include "ir/json.h"
 #include "runtime/glob.h"
 #include "runtime/process/os.h"
+#include "runtime/value_parts.h"
 #include "support/text_width.h"
 
 namespace jobc {
@@ -44,31 +45,6 @@ bool IsBelow(const std::string& path, const std::string& dir) {
   return path.size() > dir.size() && path.compare(0, dir.size(), dir) == 0 && path[dir.size()] == '/';
 }
 
-/// Whether values of this type can hold files.
-bool HoldsFiles(const ir::TypeTable& types, ir::TypeId type, int depth = 0) {
-  const ir::TypeNode& node = types[types.Bare(type)];
-  switch (node.kind) {
-    case TypeKind::File:
-    case TypeKind::Dir: return true;
-    case TypeKind::List:
-    case TypeKind::Optional: return HoldsFiles(types, node.a, depth + 1);
-    case TypeKind::Map: return HoldsFiles(types, node.b, depth + 1);
-    case TypeKind::Pair: return HoldsFiles(types, node.a, depth + 1) || HoldsFiles(types, node.b, depth + 1);
-    case TypeKind::Struct: {
-      if (depth > 64) {
-        return true;
-      }
-      for (const ir::Field& field : types[ir::StructId{node.def}].fields) {
-        if (HoldsFiles(types, field.type, depth + 1)) {
-          return true;
-        }
-      }
-      return false;
-    }
-    default: return false;
-  }
-}
-
 /// Rebuilds `value`, giving each File in it to `change` with its JSON pointer; stops at the first false.
 bool MapFiles(const ir::TypeTable& types, const Value& value, ir::TypeId type, const std::string& pointer,
               const std::function<bool(ir::FileValue&, const std::string&)>& change, Value& out) {
@@ -90,41 +66,11 @@ bool MapFiles(const ir::TypeTable& types, const Value& value, ir::TypeId type, c
     }
     case TypeKind::List:
     case TypeKind::Pair:
-    case TypeKind::Struct: {
-      ir::ListValue elements = value.as_list();
-      for (size_t i = 0; i < elements.size(); ++i) {
-        ir::TypeId inner = node.a;
-        std::string name = std::to_string(i);
-        if (node.kind == TypeKind::Pair) {
-          inner = i == 0 ? node.a : node.b;
-          name = i == 0 ? "first" : "second";
-        } else if (node.kind == TypeKind::Struct) {
-          const ir::Field& field = types[ir::StructId{node.def}].fields[i];
-          inner = field.type;
-          name = field.name;
-        }
-        Value changed;
-        if (!MapFiles(types, elements[i], inner, pointer + "/" + name, change, changed)) {
-          return false;
-        }
-        elements[i] = std::move(changed);
-      }
-      out = Value::List(std::move(elements));
-      return true;
-    }
-    case TypeKind::Map: {
-      ir::MapValue entries = value.as_map();
-      for (auto& [key, element] : entries) {
-        std::string name = key.kind() == ir::ValueKind::String ? key.as_string() : std::to_string(key.as_int());
-        Value changed;
-        if (!MapFiles(types, element, node.b, pointer + "/" + name, change, changed)) {
-          return false;
-        }
-        element = std::move(changed);
-      }
-      out = Value::Map(std::move(entries));
-      return true;
-    }
+    case TypeKind::Struct:
+    case TypeKind::Map:
+      return MapParts(types, value, type, [&](const Value& part, ir::TypeId inner, const std::string& name, Value& changed) {
+        return MapFiles(types, part, inner, pointer + "/" + name, change, changed);
+      }, out);
     default: return true;
   }
 }
