@@ -42,16 +42,16 @@ function(jobc_library name)
   target_link_libraries(${name} PUBLIC ${ARG_DEPS})
 endfunction()
 
-# jobc_test(NAME [DEPS targets...] SOURCES files... [LABELS labels...]): one GoogleTest binary, one ctest entry with the
-# label `unit`. The target unit_tests builds all of them.
+# jobc_test(NAME [DEPS targets...] SOURCES files... [LABELS labels...] [ARGS words...]): one GoogleTest binary, one ctest entry
+# with the label `unit` that starts it with ARGS. The target unit_tests builds all of them.
 function(jobc_test name)
   if(NOT TARGET unit_tests)
     add_custom_target(unit_tests)
   endif()
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;LABELS;ARGS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest GTest::gtest_main)
-  add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  add_test(NAME ${name} COMMAND ${name} ${ARG_ARGS} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   set_tests_properties(${name} PROPERTIES LABELS "unit;${ARG_LABELS}")
   add_dependencies(unit_tests ${name})
 endfunction()

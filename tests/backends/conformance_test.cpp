@@ -903,12 +903,9 @@ TEST_P(Restart, WhatIsReapedIsNotFoundAgain) {
   INSTANTIATE_TEST_SUITE_P(name, Conformance, ::testing::Values(PlaceParam{#name, make}), [](const auto&) { return #name; }); \
   INSTANTIATE_TEST_SUITE_P(name, Restart, ::testing::Values(PlaceParam{#name, make}), [](const auto&) { return #name; })
 
-#ifdef JOBC_CONTAINERS
-JOBC_PLACE(Docker, MakeDockerPlace);
-JOBC_PLACE(Podman, MakePodmanPlace);
-#else
 JOBC_PLACE(Virtual, MakeVirtualPlace);
 JOBC_PLACE(Process, MakeProcessPlace);
-#endif
+JOBC_PLACE(Docker, MakeDockerPlace);
+JOBC_PLACE(Podman, MakePodmanPlace);
 
 }  // namespace jobc::conformance
