@@ -438,6 +438,9 @@ class DockerBackend : public Backend {
       auto answer = FetchNow(std::move(request), kMostAnswer, &end);
       if (!answer) return Error{docker::NoEngineMessage(flavour_.kind, link->endpoint, end, around_)};
       if (answer->head.status != 200) {
+        if (auto tls = docker::TlsTrouble(link->endpoint, end, docker::ErrorMessage(answer->body))) {
+          return Error{fmt::format("{} at {} cannot be used: {}. {}", ir::BackendName(flavour_.kind), link->endpoint.text, tls->what, tls->help)};
+        }
         return Error{fmt::format("{} at {} answered with status {}: {}", ir::BackendName(flavour_.kind), link->endpoint.text, answer->head.status, docker::ErrorMessage(answer->body))};
       }
       about[i] = std::move(answer->body);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
@@ -21,8 +22,14 @@ std::string Member(const Json& object, const char* name) {
   return found != object.end() && found->is_string() ? found->get<std::string>() : std::string();
 }
 
+/// Of TLS: what lies in a directory.
+struct Certificates {
+  HttpTls tls;
+  std::string dir;
+};
+
 /// Of an address as DOCKER_HOST has it.
-Result<Endpoint> FromAddress(std::string address, std::string origin, HttpTls tls, bool use_tls) {
+Result<Endpoint> FromAddress(std::string address, std::string origin, const Certificates& certificates, bool use_tls) {
   Endpoint out;
   out.origin = std::move(origin);
   if (address.starts_with("/")) address = "unix://" + address;
@@ -44,7 +51,19 @@ Result<Endpoint> FromAddress(std::string address, std::string origin, HttpTls tl
     const size_t bracket = rest.rfind(']');
     if (rest.find(':', bracket == std::string::npos ? 0 : bracket) == std::string::npos && rest.find('/') == std::string::npos) rest += secure ? ":2376" : ":2375";
     out.base_url = (secure ? "https://" : "http://") + rest;
-    if (secure) out.tls = std::move(tls);
+    if (!secure) return out;
+    out.tls = certificates.tls;
+    out.certificates = certificates.dir;
+    // Without them the connection would be refused with fewer words, or made to anybody.
+    if (out.tls.cert.empty() != out.tls.key.empty()) {
+      const bool key = out.tls.key.empty();
+      return Error{fmt::format("{0} names `{1}`, and of the certificate for it only one half can be read: {2}/{3} is there, {2}/{4} is not, or this user may not read it", out.origin, out.text,
+                               out.certificates, key ? "cert.pem" : "key.pem", key ? "key.pem" : "cert.pem")};
+    }
+    if (use_tls && out.tls.verify && out.tls.ca.empty()) {
+      return Error{fmt::format("{} names `{}`, and there is no authority to check it with: {}/ca.pem cannot be read. Copy the engine's ca.pem there{}", out.origin, out.text, out.certificates,
+                               out.origin.starts_with("the context") ? "" : ", or say in DOCKER_CERT_PATH where it is")};
+    }
     return out;
   }
   if (scheme == "ssh") {
@@ -54,14 +73,15 @@ Result<Endpoint> FromAddress(std::string address, std::string origin, HttpTls tl
   return Error{fmt::format("{} names `{}`: known are unix://, tcp://, http:// and https://", out.origin, out.text)};
 }
 
-HttpTls CertificatesIn(const std::string& dir, const Surroundings& surroundings, bool verify) {
-  HttpTls tls;
+Certificates CertificatesIn(const std::string& dir, const Surroundings& surroundings, bool verify) {
+  Certificates out{{}, dir};
+  HttpTls& tls = out.tls;
   auto file = [&](const char* name) { return surroundings.read(dir + "/" + name) ? dir + "/" + name : std::string(); };
   tls.ca = file("ca.pem");
   tls.cert = file("cert.pem");
   tls.key = file("key.pem");
   tls.verify = verify;
-  return tls;
+  return out;
 }
 
 Result<Endpoint> FromContext(const std::string& name, const std::string& origin, const Surroundings& surroundings) {
@@ -75,8 +95,8 @@ Result<Endpoint> FromContext(const std::string& name, const std::string& origin,
   const std::string host = Member(engine, "Host");
   if (host.empty()) return Error{fmt::format("the context `{}` names no docker host; see `docker context inspect {}`", name, name)};
   const bool skip = engine.contains("SkipTLSVerify") && engine["SkipTLSVerify"].is_boolean() && engine["SkipTLSVerify"].get<bool>();
-  HttpTls tls = CertificatesIn(dir + "/tls/" + digest + "/docker", surroundings, !skip);
-  return FromAddress(host, fmt::format("the context `{}`", name), tls, skip || !tls.ca.empty() || !tls.cert.empty());
+  const Certificates certificates = CertificatesIn(dir + "/tls/" + digest + "/docker", surroundings, !skip);
+  return FromAddress(host, fmt::format("the context `{}`", name), certificates, skip || !certificates.tls.ca.empty());
 }
 
 }  // namespace
@@ -120,11 +140,54 @@ Result<Endpoint> FindEndpoint(ir::BackendKind kind, const std::string& host, con
   return FromAddress("unix:///var/run/docker.sock", "", {}, false);
 }
 
+std::optional<Trouble> TlsTrouble(const Endpoint& endpoint, const HttpEnd& end, const std::string& answer) {
+  auto has = [](const std::string& text, std::initializer_list<std::string_view> parts) {
+    return std::any_of(parts.begin(), parts.end(), [&](std::string_view part) { return text.find(part) != std::string::npos; });
+  };
+  if (end.ok()) {
+    if (!has(answer, {"HTTP request to an HTTPS server"})) return std::nullopt;
+    return Trouble{"it speaks TLS only", endpoint.origin.starts_with("the context")
+                                             ? "Give the context the engine's ca.pem and your cert.pem and key.pem:  docker context update"
+                                             : "Put its ca.pem and your cert.pem and key.pem into a directory and type:  export DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH=DIRECTORY"};
+  }
+  if (!endpoint.base_url.starts_with("https://")) return std::nullopt;
+  const std::string host = endpoint.base_url.substr(8);
+  const std::string& dir = endpoint.certificates;
+  if (end.failure == HttpFailure::Tls) {
+    if (has(end.message, {"local issuer", "self-signed", "self signed", "issuer certificate"})) {
+      return Trouble{"its certificate is not signed by the authority that this user knows",
+                     endpoint.tls.ca.empty() ? fmt::format("Copy the engine's ca.pem to {}/ca.pem, and type:  export DOCKER_TLS_VERIFY=1", dir) : fmt::format("Copy the engine's own ca.pem to {}", endpoint.tls.ca)};
+    }
+    if (has(end.message, {"certificate has expired"})) return Trouble{"its certificate has expired", "Who runs the engine has to make it a new one; if `date` is wrong here, it is this machine's clock"};
+    if (has(end.message, {"not yet valid"})) return Trouble{"its certificate is not valid yet", "Look whether `date` is right here and there"};
+    if (has(end.message, {"subject name", "does not match"})) {
+      return Trouble{"its certificate is for another name", fmt::format("Use the name it has, which says:  openssl s_client -connect {} </dev/null | openssl x509 -noout -ext subjectAltName", host)};
+    }
+    if (has(end.message, {"of this client cannot be used"})) {
+      return Trouble{"the certificate of this user cannot be used", fmt::format("{}/cert.pem and {}/key.pem have to be PEM files, and of one pair", dir, dir)};
+    }
+    if (has(end.message, {"wrong version number", "packet length"})) {
+      return Trouble{"what answers there does not speak TLS", endpoint.origin.starts_with("the context") ? "Take the certificates out of the context, or name the port for TLS"
+                                                                                                         : "Type  unset DOCKER_TLS_VERIFY  or name the port for TLS, which is 2376 as a rule"};
+    }
+    if (!has(end.message, {"alert"})) return Trouble{end.message, fmt::format("Certificates are taken from {}", dir)};
+  }
+  // A client that it does not know is told so only after the handshake, if the connection lasts long enough.
+  if (end.failure != HttpFailure::Tls && end.failure != HttpFailure::Cut && end.failure != HttpFailure::Other) return std::nullopt;
+  if (endpoint.tls.cert.empty()) {
+    return Trouble{"it ended the connection, as engines do that want a certificate of their client", fmt::format("Put yours into {}/cert.pem and {}/key.pem", dir, dir)};
+  }
+  return Trouble{"it ended the connection, as engines do that do not accept the certificate of their client",
+                 fmt::format("Look who signed yours, and until when it is valid:  openssl x509 -noout -issuer -dates -in {}", endpoint.tls.cert)};
+}
+
 std::string NoEngineMessage(ir::BackendKind kind, const Endpoint& endpoint, const HttpEnd& end, const Surroundings& surroundings) {
   const bool podman = kind == ir::BackendKind::Podman;
   const std::string_view name = ir::BackendName(kind);
+  const std::optional<Trouble> tls = TlsTrouble(endpoint, end);
   std::string out = fmt::format("no {} at {}{}: {}", podman ? "podman service" : "docker engine", endpoint.text,
-                                endpoint.origin.empty() ? "" : fmt::format(" (from {})", endpoint.origin), end.message);
+                                endpoint.origin.empty() ? "" : fmt::format(" (from {})", endpoint.origin), tls ? tls->what : end.message);
+  if (tls) return out + ". " + tls->help;
   if (end.failure == HttpFailure::Permission) {
     out += podman ? ". This user may not use that socket; use your own service:  systemctl --user start podman.socket"
                   : ". This user may not use the socket; type  sudo usermod -aG docker $USER  and log in again, or use `podman`";
@@ -136,8 +199,6 @@ std::string NoEngineMessage(ir::BackendKind kind, const Endpoint& endpoint, cons
     } else {
       out += fmt::format(". Start it with  {}systemctl start docker  or say in DOCKER_HOST where it is", surroundings.uid == 0 ? "" : "sudo ");
     }
-  } else if (end.failure == HttpFailure::Tls || end.failure == HttpFailure::Cut) {
-    out += podman ? "" : ". Certificates are taken from the context, or with DOCKER_TLS_VERIFY=1 from DOCKER_CERT_PATH";
   }
   return out + fmt::format(". `jobc doctor` shows what is there; a profile that uses `process` needs no {}", name);
 }

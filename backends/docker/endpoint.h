@@ -34,6 +34,7 @@ struct Endpoint {
   std::string unix_socket;  ///< empty: it is reached by TCP
   std::string base_url;     ///< without a slash at its end
   HttpTls tls;
+  std::string certificates; ///< the directory that `tls` is from; empty without TLS
 
   friend bool operator==(const Endpoint& a, const Endpoint& b) {
     return a.text == b.text && a.base_url == b.base_url && a.unix_socket == b.unix_socket && a.tls.ca == b.tls.ca && a.tls.cert == b.tls.cert && a.tls.key == b.tls.key;
@@ -43,6 +44,14 @@ struct Endpoint {
 /// docker: `host`, `context`, DOCKER_HOST, DOCKER_CONTEXT, the current context of config.json, /var/run/docker.sock.
 /// podman: `host`, CONTAINER_HOST, the socket of this user's service. The error is one for people: exit code 14.
 Result<Endpoint> FindEndpoint(ir::BackendKind kind, const std::string& host, const std::string& context, const Surroundings& surroundings);
+
+/// In words, and what to type.
+struct Trouble {
+  std::string what, help;
+};
+/// Why there is no secure connection, or none without one. Nothing: it is no matter of certificates. `end` ok: the engine answered
+/// with `answer` (its message).
+std::optional<Trouble> TlsTrouble(const Endpoint& endpoint, const HttpEnd& end, const std::string& answer = "");
 
 /// Why nobody answered there, and what to type.
 std::string NoEngineMessage(ir::BackendKind kind, const Endpoint& endpoint, const HttpEnd& end, const Surroundings& surroundings);

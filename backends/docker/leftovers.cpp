@@ -56,6 +56,9 @@ Result<std::vector<Leftover>> ListLeftovers(const Endpoint& endpoint, const std:
   const std::string filters = fmt::format("{{\"label\":[\"{}={}\"]}}", kStateLabel, StateLabel(state_dir));
   HttpEnd end;
   auto answer = FetchNow(Ask(endpoint, "GET", ApiPath("/containers/json", {{"all", "1"}, {"filters", filters}})), kMostBytes, &end);
+  if (auto tls = TlsTrouble(endpoint, end, answer ? answer->body : "")) {
+    return Error{tls->what + ". " + tls->help};
+  }
   if (!answer) {
     return answer.error();
   }

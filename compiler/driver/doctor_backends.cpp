@@ -135,6 +135,10 @@ Result<ir::Value> Ask(const docker::Endpoint& endpoint, const std::string& path,
     return answer.error();
   }
   if (answer->head.status != 200) {
+    if (auto tls = docker::TlsTrouble(endpoint, *end, answer->body)) {
+      *end = {HttpFailure::Tls, tls->what, 0};
+      return Error{tls->help};
+    }
     return Error{fmt::format("GET {} was answered with {}", path, answer->head.status)};
   }
   return ir::ParseJson(answer->body);
@@ -166,6 +170,12 @@ BackendReport ExamineEngine(ir::BackendKind kind) {
     // Nobody said where it is, and the program is not here either: it is not installed.
     if (endpoint->origin.empty() && program.empty() && end.failure == HttpFailure::Connect) {
       return missing(fmt::format("{} is not installed, and nobody answers at {}", podman ? "podman" : "the docker engine", where), install);
+    }
+    if (const auto tls = docker::TlsTrouble(*endpoint, end)) {
+      return missing(fmt::format("no answer at {}: {}", where, tls->what), tls->help);
+    }
+    if (end.failure == HttpFailure::Tls) {
+      return missing(fmt::format("no answer at {}: {}", where, end.message), version.error().message);
     }
     if (end.ok()) {
       return missing(fmt::format("what answers at {} is no container engine: {}", where, version.error().message), "");

@@ -53,6 +53,13 @@ def alive(pid):
         return False
 
 
+def free_port():
+    """Of loopback; nothing else takes it in the moment until it is used."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
 # ---- what an engine leaves ----
 
 
@@ -328,10 +335,12 @@ class Docker(Engine):
     name = "docker"
     packages = "docker.io iptables busybox-static"
 
-    def __init__(self, base=None, live_restore=False, disk=None):
-        """disk: bytes of a disk of its own for images and containers, in memory."""
+    def __init__(self, base=None, live_restore=False, disk=None, tls=None):
+        """disk: bytes of a disk of its own for images and containers, in memory. tls: a directory with ca.pem, server.pem and
+        server-key.pem, for `tcp` (the tests themselves use the socket)."""
         super().__init__(base)
-        self.live_restore, self.disk = live_restore, disk
+        self.live_restore, self.disk, self.tls = live_restore, disk, tls
+        self.tcp = f"tcp://127.0.0.1:{free_port()}" if tls else ""
         self.drivers = ("overlay2", "vfs")
 
     def start(self):
@@ -354,6 +363,8 @@ class Docker(Engine):
                    "--pidfile", os.path.join(self.base, "pid"), "-H", self.host, "--cgroup-parent", "/" + self.token, "--group", "root",
                    "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false",
                    "--shutdown-timeout", "5", "--max-download-attempts", "1"] + (["--live-restore"] if self.live_restore else [])
+        if self.tls:
+            command += ["-H", self.tcp, "--tlsverify", "--tlscacert", f"{self.tls}/ca.pem", "--tlscert", f"{self.tls}/server.pem", "--tlskey", f"{self.tls}/server-key.pem"]
         for driver in self.drivers:
             self._spawn([*command, "--storage-driver", driver])
             try:

@@ -88,6 +88,34 @@ TEST(Endpoint, Addresses) {
   EXPECT_EQ(found->tls.ca, "/certs/ca.pem");
   EXPECT_EQ(found->tls.key, "/certs/key.pem");
   EXPECT_TRUE(found->tls.verify);
+  EXPECT_EQ(found->certificates, "/certs");
+  fake.files.erase("/certs/key.pem");
+  EXPECT_THAT(fake.Find(kDocker), HasSubstr("/certs/cert.pem is there, /certs/key.pem is not"));
+  fake.files = {};
+  EXPECT_THAT(fake.Find(kDocker), HasSubstr("/certs/ca.pem cannot be read"));
+  fake.env.erase("DOCKER_TLS_VERIFY");
+  EXPECT_EQ(fake.Find(kDocker), "|http://box:2375|`DOCKER_HOST`");
+}
+
+TEST(Endpoint, TroubleWithCertificates) {
+  Endpoint there{"tcp://far:2376", "`DOCKER_HOST`", "", "https://far:2376", {}, "/certs"};
+  auto say = [&](HttpFailure failure, const char* why, const char* answer = "") {
+    auto trouble = TlsTrouble(there, {failure, why, 0}, answer);
+    return trouble ? trouble->what + "|" + trouble->help : std::string();
+  };
+  EXPECT_THAT(say(HttpFailure::Tls, "its certificate is not accepted: SSL certificate problem: self-signed certificate in certificate chain"), HasSubstr("/certs/ca.pem"));
+  EXPECT_THAT(say(HttpFailure::Tls, "its certificate is not accepted: SSL: no alternative certificate subject name matches target host name 'far'"), HasSubstr("openssl s_client -connect far:2376"));
+  EXPECT_THAT(say(HttpFailure::Tls, "its certificate is not accepted: SSL certificate problem: certificate has expired"), HasSubstr("its certificate has expired"));
+  EXPECT_THAT(say(HttpFailure::Tls, "no secure connection: error:0A00010B:SSL routines::wrong version number"), HasSubstr("unset DOCKER_TLS_VERIFY"));
+  EXPECT_THAT(say(HttpFailure::Tls, "no secure connection: no common cipher"), HasSubstr("no common cipher"));
+  EXPECT_THAT(say(HttpFailure::Cut, "alert bad certificate"), HasSubstr("Put yours into /certs/cert.pem"));
+  there.tls.cert = "/certs/cert.pem";
+  EXPECT_THAT(say(HttpFailure::Cut, "alert bad certificate"), HasSubstr("openssl x509"));
+  EXPECT_EQ(say(HttpFailure::Connect, "connection refused"), "");
+  EXPECT_EQ(say(HttpFailure::None, "", "{}"), "");
+  there.base_url = "http://far:2376";
+  EXPECT_EQ(say(HttpFailure::Cut, "cut"), "");
+  EXPECT_THAT(say(HttpFailure::None, "", "Client sent an HTTP request to an HTTPS server."), HasSubstr("export DOCKER_TLS_VERIFY=1"));
 }
 
 TEST(Endpoint, CertificatesOfAContext) {
