@@ -1,13 +1,9 @@
 // A jobc that was killed, attempts that went on without it, and a resume that takes them over.
-#include <signal.h>
-#include <sys/wait.h>
-
 #include <chrono>
 #include <thread>
 
-#include "runtime/run_reader.h"
 #include "tests/engine/keeping_backend.h"
-#include "tests/engine/run_fixture.h"
+#include "tests/engine/killed_run_fixture.h"
 
 namespace jobc {
 namespace {
@@ -22,7 +18,7 @@ using testing::KeepingBackend;
 using testing::KeepingPlace;
 using testing::ReadAll;
 
-class Adoption : public testing::RunTest {
+class Adoption : public testing::KilledRunTest {
  protected:
   Adoption() {
     place.dir = dir / "place";
@@ -52,49 +48,6 @@ class Adoption : public testing::RunTest {
   void Go() { dir.Write("src/go", ""); }
   std::string Ran() { return ReadAll(dir / "src/ran"); }
 
-  EngineSetup Configure() {
-    EngineSetup setup;
-    setup.plan = &b.plan;
-    setup.plan_text = ir::WritePlan(b.plan);
-    setup.roots = {dir / "src", dir / "src"};
-    setup.state_dir = dir / "state";
-    setup.options = options;
-    setup.backends = backends;
-    setup.observer = &watcher;
-    return setup;
-  }
-
-  /// In a child process that kills itself when `at` happens for the `nth` time; a resume if the run exists.
-  void RunAndKill(RunEventKind at, int nth = 1) {
-    pid_t child = fork();
-    if (child == 0) {
-      int seen = 0;
-      watcher.on_event = [&](const RunEvent& event) {
-        if (event.kind == at && ++seen == nth) kill(getpid(), SIGKILL);
-      };
-      StartFailure failure;
-      auto started = id.empty() ? Engine::Start(Configure(), failure) : Engine::Resume(Configure(), id, {}, failure);
-      if (started != nullptr) started->Run();
-      _exit(1);
-    }
-    int status = 0;
-    waitpid(child, &status, 0);
-    EXPECT_TRUE(WIFSIGNALED(status)) << "the run ended before it was killed";
-    if (id.empty()) {
-      auto found = ResolveRun(dir / "state", "");
-      ASSERT_TRUE(found.ok());
-      id = *found;
-    }
-  }
-
-  RunOutcome Resume() {
-    StartFailure failure;
-    engine = Engine::Resume(Configure(), id, {}, failure);
-    if (engine == nullptr) return {.exit_code = failure.exit_code, .message = failure.message};
-    RunOutcome out = engine->Run();
-    engine.reset();
-    return out;
-  }
   /// Resumes, and lets the attempts go on when the run has begun.
   RunOutcome ResumeAndGo() {
     watcher.on_event = [this](const RunEvent& event) {
@@ -115,15 +68,13 @@ class Adoption : public testing::RunTest {
     return reader ? *reader->Text(attempt, stream, 1 << 20, &problem) : "no log";
   }
   std::vector<AttemptView> Attempts(const std::string& address) {
-    auto reader = RunReader::Open(dir / "state", id);
-    EXPECT_TRUE(reader.ok()) << reader.error().message;
-    auto found = (*reader)->Find(address);
+    auto reader = Read();
+    auto found = reader->Find(address);
     EXPECT_TRUE(found.ok());
-    return (*reader)->View(found->front()).attempts;
+    return reader->View(found->front()).attempts;
   }
 
   KeepingPlace place;
-  std::string id;
 };
 
 TEST_F(Adoption, AnAttemptThatGoesOnIsTakenOver) {

@@ -68,18 +68,21 @@ class RunTest : public ::testing::Test {
   ir::TypeId File() { return b.Type(ir::TypeKind::File); }
   void Export(const std::string& name, ir::TypeId type, ir::ExprId value) { b.plan.exports.push_back({name, type, value, {}}); }
 
-  RunOutcome Run() {
+  EngineSetup Configure() {
     EngineSetup setup;
     setup.plan = &b.plan;
-    setup.plan_text = "{}";
+    setup.plan_text = ir::WritePlan(b.plan);
     setup.roots = {dir / "src", dir / "src"};
     setup.state_dir = dir / "state";
     setup.options = options;
     setup.backends = backends;
     setup.remote_files = remote_files;
     setup.observer = &watcher;
+    return setup;
+  }
+  RunOutcome Run() {
     StartFailure failure;
-    engine = Engine::Start(std::move(setup), failure);
+    engine = Engine::Start(Configure(), failure);
     if (engine == nullptr) {
       RunOutcome out;
       out.exit_code = failure.exit_code;
