@@ -187,8 +187,13 @@ struct BackendHost {
   std::string run_dir;
   std::string state_dir;
   bool secret_files = false;      ///< some job of the run has them
-  /// The options `host` and `context` of the jobs of this kind, each pair once; empty where they say nothing.
-  std::vector<std::pair<std::string, std::string>> engines;
+  /// The options `host` and `context` of the jobs of this kind, each pair once; empty where they say nothing. The others: the first job
+  /// there that needs such a limit, so that an engine which cannot enforce it is found out before anything runs; empty: none.
+  struct Engine {
+    std::string host, context;
+    std::string memory, cpu, pids;
+  };
+  std::vector<Engine> engines;
 };
 
 /// Makes the backend of a kind. The error says why it is not available here (exit 14).

@@ -835,25 +835,35 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     return out + fmt::format("\"strict\":{}}}", setup.options.strict ? "true" : "false");
   }
 
-  /// What the jobs of a kind say of where their engine is.
-  std::vector<std::pair<std::string, std::string>> EnginesOf(ir::BackendKind kind) {
-    std::vector<std::pair<std::string, std::string>> out;
+  /// What the jobs of a kind say of where their engine is, and what they need there.
+  std::vector<BackendHost::Engine> EnginesOf(ir::BackendKind kind) {
+    std::vector<BackendHost::Engine> out;
     RunContext context(*state, world.get());
     for (const ir::Job& job : plan.jobs) {
       if (job.backend.kind != kind || job.kind == ir::JobKind::Check || job.kind == ir::JobKind::Hook) {
         continue;
       }
-      std::pair<std::string, std::string> one;
+      BackendHost::Engine one;
+      std::string limits;
+      bool pids = false;
       for (const ir::NamedExpr& option : job.backend.options) {
-        std::string* into = option.name == "host" ? &one.first : option.name == "context" ? &one.second : nullptr;
+        pids = pids || option.name == "pids";
+        std::string* into = option.name == "host" ? &one.host : option.name == "context" ? &one.context : option.name == "limits" ? &limits : nullptr;
         ir::Value value;
         if (into != nullptr && evaluator.Evaluate(option.value, context, value) && value.kind() == ir::ValueKind::String) {
           *into = value.as_string();
         }
       }
-      if (std::find(out.begin(), out.end(), one) == out.end()) {
-        out.push_back(std::move(one));
+      auto same = std::find_if(out.begin(), out.end(), [&](const BackendHost::Engine& other) { return other.host == one.host && other.context == one.context; });
+      if (same == out.end()) same = out.insert(out.end(), std::move(one));
+      if (limits == "available") {
+        continue;
       }
+      // One that is not known before the run is needed by all that is known.
+      auto asked = [&](ir::ExprId id) { return id.valid() && !(plan.program.exprs.IsConst(id) && plan.program.exprs.ConstValue(id).kind() == ir::ValueKind::Null); };
+      if (asked(job.resources.memory) && same->memory.empty()) same->memory = job.address;
+      if (asked(job.resources.cpu) && same->cpu.empty()) same->cpu = job.address;
+      if (pids && same->pids.empty()) same->pids = job.address;
     }
     return out;
   }

@@ -136,9 +136,10 @@ class DockerBackend : public Backend {
     soon_timer_ = std::make_unique<Timer>(host_.loop);
     auto places = host_.engines;
     if (places.empty()) places.emplace_back();
-    for (const auto& [host, context] : places) {
-      auto link = LinkTo(host, context);
+    for (const BackendHost::Engine& place : places) {
+      auto link = LinkTo(place.host, place.context);
       if (!link) return link.error();
+      if (auto able = CanLimit(**link, place); !able) return able.error();
     }
     return {};
   }
@@ -430,9 +431,12 @@ class DockerBackend : public Backend {
     if (!endpoint) return endpoint.error();
     auto link = std::make_unique<Link>();
     link->endpoint = *std::move(endpoint);
-    std::array<std::string, 2> about;
+    std::array<std::string, 3> about;
+    std::array<std::string, 3> paths = {"/version", "/info", ""};
     for (size_t i = 0; i < about.size(); ++i) {
-      HttpRequest request = Request(*link, "GET", i == 0 ? "/version" : "/info");
+      if (i == 2) paths[i] = docker::LibpodInfoPath(about[0]);
+      if (paths[i].empty()) continue;
+      HttpRequest request = Request(*link, "GET", paths[i]);
       request.total_ms = 30'000;
       HttpEnd end;
       auto answer = FetchNow(std::move(request), kMostAnswer, &end);
@@ -445,7 +449,7 @@ class DockerBackend : public Backend {
       }
       about[i] = std::move(answer->body);
     }
-    auto facts = docker::ParseFacts(about[0], about[1]);
+    auto facts = docker::ParseFacts(about[0], about[1], about[2]);
     if (!facts) return Error{fmt::format("{} at {}: {}", ir::BackendName(flavour_.kind), link->endpoint.text, facts.error().message)};
     link->facts = *std::move(facts);
     link->up = true;
@@ -454,6 +458,19 @@ class DockerBackend : public Backend {
     links_.emplace(key, std::move(link));
     Listen(*raw);
     return raw;
+  }
+
+  /// A limit that would silently not be one is no reason to run: what was to be protected is not.
+  Result<void> CanLimit(const Link& link, const BackendHost::Engine& place) const {
+    const docker::EngineFacts& facts = link.facts;
+    auto problem = [&](const std::string& job, const char* what) {
+      return Error{fmt::format("{} at {} cannot enforce {}, which `{}` has: {}. To have it, {}; to run without it, type  limits = available  in the options of the backend",
+                               ir::BackendName(flavour_.kind), link.endpoint.text, what, job, facts.no_limits, facts.enable_limits)};
+    };
+    if (!facts.limits_memory && !place.memory.empty()) return problem(place.memory, "`resources.memory`");
+    if (!facts.limits_cpu && !place.cpu.empty()) return problem(place.cpu, "`resources.cpu`");
+    if (!facts.limits_pids && !place.pids.empty()) return problem(place.pids, "the option `pids`");
+    return {};
   }
 
   void Listen(Link& link) {
@@ -698,7 +715,7 @@ class DockerBackend : public Backend {
   std::string UserFor(const Attempt& attempt) const {
     std::string user = TextOption(attempt.launch, "user");
     if (!user.empty()) return user;
-    if (attempt.link->facts.rootless) return "0:0";  // which is this user, outside
+    if (attempt.link->facts.rootless) return "0:0";  // which is the user of the engine, outside
     if (around_.uid != 0) return fmt::format("{}:{}", around_.uid, getegid());
     return "";
   }
@@ -713,7 +730,30 @@ class DockerBackend : public Backend {
     plan.run_id = host_.run_id;
     plan.state = state_label_;
     plan.user = UserFor(attempt);
-    plan.host_users = link.facts.remapped;
+    const bool asks_for_user = !TextOption(attempt.launch, "user").empty();
+    if (link.facts.remapped) plan.userns = "host";
+    if (link.facts.rootless && asks_for_user) {
+      // Whoever the job is inside, outside it is the user of the engine, to whom outputs belong.
+      const auto ids = docker::IsNumericUser(plan.user) ? docker::IdsOf(plan.user, "") : std::nullopt;
+      if (!ids) {
+        return Fail(id, Failed(ir::ErrorKind::Submit, fmt::format("the option `user` names `{}`: a rootless engine needs numbers, as in  user = \"1000:1000\"", plan.user)));
+      }
+      const int64_t gid = plan.user.find(':') == std::string::npos ? ids->uid : ids->gid;
+      if (ids->uid != 0 && !link.facts.keeps_ids) {
+        return Fail(id, Failed(ir::ErrorKind::Submit, fmt::format("the option `user` names `{}`: files of that user would not be yours, as this engine is rootless; leave it out, or use `podman`", plan.user)));
+      }
+      plan.user = fmt::format("{}:{}", ids->uid, gid);
+      if (ids->uid != 0) plan.userns = fmt::format("keep-id:uid={},gid={}", ids->uid, gid);
+    }
+    plan.no_memory = !link.facts.limits_memory;
+    plan.no_cpu = !link.facts.limits_cpu;
+    plan.no_pids = !link.facts.limits_pids;
+    auto left_out = [&](bool lacking, bool asked, const char* what) {
+      if (lacking && asked) Note(link, fmt::format("{} is not enforced by {}: {}", what, ir::BackendName(flavour_.kind), link.facts.no_limits));
+    };
+    left_out(plan.no_memory, attempt.launch.resources.memory.has_value(), "`resources.memory`");
+    left_out(plan.no_cpu, attempt.launch.resources.cpu_milli.has_value(), "`resources.cpu`");
+    left_out(plan.no_pids, Option(attempt.launch, "pids") != nullptr, "the option `pids`");
     if (around_.uid != 0 && !link.facts.rootless && TextOption(attempt.launch, "user").empty()) {
       std::array<gid_t, 256> groups;
       const int count = getgroups(static_cast<int>(groups.size()), groups.data());

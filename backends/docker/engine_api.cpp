@@ -130,7 +130,16 @@ const Flavour& FlavourOf(ir::BackendKind kind) {
   return kind == ir::BackendKind::Podman ? podman : docker;
 }
 
-Result<EngineFacts> ParseFacts(std::string_view version, std::string_view info) {
+std::string LibpodInfoPath(std::string_view version) {
+  for (const Json& one : Member(Parse(version), "Components")) {
+    if (Text(one, "Name") != "Podman Engine") continue;
+    const std::string api = Text(Member(one, "Details"), "APIVersion");
+    return api.empty() ? "" : "/v" + api + "/libpod/info";
+  }
+  return "";
+}
+
+Result<EngineFacts> ParseFacts(std::string_view version, std::string_view info, std::string_view libpod) {
   const Json about = Parse(version);
   EngineFacts out;
   out.version = Text(about, "Version");
@@ -145,9 +154,43 @@ Result<EngineFacts> ParseFacts(std::string_view version, std::string_view info) 
   if (order(api) < order("1.40")) return Error{fmt::format("the engine {} speaks the API {} only; at least 1.40 (Docker 19.03) is needed", out.version, api)};
   if (order(api) > order(kWritten)) api = order(least) > order(kWritten) ? least : kWritten;
   out.api = "/v" + api;
-  for (const std::string& option : Texts(Member(Parse(info), "SecurityOptions"))) {
+  const Json said = Parse(info);
+  for (const std::string& option : Texts(Member(said, "SecurityOptions"))) {
     out.rootless = out.rootless || option.starts_with("name=rootless");
     out.remapped = out.remapped || option.starts_with("name=userns");
+  }
+  auto denies = [&](const char* name) {
+    const Json* found = Find(said, name);
+    return found != nullptr && found->is_boolean() && !found->get<bool>();
+  };
+  out.limits_memory = !denies("MemoryLimit");
+  out.limits_cpu = !denies("CpuCfsQuota");
+  out.limits_pids = !denies("PidsLimit");
+  std::string groups = Text(said, "CgroupVersion");
+  if (const Json host = Member(Parse(libpod), "host"); host.is_object()) {
+    out.rootless = Flag(Member(host, "security"), "rootless");
+    out.keeps_ids = out.rootless;
+    groups = Text(host, "cgroupVersion");
+    if (groups.starts_with('v')) groups.erase(0, 1);
+    if (out.rootless) {
+      const std::vector<std::string> given = groups == "2" ? Texts(Member(host, "cgroupControllers")) : std::vector<std::string>();
+      auto has = [&](const char* name) { return std::find(given.begin(), given.end(), name) != given.end(); };
+      out.limits_memory = has("memory");
+      out.limits_cpu = has("cpu");
+      out.limits_pids = has("pids");
+    }
+  }
+  if (!out.limits_memory || !out.limits_cpu || !out.limits_pids) {
+    if (out.rootless && groups != "2") {
+      out.no_limits = "it is rootless, and such engines have limits only where control groups are of version 2";
+      out.enable_limits = "boot with  systemd.unified_cgroup_hierarchy=1  , or use an engine of root";
+    } else if (out.rootless) {
+      out.no_limits = "it is rootless, and the controllers of control groups are not given to its user";
+      out.enable_limits = "let systemd delegate them to users: /etc/systemd/system/user@.service.d/delegate.conf with  [Service] Delegate=cpu cpuset io memory pids";
+    } else {
+      out.no_limits = "the kernel of its machine does not offer that to it";
+      out.enable_limits = out.limits_memory ? "see the warnings of  docker info" : "boot with  cgroup_enable=memory swapaccount=1";
+    }
   }
   return out;
 }
@@ -213,9 +256,9 @@ Result<std::string> CreateBody(const ContainerPlan& plan, const Flavour& flavour
     for (const ir::Mount& one : ir::MountsOf(*mounts)) mount(one.volume ? "volume" : "bind", one.source, one.target, one.read_only);
   }
   const Resources& resources = launch.resources;
-  if (resources.cpu_milli && *resources.cpu_milli > 0) host["NanoCpus"] = *resources.cpu_milli * 1'000'000;
-  if (resources.memory && *resources.memory > 0) host["Memory"] = host["MemorySwap"] = *resources.memory;  // no swap on top
-  if (const ir::Value* pids = Option(launch, "pids")) host["PidsLimit"] = pids->as_int();
+  if (resources.cpu_milli && *resources.cpu_milli > 0 && !plan.no_cpu) host["NanoCpus"] = *resources.cpu_milli * 1'000'000;
+  if (resources.memory && *resources.memory > 0 && !plan.no_memory) host["Memory"] = host["MemorySwap"] = *resources.memory;  // no swap on top
+  if (const ir::Value* pids = Option(launch, "pids"); pids != nullptr && !plan.no_pids) host["PidsLimit"] = pids->as_int();
   if (resources.gpu && *resources.gpu > 0) {
     Json request = {{"Driver", ""}, {"Capabilities", {{"gpu"}}}};
     if (plan.gpus.empty()) {
@@ -227,7 +270,7 @@ Result<std::string> CreateBody(const ContainerPlan& plan, const Flavour& flavour
   }
   if (const ir::Value* network = Option(launch, "network")) host["NetworkMode"] = network->as_string();
   if (!plan.groups.empty()) host["GroupAdd"] = plan.groups;
-  if (plan.host_users) host["UsernsMode"] = "host";
+  if (!plan.userns.empty()) host["UsernsMode"] = plan.userns;
   host["LogConfig"]["Type"] = flavour.log_driver;
   // The engine's own configuration may keep only the end of a log.
   if (flavour.log_sizes) host["LogConfig"]["Config"] = {{"max-size", "1000t"}, {"max-file", "1"}, {"compress", "false"}};

@@ -44,8 +44,15 @@ struct EngineFacts {
   std::string api;       ///< prefix of paths: `/v1.41`
   bool rootless = false; ///< root in a container is the user of the engine
   bool remapped = false; ///< users in containers are others outside (userns-remap)
+  bool keeps_ids = false;  ///< rootless, and any user in a container can be made the user of the engine outside (podman)
+  bool limits_memory = true, limits_cpu = true, limits_pids = true;
+  std::string no_limits, enable_limits;  ///< why some are not enforced, and what to do about it
 };
-Result<EngineFacts> ParseFacts(std::string_view version, std::string_view info);
+/// The answers to GET /version, GET /info, and where the engine is podman to GET LibpodInfoPath(): what podman 4.3 says of its limits
+/// in the second is what the kernel could do, not what it will.
+Result<EngineFacts> ParseFacts(std::string_view version, std::string_view info, std::string_view libpod = "");
+/// Empty: it is not podman.
+std::string LibpodInfoPath(std::string_view version);
 
 struct ImageInfo {
   std::string id;      ///< `sha256:…`
@@ -66,7 +73,8 @@ struct ContainerPlan {
   std::string user;                  ///< empty: the image's
   std::vector<std::string> groups;   ///< supplementary
   std::vector<std::string> gpus;     ///< ids; empty: any
-  bool host_users = false;           ///< without user remapping
+  std::string userns;                ///< of the users: `host` is without remapping; empty: as the engine has it
+  bool no_memory = false, no_cpu = false, no_pids = false;  ///< the engine cannot enforce them: they are not asked for
 };
 /// The body of POST /containers/create. Error: what cannot be said in it, as text that is not UTF-8.
 Result<std::string> CreateBody(const ContainerPlan& plan, const Flavour& flavour);

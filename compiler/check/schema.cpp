@@ -193,6 +193,8 @@ const BackendSchema& SchemaOf(ir::BackendKind kind) {
   static const BackendOption pull{"pull", "String", false, "always missing never", "when images are pulled"};
   static const BackendOption init{"init", "Bool", false, "", "jobc's own init as PID 1 (true)"};
   static const BackendOption pids{"pids", "Int(1..)", false, "", "most processes and threads of an attempt"};
+  static const BackendOption limits{"limits", "String", false, "required available",
+                                    "what becomes of limits that the engine cannot enforce: `required` (so by itself) ends the run before it starts, `available` does without them"};
   static const BackendOption gpus{"gpus", "List<String>", false, "", "the graphics processors that attempts may get, as the engine names them"};
   static const std::vector<BackendSchema> table = {
       {ir::BackendKind::Process, "processes on this machine",
@@ -204,13 +206,13 @@ const BackendSchema& SchemaOf(ir::BackendKind kind) {
        {max_parallel,
         {"host", "String", false, "", "socket or URL of the engine, instead of DOCKER_HOST"},
         {"context", "String", false, "", "Docker context"},
-        network, user, pull, init, pids, gpus, mounts, workdir,
+        network, user, pull, init, pids, limits, gpus, mounts, workdir,
         {"options", "Json", false, "", "more members of the Engine API's HostConfig"}}},
       {ir::BackendKind::Podman, "containers of Podman",
        {.built = true, .needs_image = true, .inherit_env = true, .schemes = "https s3", .error_kinds = "oom image node_lost network auth"},
        {max_parallel,
         {"host", "String", false, "", "socket of the service"},
-        network, user, pull, init, pids, gpus, mounts, workdir,
+        network, user, pull, init, pids, limits, gpus, mounts, workdir,
         {"options", "Json", false, "", "more members of the API's HostConfig"}}},
       {ir::BackendKind::Apptainer, "Apptainer or Singularity images, as processes on this machine",
        {.built = true, .needs_image = true, .inherit_env = true, .schemes = "https s3", .error_kinds = "oom image"},

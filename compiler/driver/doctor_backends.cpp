@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "backends/docker/endpoint.h"
+#include "backends/docker/engine_api.h"
 #include "backends/registry.h"
 #include "compiler/check/schema.h"
 #include "ir/json.h"
@@ -93,19 +94,6 @@ bool TrueAt(const ir::Value& object, std::string_view name) {
   return value != nullptr && value->kind() == ir::ValueKind::Bool && value->as_bool();
 }
 
-bool HasSecurityOption(const ir::Value& info, std::string_view name) {
-  const ir::Value* options = At(info, "SecurityOptions");
-  if (options == nullptr || options->kind() != ir::ValueKind::List) {
-    return false;
-  }
-  for (const ir::Value& option : options->as_list()) {
-    if (option.kind() == ir::ValueKind::String && option.as_string().find(name) != std::string::npos) {
-      return true;
-    }
-  }
-  return false;
-}
-
 /// Whether /etc/subuid and /etc/subgid have a range for this user, which rootless containers need.
 std::string MissingSubordinateIds() {
   const passwd* user = getpwuid(geteuid());
@@ -123,7 +111,7 @@ std::string MissingSubordinateIds() {
   return "";
 }
 
-Result<ir::Value> Ask(const docker::Endpoint& endpoint, const std::string& path, HttpEnd* end) {
+Result<ir::Value> Ask(const docker::Endpoint& endpoint, const std::string& path, HttpEnd* end, std::string* text = nullptr) {
   HttpRequest request;
   request.url = endpoint.base_url + path;
   request.unix_socket = endpoint.unix_socket;
@@ -140,6 +128,9 @@ Result<ir::Value> Ask(const docker::Endpoint& endpoint, const std::string& path,
       return Error{tls->help};
     }
     return Error{fmt::format("GET {} was answered with {}", path, answer->head.status)};
+  }
+  if (text != nullptr) {
+    *text = answer->body;
   }
   return ir::ParseJson(answer->body);
 }
@@ -164,7 +155,8 @@ BackendReport ExamineEngine(ir::BackendKind kind) {
     return missing(endpoint.error().message, "");
   }
   HttpEnd end;
-  const auto version = Ask(*endpoint, "/version", &end);
+  std::string version_text, info_text, libpod_text;
+  const auto version = Ask(*endpoint, "/version", &end, &version_text);
   if (!version) {
     const std::string where = endpoint->text + (endpoint->origin.empty() ? "" : fmt::format(" (from {})", endpoint->origin));
     // Nobody said where it is, and the program is not here either: it is not installed.
@@ -193,30 +185,29 @@ BackendReport ExamineEngine(ir::BackendKind kind) {
     }
     return missing(fmt::format("no answer at {}: {}", where, end.message.empty() ? version.error().message : end.message), help);
   }
-  const auto info = Ask(*endpoint, "/info", &end);
+  const auto info = Ask(*endpoint, "/info", &end, &info_text);
+  if (const std::string path = docker::LibpodInfoPath(version_text); !path.empty()) {
+    (void)Ask(*endpoint, path, &end, &libpod_text);
+  }
+  const auto able = docker::ParseFacts(version_text, info_text, libpod_text);
+  const docker::EngineFacts limits = able ? *able : docker::EngineFacts();
   const ir::Value none;
   const ir::Value& facts = info ? *info : none;
   out.version = TextAt(*version, "Version");
   out.usable = out.built;
-  const bool rootless = HasSecurityOption(facts, "rootless");
+  const bool rootless = limits.rootless;
   out.details.push_back({area, "engine", true, true, fmt::format("{} (API {}) at {}{}", out.version, TextAt(*version, "ApiVersion"), endpoint->text, endpoint->origin.empty() ? "" : fmt::format(", from {}", endpoint->origin)), ""});
   if (!info) {
     out.details.push_back({area, "facts", false, true, "it does not say what it can: " + info.error().message, ""});
   }
-  const std::string groups = TextAt(facts, "CgroupVersion");
   std::string enforced, open;
-  for (const auto& [name, member] : {std::pair<const char*, const char*>{"memory", "MemoryLimit"}, {"cpu", podman ? "CPUCfsQuota" : "CpuCfsQuota"}, {"process", "PidsLimit"}}) {
-    const bool limits = TrueAt(facts, member) || (std::string_view(member) == "CPUCfsQuota" && TrueAt(facts, "CpuCfsQuota"));
-    std::string help;
-    if (!limits && rootless && groups != "2") {
-      help = "rootless containers have limits only where control groups are of version 2: boot with systemd.unified_cgroup_hierarchy=1";
-    } else if (!limits && rootless) {
-      help = "let systemd delegate the controllers to users:  /etc/systemd/system/user@.service.d/delegate.conf with  [Service] Delegate=cpu cpuset io memory pids";
-    } else if (!limits && std::string_view(name) == "memory") {
-      help = "boot with cgroup_enable=memory swapaccount=1";
-    }
-    out.details.push_back({area, fmt::format("{} limit", name), limits, false, limits ? (std::string_view(name) == "memory" ? "enforced, `oom` is detected" : "enforced") : "not enforced: a job that asks for it is refused when it starts", help});
-    (limits ? enforced : open) += std::string((limits ? enforced : open).empty() ? "" : ", ") + name;
+  for (const auto& [name, holds] : {std::pair<const char*, bool>{"memory", limits.limits_memory}, {"cpu", limits.limits_cpu}, {"process", limits.limits_pids}}) {
+    const bool is = holds && info;
+    const bool memory = std::string_view(name) == "memory";
+    out.details.push_back({area, fmt::format("{} limit", name), is, false,
+                           is ? (memory ? "enforced, `oom` is detected" : "enforced") : !info ? "not known" : fmt::format("not enforced: {}. A run that asks for it is refused, unless its backend says `limits = available`", limits.no_limits),
+                           is || !info ? "" : limits.enable_limits});
+    (is ? enforced : open) += std::string((is ? enforced : open).empty() ? "" : ", ") + name;
   }
   out.details.push_back({area, "user", true, true, rootless ? "rootless: root in a container is the user of the engine" : "root in a container is root of its machine, unless `user` says otherwise", ""});
   if (podman && geteuid() != 0) {

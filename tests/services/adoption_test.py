@@ -1,8 +1,9 @@
 """A jobc that is killed while its containers run: they go on, `resume` takes them over, and `gc` removes what nobody took over."""
 import signal
+import unittest
 
 import services
-from story import Story, wait_until
+from story import Story, wait_until, ROOT
 
 IMAGE = "localhost/jobc-test/busybox:1"
 # Writes a line, waits, writes another and leaves results; `ran` counts how often each part began.
@@ -29,10 +30,10 @@ class Adoption:
         super().setUp()
         self.at_engine = self.enterContext(self.engine(self.kind))
         self.addCleanup(self.remove_mine)
-        self.write(TEXT.format(kind=self.kind, flags=self.flags, image=IMAGE))
+        self.write(TEXT.format(kind=self.kind.split("-")[0], flags=self.flags, image=IMAGE))
 
     def environment(self, **more):
-        name = "CONTAINER_HOST" if self.kind == "podman" else "DOCKER_HOST"
+        name = "CONTAINER_HOST" if self.kind.startswith("podman") else "DOCKER_HOST"
         return super().environment(**{name: self.at_engine.host, **more})
 
     def mine(self):
@@ -106,6 +107,12 @@ class DockerAdoption(Adoption, Story, services.Case):
 
 class PodmanAdoption(Adoption, Story, services.Case):
     kind = "podman"
+
+
+@unittest.skipUnless(ROOT, "only root can give another user subordinate ids for the time of a test")
+class RootlessAdoption(Adoption, Story, services.Case):
+    kind = "podman-rootless"
+    unprivileged = True
 
 
 if __name__ == "__main__":

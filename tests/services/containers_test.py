@@ -15,7 +15,8 @@ IMAGE = "localhost/jobc-test/busybox:1"
 
 
 class Containers(Story, services.Case):
-    kind = ""
+    kind = ""     # of daemons.KINDS
+    name = property(lambda self: self.kind.split("-")[0], doc="of the backend")
 
     def setUp(self):
         if type(self).kind == "":
@@ -34,11 +35,11 @@ class Containers(Story, services.Case):
             self.assertEqual(mine, [], "containers were left")
 
     def environment(self, **more):
-        name = "CONTAINER_HOST" if self.kind == "podman" else "DOCKER_HOST"
+        name = "CONTAINER_HOST" if self.name == "podman" else "DOCKER_HOST"
         return super().environment(**{name: self.at_engine.host, **more})
 
     def job(self, text, *arguments, image=IMAGE, backend="", code=0, **options):
-        profile = (f'profile box default {{ backend = {self.kind} {{ network = "none", mounts = {{ flags = {{ source = "@FLAGS@", target = "/flags", read_only = false }} }} {backend} }} }}\n'
+        profile = (f'profile box default {{ backend = {self.name} {{ network = "none", mounts = {{ flags = {{ source = "@FLAGS@", target = "/flags", read_only = false }} }} {backend} }} }}\n'
                    f'defaults {{ image = "{image}" }}\n')
         return self.run_job(profile + text, *arguments, code=code, **options)
 
@@ -167,7 +168,7 @@ job a { grace = 20s script = <<~SH
         self.finish(process, code=130)
 
     def start_job(self, text, *arguments):
-        profile = f'profile box default {{ backend = {self.kind} {{ network = "none", mounts = {{ flags = {{ source = "@FLAGS@", target = "/flags", read_only = false }} }} }} }}\ndefaults {{ image = "{IMAGE}" }}\n'
+        profile = f'profile box default {{ backend = {self.name} {{ network = "none", mounts = {{ flags = {{ source = "@FLAGS@", target = "/flags", read_only = false }} }} }} }}\ndefaults {{ image = "{IMAGE}" }}\n'
         self.write("edition = 1\n" + (profile + text).replace("@FLAGS@", str(self.flags)))
         return self.start("run", "a.job", *arguments)
 
@@ -185,7 +186,7 @@ job a { grace = 20s script = <<~SH
         self.assertEqual(done.json, {"all": list(range(20))})
 
     def test_an_engine_that_cannot_be_used(self):
-        name = "CONTAINER_HOST" if self.kind == "podman" else "DOCKER_HOST"
+        name = "CONTAINER_HOST" if self.name == "podman" else "DOCKER_HOST"
         for host in (f"unix://{self.base}/none.sock", "tcp://127.0.0.1:9"):
             done = self.job('job a { run = ["touch", "/flags/ran"] }\n', env={name: host}, code=14)
             self.assertSays(done.err, host, name)
@@ -210,6 +211,63 @@ class Docker(Common, Containers):
 
 class Podman(Common, Containers):
     kind = "podman"
+
+
+@unittest.skipUnless(ROOT, "only root can give another user subordinate ids for the time of a test")
+class Rootless(Common, Containers):
+    """Podman of an ordinary user, and jobc as the same user."""
+
+    kind = "podman-rootless"
+    unprivileged = True
+
+    def setUp(self):
+        super().setUp()
+        version = self.at_engine.api("GET", "/version").json["Components"][0]["Details"]["APIVersion"]
+        host = self.at_engine.get(f"/v{version}/libpod/info").json["host"]
+        self.assertTrue(host["security"]["rootless"], "that is what is tested")
+        self.limited = host["cgroupVersion"] == "v2" and "memory" in host["cgroupControllers"]
+
+    def test_limits_hold(self):
+        if self.limited:
+            return super().test_limits_hold()
+        for text, options, what in (("resources { memory = 64MiB }", "", "`resources.memory`"), ("resources { cpu = 0.5 }", "", "`resources.cpu`"), ("", ", pids = 77", "the option `pids`")):
+            done = self.job('job a { ' + text + ' run = ["touch", "/flags/ran"] }\n', backend=options, code=14)
+            self.assertSays(done.err, "podman at unix://", what, "`a`", "rootless", "limits = available")
+            self.assertFalse(self.flag("ran").exists())
+        done = self.job('job a { resources { memory = 64MiB, cpu = 0.5 } run = ["touch", "/flags/ran"] }\n', backend=", pids = 77, limits = available")
+        self.assertSays(done.err, "`resources.memory` is not enforced by podman", "`resources.cpu` is not enforced", "the option `pids` is not enforced")
+        self.assertTrue(self.flag("ran").exists())
+        # A job that names none, as most do, is none the worse for it.
+        self.assertNotIn("enforced", self.job('job a { run = ["true"] }\n').err)
+
+    def test_an_image_with_a_user_can_write_and_the_files_are_ours(self):
+        done = self.job('''
+job a { script = <<~SH
+    id -u; umask 077; mkdir ~{output.d}; echo x > ~{output.d}/f; echo "{\\"v\\": 1}" > $JOB_RESULT; touch $TMPDIR/t
+  SH
+  output { d: Dir = "d", v: Int } }
+export { d: Dir = a.d }
+''', image="localhost/jobc-test/user:1")
+        self.assertEqual(self.logs("a").out, "0\n", "root inside is the user outside")
+        found = os.stat(pathlib.Path(done.json["d"], "f"))
+        self.assertEqual((found.st_uid, found.st_gid), (NOBODY, NOBODY))
+
+    def test_the_option_user(self):
+        for user, ids in (("4711:4712", "4711\n4712\n"), ("4711", "4711\n4711\n"), ("0", "0\n0\n")):
+            done = self.job('job a { script = <<~SH\n    id -u; id -g; umask 077; echo x > ~{output.o}; touch $TMPDIR/t\n  SH\n  output { o: File = "o" } }\nexport { o: File = a.o }\n',
+                            backend=f', user = "{user}"', image="localhost/jobc-test/user:1")
+            self.assertEqual(self.logs("a").out, ids)
+            found = os.stat(done.json["o"])
+            self.assertEqual((found.st_uid, found.st_gid), (NOBODY, NOBODY), "outputs are of the caller all the same")
+        done = self.job('job a { run = ["true"] }\n', backend=', user = "worker"', image="localhost/jobc-test/user:1", code=10)
+        self.assertSays(done.err, "`worker`", "needs numbers")
+
+    def test_doctor_says_what_it_cannot(self):
+        out = self.jobc("doctor", "podman").out
+        self.assertSays(out, self.at_engine.host, "rootless: root in a container is the user of the engine")
+        if not self.limited:
+            self.assertSays(out, "not enforced: it is rootless", "limits = available", "systemd.unified_cgroup_hierarchy=1")
+            self.assertNotIn("oom", out)
 
 
 @unittest.skipUnless(ROOT, "the socket is given to another user by root")

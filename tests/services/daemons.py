@@ -26,7 +26,7 @@ import urllib.parse
 
 import images
 
-ENGINE_PROGRAMS = {"dockerd", "containerd", "containerd-shim", "containerd-shim-runc-v2", "runc", "podman", "conmon", "docker-proxy"}
+ENGINE_PROGRAMS = {"dockerd", "containerd", "containerd-shim", "containerd-shim-runc-v2", "runc", "podman", "conmon", "docker-proxy", "rootlesskit", "exe", "fuse-overlayfs", "catatonit"}
 CGROUPS = "/sys/fs/cgroup"
 
 
@@ -82,10 +82,19 @@ def _processes():
     return found
 
 
+def _is_told_of(pid, base):
+    """Whether its environment names `base`: what a rootless engine leaves running has no words of its own."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return f"XDG_RUNTIME_DIR={base}".encode() in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
 def processes_of(base):
     """The engine at `base`, its helpers, and the processes in its containers."""
     every = _processes()
-    mine = {pid for pid, (_, program, words) in every.items() if program in ENGINE_PROGRAMS and any(base.encode() in word for word in words)}
+    mine = {pid for pid, (_, program, words) in every.items() if program in ENGINE_PROGRAMS and (any(base.encode() in word for word in words) or _is_told_of(pid, base))}
     grown = True
     while grown:
         more = {pid for pid, (parent, _, _) in every.items() if parent in mine} - mine
@@ -258,11 +267,26 @@ class Engine:
         finally:
             connection.close()
 
+    def get(self, path):
+        """Of podman's own API, whose paths have its own version."""
+        connection = _Connection(self.socket, 60)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.read())
+        finally:
+            connection.close()
+
     def answers(self):
         try:
             return self.api("GET", "/_ping", timeout=5).status == 200
         except OSError:
             return False
+
+    def describe(self):
+        """`podman 4.3.1, rootless`, for a person who wants to know what was tested."""
+        version = self.api("GET", "/version").json
+        return f"{self.name} {version['Version']} (API {version['ApiVersion']}), {'rootless' if isinstance(self, Rootless) else 'rootful'}"
 
     def log(self):
         try:
@@ -417,7 +441,47 @@ class Podman(Engine):
         super().remove()
 
 
-KINDS = {"docker": Docker, "podman": Podman}
+class Rootless:
+    """Before an engine's class: it is the engine of an ordinary user, who gets subordinate ids in a mount namespace of the engine's own,
+    so that /etc/subuid of this machine stays as it is."""
+
+    user = 65534
+    first, count = 200_000, 65_536
+
+    def _require(self, *programs):
+        super()._require(*programs, "newuidmap", "newgidmap", "unshare", "setpriv")
+
+    def _own(self):
+        """Its directory is the user's. Returns what to put before a command."""
+        for name in ("subuid", "subgid"):
+            pathlib.Path(self.base, name).write_text(f"{self.user}:{self.first}:{self.count}\n")
+        for place, directories, files in os.walk(self.base):
+            for path in (place, *(os.path.join(place, name) for name in directories + files)):
+                if os.lstat(path).st_uid == 0:
+                    os.lchown(path, self.user, self.user)
+        os.chmod(self.base, 0o711)
+        binds = "".join(f"touch /etc/{name}; mount --bind {self.base}/{name} /etc/{name}; " for name in ("subuid", "subgid"))
+        return ["unshare", "--mount", "--propagation", "slave", "sh", "-ec", binds + 'exec "$@"', "sh",
+                "setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups", "--"]
+
+
+class RootlessPodman(Rootless, Podman):
+    packages = "podman runc uidmap busybox-static"
+
+    def start(self):
+        self._require("podman", "conmon", "runc")
+        with contextlib.suppress(OSError):
+            os.unlink(self.socket)
+        environment = self.environment()
+        self._spawn([*self._own(), *self.command("system", "service", "-t", "0", self.host)], environment)
+        self._answered()
+
+    def remove(self):
+        Engine.remove(self)  # `podman rm` would be that of root
+
+
+KINDS = {"docker": Docker, "podman": Podman, "podman-rootless": RootlessPodman}
+SHARED = ("docker", "podman")  # started once for all tests; the others by those who need them
 
 
 def from_file():
@@ -473,7 +537,8 @@ def start(path, for_parent):
     lines = [f"image-{name}={image.name}" for name, image in made.items()]
     started = []
     try:
-        for name, kind in KINDS.items():
+        for name in SHARED:
+            kind = KINDS[name]
             if problem:
                 lines.append(f"{name}-missing={problem}")
                 continue

@@ -86,6 +86,9 @@ class Engines(services.Case):
     def test_a_podman_whose_test_is_killed_is_swept_away(self):
         self.leaves_nothing_when_its_test_is_killed("Podman")
 
+    def test_a_rootless_podman_whose_test_is_killed_is_swept_away(self):
+        self.leaves_nothing_when_its_test_is_killed("RootlessPodman")
+
 
 if __name__ == "__main__":
     services.main()

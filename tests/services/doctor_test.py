@@ -106,7 +106,7 @@ class Doctor(story.Story, services.Case):
 
     def test_an_engine_that_enforces_nothing_says_what_would(self):
         version = json.dumps({"Version": "5.0", "ApiVersion": "1.41"}).encode()
-        for info, parts in [({"MemoryLimit": False, "CgroupVersion": "1", "SecurityOptions": ["name=rootless"]}, ["rootless", "not enforced", "systemd.unified_cgroup_hierarchy=1"]),
+        for info, parts in [({"MemoryLimit": False, "CgroupVersion": "1", "SecurityOptions": ["name=rootless"]}, ["rootless", "not enforced", "limits = available", "systemd.unified_cgroup_hierarchy=1"]),
                             ({"MemoryLimit": False, "CgroupVersion": "2", "SecurityOptions": ["name=rootless"]}, ["rootless", "Delegate=cpu"]),
                             ({"MemoryLimit": False, "Driver": "vfs"}, ["cgroup_enable=memory", "copies its whole image"])]:
             host = self.serve({"/version": version, "/info": json.dumps(info).encode()})

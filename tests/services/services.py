@@ -26,6 +26,7 @@ class Case(unittest.TestCase):
         if kind not in _engines:
             try:
                 _engines[kind] = _own.enter_context(daemons.shared(kind))
+                _engines[kind].said = _engines[kind].describe()
             except (daemons.Missing, daemons.images.Missing) as missing:
                 _engines[kind] = missing
         if isinstance(_engines[kind], Exception):
@@ -47,6 +48,10 @@ def main():
         done = unittest.main(verbosity=1, exit=False).result
     finally:
         _own.close()
+    # Skipped ones say why: what is said of the others is what they were tested with.
+    for engine in _engines.values():
+        if not isinstance(engine, Exception):
+            print("tested with: " + engine.said)
     for test, reason in done.skipped:
         print(f"skipped: {test.id().split('.', 1)[1]}: {reason}")
     sys.exit(0 if done.wasSuccessful() else 1)

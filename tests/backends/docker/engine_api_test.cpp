@@ -112,7 +112,7 @@ TEST(CreateBody, UserGroupsAndWorkdir) {
   ContainerPlan plan;
   plan.user = "1000:1000";
   plan.groups = {"27", "44"};
-  plan.host_users = true;
+  plan.userns = "host";
   Json body = BodyOf(launch, kDocker, plan);
   EXPECT_EQ(body["User"], "1000:1000");
   EXPECT_EQ(body["WorkingDir"], "/srv");
@@ -179,6 +179,30 @@ TEST(Facts, ChooseTheVersionOfTheApi) {
   EXPECT_FALSE(ParseFacts("{}", "").ok());
   EXPECT_TRUE(ParseFacts(R"({"Version":"1","ApiVersion":"1.41"})", R"({"SecurityOptions":["name=seccomp,profile=default","name=rootless"]})")->rootless);
   EXPECT_TRUE(ParseFacts(R"({"Version":"1","ApiVersion":"1.41"})", R"({"SecurityOptions":["name=userns"]})")->remapped);
+}
+
+TEST(Facts, SayWhatAnEngineEnforces) {
+  constexpr const char* kDockerd = R"({"Version":"20.10","ApiVersion":"1.41"})";
+  constexpr const char* kPodman43 =
+      R"({"Version":"4.3.1","ApiVersion":"1.41","Components":[{"Name":"Podman Engine","Details":{"APIVersion":"4.3.1"}},{"Name":"Conmon","Details":{}}]})";
+  EXPECT_EQ(LibpodInfoPath(kPodman43), "/v4.3.1/libpod/info");
+  EXPECT_EQ(LibpodInfoPath(kDockerd), "");
+  auto limits = [](const char* version, const char* info, const char* libpod) {
+    auto facts = ParseFacts(version, info, libpod);
+    return facts ? std::string(facts->limits_memory ? "m" : "") + (facts->limits_cpu ? "c" : "") + (facts->limits_pids ? "p" : "") + (facts->rootless ? " rootless" : "") : facts.error().message;
+  };
+  EXPECT_EQ(limits(kDockerd, R"({"MemoryLimit":true,"CpuCfsQuota":true,"PidsLimit":true})", ""), "mcp");
+  EXPECT_EQ(limits(kDockerd, R"({"MemoryLimit":false,"CpuCfsQuota":true,"PidsLimit":true})", ""), "cp");
+  EXPECT_EQ(limits(kDockerd, R"({"MemoryLimit":false,"CpuCfsQuota":false,"PidsLimit":false,"CgroupVersion":"1","SecurityOptions":["name=rootless"]})", ""), " rootless");
+  EXPECT_EQ(limits(kDockerd, "no answer", ""), "mcp") << "what is not said is not denied";
+  // Without root podman 4.3 says in /info what the kernel could do, and nothing of being rootless.
+  constexpr const char* kClaims = R"({"MemoryLimit":true,"CpuCfsQuota":true,"PidsLimit":true,"SecurityOptions":["name=seccomp,profile=default"]})";
+  EXPECT_EQ(limits(kPodman43, kClaims, R"({"host":{"cgroupVersion":"v1","cgroupControllers":[],"security":{"rootless":true}}})"), " rootless");
+  EXPECT_EQ(limits(kPodman43, kClaims, R"({"host":{"cgroupVersion":"v2","cgroupControllers":["memory","pids"],"security":{"rootless":true}}})"), "mp rootless");
+  EXPECT_EQ(limits(kPodman43, kClaims, R"({"host":{"cgroupVersion":"v1","cgroupControllers":[],"security":{"rootless":false}}})"), "mcp");
+  auto why = ParseFacts(kPodman43, kClaims, R"({"host":{"cgroupVersion":"v1","security":{"rootless":true}}})");
+  EXPECT_EQ(why->no_limits, "it is rootless, and such engines have limits only where control groups are of version 2");
+  EXPECT_TRUE(why->keeps_ids);
 }
 
 TEST(Answers, OfBothEngines) {
