@@ -7,20 +7,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from world import wait_until  # noqa: E402
 
 JOBC = None
 MARKS = "✗▸↻◦·✓!-"
-
-
-def wait_until(condition, what, seconds=30):
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > end:
-            raise AssertionError(f"waited {seconds} s in vain for {what}")
-        time.sleep(0.02)
-    return value
 
 
 class Terminal(unittest.TestCase):
@@ -62,7 +55,7 @@ class Terminal(unittest.TestCase):
             return condition(last)
 
         try:
-            wait_until(look, what)
+            wait_until(look, what=what)
         except AssertionError as failure:
             raise AssertionError(f"{failure}; the screen:\n" + "\n".join(last)) from None
         return last
@@ -150,7 +143,7 @@ class Live(Terminal):
         self.settle(lambda s: self.totals(s) and "2 running" in s[-1], "both to run")
         self.flag("loud.go").touch()
         screen = self.settle(lambda s: any(line.startswith("✗ loud") for line in s) and any(line.startswith("▸ other") for line in s), "the failure")
-        wait_until(lambda: "failed: loud" in "\n".join(self.screen(history=True)), "the report above the display")
+        wait_until(lambda: "failed: loud" in "\n".join(self.screen(history=True)), what="the report above the display")
         text = "\n".join(self.screen(history=True))
         self.assertIn("␛[2J␛[1;1Hcleared", text, "escapes are shown, not obeyed")
         self.assertIn("日本語の出力 🎉 wide", text)
@@ -176,7 +169,7 @@ class Live(Terminal):
         self.write(gated("one") + 'job two { after = [one] run = ["true"] }\n')
         run = subprocess.Popen([JOBC, "run", "a.job"], cwd=self.at, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "HOME": str(self.at)})
         self.addCleanup(lambda: (run.kill(), run.wait()))
-        wait_until(lambda: self.flag("one.up").exists(), "the job to run")
+        wait_until(lambda: self.flag("one.up").exists(), what="the job to run")
         self.open(80, 24, "attach")
         screen = self.settle(lambda s: self.totals(s) and "▸ one" in s[0], "the display")
         self.assertEqual(len(screen), 3)

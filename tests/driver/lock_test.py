@@ -5,12 +5,14 @@ import json
 import os
 import pathlib
 import shutil
-import ssl
 import subprocess
 import sys
 import tempfile
 import threading
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from world import Certificate, truncated  # noqa: E402
 
 JOBC = os.path.abspath(sys.argv.pop(1))
 LIBRARY = "edition = 1\nlet limit = 3\nfn twice(i: Int) -> Int = 2 * i\n"
@@ -46,14 +48,6 @@ def redirect(to):
     return answer
 
 
-def truncated(handler):
-    handler.send_response(200)
-    handler.send_header("Content-Length", "1000")
-    handler.end_headers()
-    handler.wfile.write(b"edition = 1\n")
-    handler.close_connection = True
-
-
 class Quiet(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
@@ -61,11 +55,11 @@ class Quiet(http.server.ThreadingHTTPServer):
         pass
 
 
-def serve(pages, context=None):
+def serve(pages, certificate=None):
     server = Quiet(("127.0.0.1", 0), Handler)
     server.pages, server.asked = pages, []
-    if context:
-        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    if certificate:
+        server.socket = certificate.wrap(server.socket)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
 
@@ -77,22 +71,19 @@ class Lock(unittest.TestCase):
     def setUpClass(cls):
         cls.keys = pathlib.Path(tempfile.mkdtemp(prefix="jobc-lock-keys-"))
         cls.addClassCleanup(shutil.rmtree, cls.keys)
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-                        "-addext", "subjectAltName=DNS:localhost", "-keyout", cls.keys / "key.pem", "-out", cls.keys / "ca.pem"], check=True, capture_output=True)
+        cls.certificate = Certificate(cls.keys)
 
     def setUp(self):
         self.base = pathlib.Path(tempfile.mkdtemp(prefix="jobc-lock-"))
         self.addCleanup(shutil.rmtree, self.base)
         self.at = self.base / "work"
         self.at.mkdir()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.keys / "ca.pem", self.keys / "key.pem")
         self.pages = {"/lib/qc.job": LIBRARY}
-        self.server = serve(self.pages, context)
+        self.server = serve(self.pages, self.certificate)
         self.addCleanup(self.server.server_close)
         self.addCleanup(self.server.shutdown)
         self.url = f"https://localhost:{self.server.server_address[1]}"
-        self.env = {"PATH": os.environ["PATH"], "HOME": str(self.base / "home"), "JOBC_CACHE": str(self.base / "cache"), "SSL_CERT_FILE": str(self.keys / "ca.pem")}
+        self.env = {"PATH": os.environ["PATH"], "HOME": str(self.base / "home"), "JOBC_CACHE": str(self.base / "cache"), "SSL_CERT_FILE": str(self.certificate.path)}
         self.write(f'import "{self.url}/lib/qc.job" as qc\njob j {{ run = ["echo", qc.twice(qc.limit)] }}\n')
 
     def write(self, text, name="main.job"):
@@ -216,7 +207,7 @@ class Lock(unittest.TestCase):
     def test_redirects_to_https_are_followed(self):
         self.pages["/moved.job"] = LIBRARY
         self.pages["/lib/qc.job"] = redirect("/moved.job")
-        self.jobc("lock", CURL_CA_BUNDLE=str(self.keys / "ca.pem"), SSL_CERT_FILE="")
+        self.jobc("lock", CURL_CA_BUNDLE=str(self.certificate.path), SSL_CERT_FILE="")
         self.jobc("check")
 
     def test_nobody_there(self):

@@ -6,9 +6,13 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from world import wait_until  # noqa: E402
 
 JOBC = os.environ["JOBC"]
 NOBODY = 65534
@@ -35,16 +39,6 @@ def as_nobody(unprivileged):
     if unprivileged and ROOT:
         return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
     return []
-
-
-def wait_until(condition, seconds=20, what="something"):
-    """Polls; the deadline is only there so that a fault ends the test."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > end:
-            raise AssertionError(f"waited {seconds} s in vain for {what}")
-        time.sleep(0.01)
-    return value
 
 
 def below(directory):

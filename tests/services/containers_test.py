@@ -9,6 +9,7 @@ import services
 import daemons
 import registry
 import images
+from world import alive
 from story import Story, wait_until, ROOT, NOBODY
 
 IMAGE = "localhost/jobc-test/busybox:1"
@@ -331,7 +332,7 @@ class EngineGoesAway(Containers):
         pids = engine.container_pids()
         engine.kill()
         self.flag("go").touch()
-        wait_until(lambda: not [pid for pid in pids if daemons.alive(pid)], 20, "the container to end")
+        wait_until(lambda: not [pid for pid in pids if alive(pid)], 20, "the container to end")
         engine.restart()
         self.finish(process)
 

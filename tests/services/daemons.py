@@ -24,7 +24,9 @@ import tempfile
 import time
 import urllib.parse
 
-import images
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import images  # noqa: E402
+from world import alive, wait_until  # noqa: E402
 
 ENGINE_PROGRAMS = {"dockerd", "containerd", "containerd-shim", "containerd-shim-runc-v2", "runc", "podman", "conmon", "docker-proxy", "rootlesskit", "exe", "fuse-overlayfs", "catatonit"}
 CGROUPS = "/sys/fs/cgroup"
@@ -32,25 +34,6 @@ CGROUPS = "/sys/fs/cgroup"
 
 class Missing(Exception):
     """It cannot be had on this machine; the text says why, for the line that tells about skipped tests."""
-
-
-def wait_until(condition, seconds, what):
-    """Polls; the deadline is only there so that a fault ends the test."""
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > end:
-            raise AssertionError(f"waited {seconds} s in vain for {what}")
-        time.sleep(0.02)
-    return value
-
-
-def alive(pid):
-    """A zombie is dead."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
-    except OSError:
-        return False
 
 
 def free_port():

@@ -8,6 +8,7 @@ import sys
 import daemons
 import images
 import services
+from world import wait_until
 
 
 class Engines(services.Case):
@@ -77,7 +78,7 @@ class Engines(services.Case):
         self.assertGreaterEqual(len(daemons.processes_of(base)), 2)
         child.kill()
         child.communicate()
-        daemons.wait_until(lambda: not os.path.lexists(base), 30, "the engine of a killed test to be swept away")
+        wait_until(lambda: not os.path.lexists(base), 30, "the engine of a killed test to be swept away")
         self.assertEqual(daemons.leftovers(base), [])
 
     def test_a_docker_whose_test_is_killed_is_swept_away(self):

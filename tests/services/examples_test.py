@@ -9,6 +9,7 @@ import daemons
 import images
 import services
 import story
+from world import wait_until
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "examples"))
 from examples_test import EXAMPLES, ROOT, portable  # noqa: E402
@@ -60,7 +61,7 @@ class InContainers(story.Story, services.Case):
                           .replace("job analyse {\n", "job analyse {\n  retry { max_attempts = 4, backoff = constant(100ms), on = [node_lost, network] }\n", 1))
         run = self.start("run", "log_analysis.job", "--profile", "box", cwd=where, env={VARIABLE[kind]: engine.host})
         # Both of those that may run at a time: one that is just being started when the engine dies is lost in any case.
-        story.wait_until(lambda: sum("analyse" in one["Labels"].get("jobc.instance", "") and one["State"] == "running" for one in engine.containers()) == 2, 60, "two attempts to run")
+        wait_until(lambda: sum("analyse" in one["Labels"].get("jobc.instance", "") and one["State"] == "running" for one in engine.containers()) == 2, 60, "two attempts to run")
         engine.kill()
         engine.restart()
         self.finish(run, "run", timeout=120)

@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import re
-import ssl
 import subprocess
 import sys
 import tarfile
@@ -17,6 +16,7 @@ import zipfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "run"))
 from story import Story  # noqa: E402
+from world import Certificate, truncated  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODULES = sorted(path.stem for path in (ROOT / "stdlib").glob("*.job"))
@@ -47,14 +47,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
-
-
-def truncated(handler):
-    handler.send_response(200)
-    handler.send_header("Content-Length", "1000")
-    handler.end_headers()
-    handler.wfile.write(b"half")
-    handler.close_connection = True
 
 
 def hang_up(handler):
@@ -122,22 +114,17 @@ export {{ file: File = j.file, size: Bytes = j.size, sha256: String = j.sha256 }
             self.fails(kind, self.job(sha256(b"data")), f"status {status}")
 
     def test_over_https_with_an_authority_that_is_known_and_one_that_is_not(self):
-        keys = self.base / "keys"
-        keys.mkdir()
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-                        "-addext", "subjectAltName=DNS:localhost", "-keyout", keys / "key.pem", "-out", keys / "ca.pem"], check=True, capture_output=True)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(keys / "ca.pem", keys / "key.pem")
-        self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        certificate = Certificate(self.base)
+        self.server.socket = certificate.wrap(self.server.socket)
         self.server.pages["/f.bin"] = [503, b"data"]
         self.url = f"https://localhost:{self.server.server_address[1]}"
-        self.run_job(self.job(sha256(b"data")), env={"SSL_CERT_FILE": str(keys / "ca.pem")})
+        self.run_job(self.job(sha256(b"data")), env={"SSL_CERT_FILE": str(certificate.path)})
         self.assertEqual(pathlib.Path(self.result()["file"]).read_bytes(), b"data")
         self.assertEqual(len(self.instances()["j"]["attempts"]), 2)
         seen = len(self.server.seen)
         self.fails("certificate", self.job(sha256(b"data")), "CERTIFICATE_VERIFY_FAILED")
         self.url = f"https://127.0.0.1:{self.server.server_address[1]}"
-        self.run_job(self.job(sha256(b"data")), code=10, env={"SSL_CERT_FILE": str(keys / "ca.pem")})
+        self.run_job(self.job(sha256(b"data")), code=10, env={"SSL_CERT_FILE": str(certificate.path)})
         self.assertIn("certificate", json.dumps(self.instances()["j"]), "of another name")
         self.assertEqual(len(self.server.seen), seen, "nothing was asked of a server that is not the right one")
 

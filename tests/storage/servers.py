@@ -9,12 +9,14 @@ import hmac
 import http.server
 import json
 import os
+import pathlib
 import socket
-import ssl
-import subprocess
 import sys
 import threading
 import urllib.parse
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from world import Certificate  # noqa: E402
 
 ACCESS_KEY, SECRET_KEY, REGION = "TESTKEY", "test/secret+key", "us-east-1"
 
@@ -354,25 +356,19 @@ class HttpsServer(Base):
     heads = True
 
     def __init__(self, directory):
-        self.certificate = str(directory / "certificate.pem")
+        self.certificate = Certificate(directory)
         self.files = {}
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-                        "-addext", "subjectAltName=DNS:localhost", "-keyout", str(directory / "key.pem"), "-out", self.certificate],
-                       check=True, capture_output=True)
-        self.key_file = str(directory / "key.pem")
         super().__init__(HttpsHandler)
 
     def wrap(self):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.certificate, self.key_file)
-        self.httpd.socket = context.wrap_socket(self.httpd.socket, server_side=True, do_handshake_on_connect=False)
+        self.httpd.socket = self.certificate.wrap(self.httpd.socket)
 
     def url(self, name):
         return f"https://localhost:{self.port}/{name}"
 
     @property
     def environment(self):
-        return {"SSL_CERT_FILE": self.certificate}
+        return {"SSL_CERT_FILE": str(self.certificate.path)}
 
 
 if __name__ == "__main__":
