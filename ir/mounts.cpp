@@ -63,7 +63,9 @@ std::vector<Mount> MountsOf(const Value& option) {
     const Value* const read_only = value.Find("read_only");
     if (type == nullptr || type->kind() != ValueKind::String || source == nullptr || source->kind() != ValueKind::String) continue;
     if (target == nullptr || target->kind() != ValueKind::String || read_only == nullptr || read_only->kind() != ValueKind::Bool) continue;
-    mounts.push_back({name.as_string(), type->as_string() == "volume", source->as_string(), target->as_string(), read_only->as_bool()});
+    const Value* const create = value.Find("create");
+    mounts.push_back({name.as_string(), type->as_string() == "volume", source->as_string(), target->as_string(), read_only->as_bool(),
+                      create != nullptr && create->kind() == ValueKind::Bool && create->as_bool()});
   }
   return mounts;
 }
@@ -85,6 +87,10 @@ std::vector<MountFault> FaultsOf(const std::vector<Mount>& mounts, BackendKind k
     };
     if (!IsNameOf(m.name, "_") || (m.name.front() >= '0' && m.name.front() <= '9') || m.name.front() == '_') {
       bad(MountPart::Name, "cannot be named so", "letters, digits and `_`, a letter first", "the name is that of a variable too, JOB_MOUNT_NAME:  data = { source = \"/srv/data\" }");
+      continue;
+    }
+    if (m.create && !m.volume) {
+      bad(MountPart::Source, "shall be created, and is a directory of the engine's machine", "only volumes are created", "make the directory there and leave `create` out, or name a volume:  volume = \"scratch\"");
       continue;
     }
     if (m.volume) {

@@ -20,10 +20,11 @@ struct Mount {
   std::string source;
   std::string target;      ///< path in the container
   bool read_only = true;
+  bool create = false;     ///< of a volume: it is made if it is not there
 };
 
 /// The mounts of an evaluated option `mounts`, by name; a map of name to
-/// `{"read_only": Bool, "source": String, "target": String, "type": "bind" | "volume"}`. What is not of that form is left out.
+/// `{"read_only": Bool, "source": String, "target": String, "type": "bind" | "volume"}`, with `"create": Bool` or without. What is not of that form is left out.
 std::vector<Mount> MountsOf(const Value& option);
 /// The mounts of a job whose option can be evaluated in `context`; empty where there is none.
 std::vector<Mount> MountsOf(const Job& job, class Evaluator& evaluator, class EvalContext& context);

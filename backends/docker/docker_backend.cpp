@@ -22,6 +22,7 @@
 #include "backends/docker/credentials.h"
 #include "backends/docker/endpoint.h"
 #include "backends/docker/engine_api.h"
+#include "ir/mounts.h"
 #include "runtime/http_client.h"
 #include "runtime/process/attempt_dir.h"
 #include "runtime/process/os.h"
@@ -603,7 +604,7 @@ class DockerBackend : public Backend {
   void NeedImage(AttemptId id, Attempt& attempt) {
     Image& image = attempt.link->images[attempt.launch.image];
     const std::string pull = TextOption(attempt.launch, "pull");
-    if (image.state == Image::State::Ready && (pull != "always" || image.pulled)) return Create(id, attempt);
+    if (image.state == Image::State::Ready && (pull != "always" || image.pulled)) return NeedVolumes(id, attempt, 0);
     image.waiting.push_back(id);
     if (image.state == Image::State::Busy) return;
     image.state = Image::State::Busy;
@@ -718,6 +719,31 @@ class DockerBackend : public Backend {
     if (attempt.link->facts.rootless) return "0:0";  // which is the user of the engine, outside
     if (around_.uid != 0) return fmt::format("{}:{}", around_.uid, getegid());
     return "";
+  }
+
+  /// Volumes that a mount names, from the `next` on: an engine would make an empty one of each name that was mistyped.
+  void NeedVolumes(AttemptId id, Attempt& attempt, size_t next) {
+    const ir::Value* option = Option(attempt.launch, "mounts");
+    const std::vector<ir::Mount> mounts = option == nullptr ? std::vector<ir::Mount>() : ir::MountsOf(*option);
+    while (next < mounts.size() && !mounts[next].volume) ++next;
+    if (next == mounts.size()) return Create(id, attempt);
+    const ir::Mount mount = mounts[next];
+    AskFor(id, "GET", "/volumes/" + mount.source, "", [this, id, mount, next](Attempt& now, const Reply& reply) {
+      if (now.failing) return;
+      if (reply.Is(200)) return NeedVolumes(id, now, next + 1);
+      if (!reply.end.ok()) return Fail(id, docker::UnreachableVerdict(flavour_, now.link->endpoint.text, reply.end.message));
+      if (reply.status != 404) return Fail(id, docker::FailureOf(Step::Create, reply.status, docker::ErrorMessage(reply.body), now.launch, flavour_));
+      if (!mount.create) {
+        return Fail(id, Failed(ir::ErrorKind::Staging, fmt::format("the mount `{0}` needs the volume `{1}`, which {2} at {3} does not have. Type  {2} volume create {1}  or write `create = true` beside it",
+                                                                   mount.name, mount.source, ir::BackendName(flavour_.kind), now.link->endpoint.text)));
+      }
+      AskFor(id, "POST", "/volumes/create", docker::VolumeBody(mount.source, host_.run_id, state_label_), [this, id, next](Attempt& made, const Reply& answer) {
+        if (made.failing) return;
+        if (answer.Is(200)) return NeedVolumes(id, made, next + 1);
+        Fail(id, answer.end.ok() ? docker::FailureOf(Step::Create, answer.status, docker::ErrorMessage(answer.body), made.launch, flavour_)
+                                 : docker::UnreachableVerdict(flavour_, made.link->endpoint.text, answer.end.message));
+      });
+    });
   }
 
   void Create(AttemptId id, Attempt& attempt) {

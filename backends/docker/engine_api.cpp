@@ -286,6 +286,10 @@ Result<std::string> CreateBody(const ContainerPlan& plan, const Flavour& flavour
   return Dump(body);
 }
 
+std::string VolumeBody(std::string_view name, std::string_view run_id, std::string_view state) {
+  return Dump({{"Name", name}, {"Driver", "local"}, {"Labels", {{kRunLabel, run_id}, {kStateLabel, state}}}});
+}
+
 std::string ApiPath(std::string path, const std::vector<std::pair<std::string, std::string>>& query) {
   char separator = '?';
   for (const auto& [name, value] : query) {

@@ -79,6 +79,9 @@ struct ContainerPlan {
 /// The body of POST /containers/create. Error: what cannot be said in it, as text that is not UTF-8.
 Result<std::string> CreateBody(const ContainerPlan& plan, const Flavour& flavour);
 
+/// The body of POST /volumes/create, labelled with the run that wanted it. No run removes it.
+std::string VolumeBody(std::string_view name, std::string_view run_id, std::string_view state);
+
 /// A path of the API with its query; values are escaped.
 std::string ApiPath(std::string path, const std::vector<std::pair<std::string, std::string>>& query);
 /// `{"label":["jobc.run=ID"]}`, for lists and events.

@@ -9,7 +9,7 @@
 namespace jobc::check {
 namespace {
 
-constexpr std::string_view kFields[] = {"source", "volume", "target", "read_only"};
+constexpr std::string_view kFields[] = {"source", "volume", "target", "read_only", "create"};
 
 struct Written {
   Span name, source, target;
@@ -110,7 +110,7 @@ class Mounts {
     if (!id.valid()) return std::nullopt;
     const ast::Expr& e = file_[id];
     places.source = places.target = e.span;
-    std::optional<Typed> source, target, read_only;
+    std::optional<Typed> source, target, read_only, create;
     bool volume = false;
     if (e.kind != ast::ExprKind::Map) {
       source = Value(id, name, "source", String());
@@ -124,13 +124,13 @@ class Mounts {
         const Span key = entry.key.valid() ? file_[entry.key].span : entry.span;
         if (!field || std::find(std::begin(kFields), std::end(kFields), *field) == std::end(kFields)) {
           auto& d = c_.diags.Emit(key, diag::UnknownField, "mounts", field ? *field : std::string(c_.sources.Text(key))).Label("not a part of a mount");
-          const std::string_view like = field ? DidYouMean(*field, {"source", "volume", "target", "read_only"}) : std::string_view();
+          const std::string_view like = field ? DidYouMean(*field, {"source", "volume", "target", "read_only", "create"}) : std::string_view();
           if (!like.empty()) {
             d.AddHelp(fmt::format("did you mean `{}`?", like), {{key, std::string(like)}});
           } else if (field && (*field == "write" || *field == "rw" || *field == "writable")) {
             d.AddHelp("write:  read_only = false");
           } else {
-            d.Note("a mount has `source` or `volume`, `target`, and `read_only`");
+            d.Note("a mount has `source` or `volume`, `target`, `read_only`, and `create` for a volume");
           }
           failed = true;
           continue;
@@ -141,7 +141,7 @@ class Mounts {
           failed = true;
           continue;
         }
-        std::optional<Typed> value = Value(entry.value, name, *field, *field == "read_only" ? c_.types.Basic(ir::TypeKind::Bool) : String());
+        std::optional<Typed> value = Value(entry.value, name, *field, *field == "read_only" || *field == "create" ? c_.types.Basic(ir::TypeKind::Bool) : String());
         failed = failed || !value;
         if (is_source) {
           first_source = key;
@@ -152,6 +152,8 @@ class Mounts {
         } else if (*field == "target") {
           target = value;
           if (value) places.target = file_[entry.value].span;
+        } else if (*field == "create") {
+          create = value;
         } else {
           read_only = value;
         }
@@ -172,6 +174,7 @@ class Mounts {
       fields.push_back(Text(std::string(key), e.span));
       fields.push_back(Make(ir::Op::ToJson, Json(), {value}, e.span));
     };
+    if (create) add("create", *create);
     add("read_only", *read_only);
     add("source", *source);
     add("target", *target);
