@@ -16,6 +16,7 @@
 
 #include "ir/json.h"
 #include "runtime/process/os.h"
+#include "storage/identify.h"
 #include "storage/uri.h"
 #include "support/sha256.h"
 
@@ -23,7 +24,7 @@ namespace jobc::storage {
 namespace {
 
 /// Transfers under way at a time: each has a file open.
-constexpr size_t kMostAtOnce = 32;
+constexpr size_t kMostAtOnce = 64;
 constexpr uint64_t kMostManifest = uint64_t{256} << 20;
 
 /// A file as it was when its content was known to be right.
@@ -210,7 +211,8 @@ class RemoteStore : public RemoteFiles {
         *same = digest && digest->sha256 == sha256;
       }, [this, flight, same, sha256 = known->sha256] {
         flight->installing = false;
-        if (*same && Remember(*flight, sha256).ok()) {
+        if (auto stamp = *same ? Remember(dir_, flight->file, flight->key, run_id_, boot_, ContentPath(sha256), sha256) : Result<Stamp>(Error{""})) {
+          here_[flight->key] = {ContentPath(sha256), *stamp};
           return End(flight->key, std::nullopt);
         }
         Fetch(flight);
@@ -225,12 +227,16 @@ class RemoteStore : public RemoteFiles {
       return End(flight->key, std::nullopt);
     }
     for (const char* below : {"/content", "/known", "/part"}) {
+      if (made_directories_) {
+        break;
+      }
       if (auto made = process::MakeDirectories(dir_ + below); !made) {
         const std::string why = made.error().message;
         Thread([] {}, [this, flight, why] { End(flight->key, RemoteFailure{ir::ErrorKind::Staging, why, false}); });
         return;
       }
     }
+    made_directories_ = true;
     FetchSpec spec;
     spec.uri = flight->file.uri;
     spec.path = flight->path;
@@ -267,63 +273,78 @@ class RemoteStore : public RemoteFiles {
     return out;
   }
 
-  /// From its part to its place, and into what is known. Beside the loop: an older file of that name is read to the end.
+  /// From its part to its place, and into what is known. Beside the loop: the file system takes its time, and an older file of
+  /// that name is read to the end.
   void Install(std::shared_ptr<Flight> flight, const Fetched& got) {
     flight->installing = true;
     auto problem = std::make_shared<std::string>();
-    Thread([from = flight->path, to = ContentPath(got.sha256), sha256 = got.sha256, problem] {
+    auto stamp = std::make_shared<Stamp>();
+    Thread([this_dir = dir_, file = flight->file, key = flight->key, run = run_id_, boot = boot_, from = flight->path, to = ContentPath(got.sha256), sha256 = got.sha256, problem, stamp] {
       auto failed = [&](const char* doing) { *problem = fmt::format("cannot {} `{}`: {}", doing, to, std::strerror(errno)); };
-      if (mkdir(to.substr(0, to.rfind('/')).c_str(), 0777) != 0 && errno != EEXIST) {
-        return failed("create the directory of");
-      }
-      if (chmod(from.c_str(), 0444) != 0) {
+      struct stat info;
+      if (stat(from.c_str(), &info) != 0 || ((info.st_mode & 07777) != 0444 && chmod(from.c_str(), 0444) != 0)) {
         return failed("write");
       }
       // Never over a file that is right: somebody may be reading it, and look at its inode.
-      if (link(from.c_str(), to.c_str()) == 0) {
-        unlink(from.c_str());
-        return;
+      auto put = [&] { return renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0; };
+      bool done = put();
+      if (!done && errno == ENOENT && (mkdir(to.substr(0, to.rfind('/')).c_str(), 0777) == 0 || errno == EEXIST)) {
+        done = put();
       }
-      if (errno != EEXIST) {
-        return failed("create");
-      }
-      auto digest = Sha256OfFile(to);
-      if (digest && digest->sha256 == sha256) {
-        unlink(from.c_str());
-      } else if (rename(from.c_str(), to.c_str()) != 0) {
-        failed("replace");
-      }
-    }, [this, flight, problem, sha256 = got.sha256] {
-      flight->installing = false;
-      parts_.erase(flight->key);
-      if (problem->empty()) {
-        if (auto done = Remember(*flight, sha256); !done) {
-          *problem = done.error().message;
+      if (!done && errno == EINVAL) {  // a file system without RENAME_NOREPLACE
+        done = link(from.c_str(), to.c_str()) == 0;
+        if (done) {
+          unlink(from.c_str());
         }
       }
+      if (!done && errno != EEXIST) {
+        return failed("create");
+      }
+      if (!done) {
+        auto digest = Sha256OfFile(to);
+        if (digest && digest->sha256 == sha256) {
+          unlink(from.c_str());
+        } else if (rename(from.c_str(), to.c_str()) != 0) {
+          return failed("replace");
+        }
+      }
+      if (auto known = Remember(this_dir, file, key, run, boot, to, sha256)) {
+        *stamp = *known;
+      } else {
+        *problem = known.error().message;
+      }
+    }, [this, flight, problem, stamp, sha256 = got.sha256] {
+      flight->installing = false;
+      parts_.erase(flight->key);
       if (!problem->empty()) {
         return End(flight->key, RemoteFailure{ir::ErrorKind::Staging, *problem, false});
       }
+      here_[flight->key] = {ContentPath(sha256), *stamp};
       End(flight->key, std::nullopt);
     });
   }
 
-  Result<void> Remember(const Flight& flight, const std::string& sha256) {
-    const std::string content = ContentPath(sha256);
+  /// Writes which content the address had. For any thread.
+  static Result<Stamp> Remember(const std::string& dir, const RemoteFile& file, const std::string& key, const std::string& run, const std::string& boot, const std::string& content, const std::string& sha256) {
     auto stamp = StampOf(content);
     if (!stamp) {
       return Error{fmt::format("`{}` is gone", content), ENOENT};
     }
-    const std::string row = fmt::format("{{\"uri\":{},\"etag\":{},\"version\":{},\"sha256\":\"{}\",\"size\":{},\"mtime_ns\":{},\"inode\":{},\"boot\":{}}}\n", ir::JsonQuote(ShownUri(flight.file.uri)),
-                                        ir::JsonQuote(flight.file.etag), ir::JsonQuote(flight.file.version), sha256, stamp->size, stamp->mtime_ns, stamp->inode, ir::JsonQuote(boot_));
-    const std::string path = dir_ + "/known/" + flight.key;
-    const std::string staged = path + "." + run_id_;
-    process::UniqueFd fd(open(staged.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
-    if (!fd || write(fd.get(), row.data(), row.size()) != static_cast<ssize_t>(row.size()) || rename(staged.c_str(), path.c_str()) != 0) {
-      return Error{fmt::format("cannot write `{}`: {}", path, std::strerror(errno)), errno};
+    const std::string row = fmt::format("{{\"uri\":{},\"etag\":{},\"version\":{},\"sha256\":\"{}\",\"size\":{},\"mtime_ns\":{},\"inode\":{},\"boot\":{}}}\n", ir::JsonQuote(ShownUri(file.uri)),
+                                        ir::JsonQuote(file.etag), ir::JsonQuote(file.version), sha256, stamp->size, stamp->mtime_ns, stamp->inode, ir::JsonQuote(boot));
+    const std::string path = dir + "/known/" + key;
+    auto write_to = [&](const std::string& name, int flags) {
+      process::UniqueFd fd(open(name.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0666));
+      return fd && write(fd.get(), row.data(), row.size()) == static_cast<ssize_t>(row.size());
+    };
+    // Half a row is none, and is written anew: only one that is there has to be replaced as a whole.
+    if (!write_to(path, O_EXCL)) {
+      const std::string staged = path + "." + run;
+      if (!write_to(staged, O_TRUNC) || rename(staged.c_str(), path.c_str()) != 0) {
+        return Error{fmt::format("cannot write `{}`: {}", path, std::strerror(errno)), errno};
+      }
     }
-    here_[flight.key] = {content, *stamp};
-    return {};
+    return *stamp;
   }
 
   /// All that waited for it are told, those that now have everything or that this failed.
@@ -366,6 +387,7 @@ class RemoteStore : public RemoteFiles {
   std::unordered_map<std::string, std::shared_ptr<Flight>> flights_;  ///< by key
   std::deque<std::string> queue_;
   size_t active_ = 0;
+  bool made_directories_ = false;
   std::unordered_map<std::string, std::shared_ptr<FetchedPart>> parts_;  ///< of fetches that failed: the next one goes on
   std::unordered_map<std::string, std::pair<std::string, Stamp>> here_;  ///< known to be here, by key
 };
@@ -540,7 +562,8 @@ std::vector<std::string> ChangedRemoteFiles(const ir::Plan& plan) {
     uris.push_back(row.path);
     rows.push_back(&row);
   }
-  const std::vector<Outcome<RemoteIdentity>> now = IdentifyAll(uris);
+  const bool versions = std::any_of(rows.begin(), rows.end(), [](const ir::FileRow* row) { return !row->version.empty(); });
+  const std::vector<Outcome<RemoteIdentity>> now = IdentifyAll(uris, !versions);
   for (size_t i = 0; i < now.size(); ++i) {
     if (!now[i]) {
       problems.push_back(now[i].failure().message);

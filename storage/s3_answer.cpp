@@ -4,6 +4,8 @@
 
 #include <charconv>
 
+#include "storage/uri.h"
+
 namespace jobc::storage {
 namespace {
 
@@ -235,6 +237,33 @@ S3Error ReadS3Error(std::string_view body) {
     return {};
   }
   return {std::string(root->Text("Code")), std::string(root->Text("Message")), std::string(root->Text("Region"))};
+}
+
+Result<S3Page> ReadListing(std::string_view body) {
+  auto root = ParseXml(body);
+  if (!root) {
+    return root.error();
+  }
+  if (root->name != "ListBucketResult") {
+    return Error{"the answer is no list of objects"};
+  }
+  const bool encoded = root->Text("EncodingType") == "url";
+  S3Page page;
+  page.more = root->Text("IsTruncated") == "true";
+  for (const XmlElement& one : root->children) {
+    if (one.name != "Contents") {
+      continue;
+    }
+    S3Listed& object = page.objects.emplace_back();
+    object.key = encoded ? UriDecode(one.Text("Key")) : std::string(one.Text("Key"));
+    object.etag = one.Text("ETag");
+    const std::string_view size = one.Text("Size");
+    auto read = std::from_chars(size.data(), size.data() + size.size(), object.size);
+    if (object.key.empty() || size.empty() || read.ec != std::errc() || read.ptr != size.data() + size.size()) {
+      return Error{"the answer has an object without a name or a size"};
+    }
+  }
+  return page;
 }
 
 Result<std::string> ReadUploadId(std::string_view body) {

@@ -1,6 +1,7 @@
 // What S3 servers answer, in XML: a strict parser of the small part of XML they use, and the answers read here. Pure.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,6 +30,17 @@ struct S3Error {
 };
 /// Nothing if it is none: an answer of a proxy, or no body at all (HEAD).
 S3Error ReadS3Error(std::string_view body);
+
+struct S3Listed {
+  std::string key, etag;
+  uint64_t size = 0;
+};
+struct S3Page {
+  std::vector<S3Listed> objects;  ///< by key, in byte order
+  bool more = false;
+};
+/// Of ListObjectsV2.
+Result<S3Page> ReadListing(std::string_view body);
 
 /// The id of a multipart upload that began.
 Result<std::string> ReadUploadId(std::string_view body);

@@ -23,6 +23,8 @@ namespace {
 constexpr size_t kMostErrorBody = 64 << 10;
 constexpr uint64_t kHashStep = 8 << 20;     ///< hashed by a thread while the rest comes
 constexpr uint64_t kHashAtOnce = 256 << 10; ///< smaller files are hashed in the loop
+constexpr uint64_t kSmall = 16 << 10;       ///< begins anew in a later fetch
+constexpr uint64_t kMostList = 32 << 20;    ///< a thousand keys of a kilobyte, each byte as %XX
 constexpr uint64_t kMostParts = 9000;       ///< S3 takes 10,000
 
 /// A descriptor that threads and the loop share.
@@ -175,6 +177,7 @@ struct Transfers::Impl {
 
   class HeadTask;
   class ReadTask;
+  class ListTask;
   class DeleteTask;
   class FetchTask;
   class PutTask;
@@ -473,6 +476,49 @@ class Transfers::Impl::ReadTask : public SmallTask {
   Done done_;
 };
 
+class Transfers::Impl::ListTask : public SmallTask {
+ public:
+  using Done = std::function<void(Outcome<ListPage>)>;
+  ListTask(Impl& impl, Id id, std::string uri, std::string after, Done done) : SmallTask(impl, id), uri_(std::move(uri)), after_(std::move(after)), done_(std::move(done)) {}
+
+  void Start() override {
+    Failure failure;
+    if (!Open(uri_, failure)) {
+      return Finish(done_, Outcome<ListPage>(std::move(failure)));
+    }
+    if (address_.scheme != Scheme::S3) {
+      return Finish(done_, Outcome<ListPage>(Failure{FailureKind::Refused, fmt::format("`{}` cannot be listed: only `s3://BUCKET/…` can", ShownUri(uri_)), 0, 0}));
+    }
+    ObjectRequest request{"GET", address_, {{"list-type", "2"}, {"encoding-type", "url"}}, {}};
+    if (!address_.key.empty()) {
+      request.query.emplace_back("prefix", address_.key);
+    }
+    if (!after_.empty()) {
+      request.query.emplace_back("start-after", after_);
+    }
+    request.address.key.clear();
+    AskFor({std::move(request), "list", "", kMostList}, [this](Outcome<Answer> answer) {
+      if (!answer) {
+        return Finish(done_, Outcome<ListPage>(answer.failure()));
+      }
+      auto page = ReadListing(answer->body);
+      if (!page) {
+        return Finish(done_, Outcome<ListPage>(Failure{FailureKind::Refused, fmt::format("`{}`: {}", uri_, page.error().message), 0, answer->head.status}));
+      }
+      ListPage out;
+      out.more = page->more;
+      for (S3Listed& one : page->objects) {
+        out.objects.push_back({std::move(one.key), {std::move(one.etag), "", one.size}});
+      }
+      Finish(done_, Outcome<ListPage>(std::move(out)));
+    });
+  }
+
+ private:
+  std::string uri_, after_;
+  Done done_;
+};
+
 class Transfers::Impl::DeleteTask : public SmallTask {
  public:
   using Done = std::function<void(Outcome<bool>)>;
@@ -525,16 +571,24 @@ class Transfers::Impl::FetchTask : public Task {
       identity_ = part.identity;
       has_identity_ = true;
     }
-    const int fd = open(spec_.path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0) {
-      return Fail(Local(fmt::format("cannot write `{}`: {}", spec_.path, std::strerror(errno))));
+    // What is small is not gone on with by another fetch, and so gets its last mode at once: where there are many of them,
+    // most of the work is that of the file system.
+    int fd = -1;
+    if (identity_.known() && identity_.size && *identity_.size <= kSmall) {
+      part = {};
+      fd = open(spec_.path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0444);
+      if (fd < 0 && errno == EEXIST && unlink(spec_.path.c_str()) == 0) {
+        fd = open(spec_.path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0444);
+      }
+    } else {
+      fd = open(spec_.path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+      struct stat info;
+      if (fd >= 0 && (fstat(fd, &info) != 0 || static_cast<uint64_t>(info.st_size) < part.bytes)) {
+        part.bytes = 0;
+      }
     }
     file_ = std::make_shared<File>(fd);
-    struct stat info;
-    if (fstat(fd, &info) != 0 || static_cast<uint64_t>(info.st_size) < part.bytes) {
-      part.bytes = 0;
-    }
-    if (ftruncate(fd, static_cast<off_t>(part.bytes)) != 0) {
+    if (fd < 0 || ftruncate(fd, static_cast<off_t>(part.bytes)) != 0) {
       return Fail(Local(fmt::format("cannot write `{}`: {}", spec_.path, std::strerror(errno))));
     }
     moved_ = contiguous_ = part.bytes;
@@ -1174,6 +1228,9 @@ Transfers::Id Transfers::Put(PutSpec spec, std::function<void(Outcome<RemoteIden
 Transfers::Id Transfers::Read(const std::string& uri, uint64_t most, std::function<void(Outcome<std::string>)> done) {
   return impl_->Add<Impl::ReadTask>(uri, most, std::move(done));
 }
+Transfers::Id Transfers::List(const std::string& uri, const std::string& after, std::function<void(Outcome<ListPage>)> done) {
+  return impl_->Add<Impl::ListTask>(uri, after, std::move(done));
+}
 Transfers::Id Transfers::Delete(const std::string& uri, std::function<void(Outcome<bool>)> done) { return impl_->Add<Impl::DeleteTask>(uri, std::move(done)); }
 
 void Transfers::Cancel(Id id) {
@@ -1190,45 +1247,6 @@ void Transfers::Cancel(Id id) {
 uint64_t Transfers::Moved(Id id) const {
   auto found = impl_->tasks.find(id);
   return found == impl_->tasks.end() ? 0 : found->second->moved();
-}
-
-std::vector<Outcome<RemoteIdentity>> IdentifyAll(const std::vector<std::string>& uris) {
-  std::vector<Outcome<RemoteIdentity>> out(uris.size(), Failure{FailureKind::Network, "nothing was asked", 0, 0});
-  uv_loop_t loop;
-  if (uris.empty() || uv_loop_init(&loop) != 0) {
-    return out;
-  }
-  {
-    TransferOptions options;
-    options.retry.tries = 4;
-    options.stall_ms = 20'000;
-    auto transfers = Transfers::Create(&loop, std::move(options));
-    if (!transfers) {
-      out.assign(uris.size(), Failure{FailureKind::Refused, transfers.error().message, 0, 0});
-    } else {
-      size_t left = uris.size();
-      for (size_t i = 0; i < uris.size(); ++i) {
-        (*transfers)->Head(uris[i], [&, i](Outcome<RemoteIdentity> one) {
-          out[i] = std::move(one);
-          --left;
-        });
-      }
-      while (left > 0) {
-        uv_run(&loop, UV_RUN_ONCE);
-      }
-    }
-  }
-  uv_run(&loop, UV_RUN_DEFAULT);
-  uv_loop_close(&loop);
-  return out;
-}
-
-Result<RemoteIdentity> Identify(const std::string& uri) {
-  Outcome<RemoteIdentity> one = std::move(IdentifyAll({uri}).front());
-  if (!one) {
-    return Error{one.failure().message};
-  }
-  return *one;
 }
 
 }  // namespace jobc::storage

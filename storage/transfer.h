@@ -36,7 +36,7 @@ struct FetchedPart {
 
 struct FetchSpec {
   std::string uri;
-  std::string path;                        ///< written; made if missing
+  std::string path;                        ///< written; made if missing, with mode 0600, or 0444 what is small
   std::optional<RemoteIdentity> expected;  ///< any other content is FailureKind::Changed
   std::shared_ptr<FetchedPart> part;       ///< may be null
 };
@@ -55,6 +55,16 @@ struct PutSpec {
   bool create_only = false;     ///< an object that is there stays: success if it has the same sha256, else FailureKind::Exists
 };
 
+/// A part of what a bucket holds, by key in byte order.
+struct ListPage {
+  struct Object {
+    std::string key;
+    RemoteIdentity identity;  ///< without version: lists do not tell it
+  };
+  std::vector<Object> objects;
+  bool more = false;          ///< after the last one
+};
+
 class Transfers {
  public:
   using Id = uint64_t;
@@ -66,6 +76,8 @@ class Transfers {
   Id Head(const std::string& uri, std::function<void(Outcome<RemoteIdentity>)> done);
   Id Fetch(FetchSpec spec, std::function<void(Outcome<Fetched>)> done);
   Id Put(PutSpec spec, std::function<void(Outcome<RemoteIdentity>)> done);
+  /// At most 1,000 objects of `s3://BUCKET/PREFIX`, those whose keys come after `after`.
+  Id List(const std::string& uri, const std::string& after, std::function<void(Outcome<ListPage>)> done);
   /// The content of a small object, at most `most` bytes.
   Id Read(const std::string& uri, uint64_t most, std::function<void(Outcome<std::string>)> done);
   /// Success if there is none.
@@ -81,10 +93,5 @@ class Transfers {
   explicit Transfers(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
-
-/// Waits for Head() of each, many at a time; for the driver, which has no loop. As many results as addresses.
-std::vector<Outcome<RemoteIdentity>> IdentifyAll(const std::vector<std::string>& uris);
-/// The error's text is the failure's.
-Result<RemoteIdentity> Identify(const std::string& uri);
 
 }  // namespace jobc::storage

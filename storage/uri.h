@@ -26,6 +26,9 @@ std::string JoinUri(std::string_view prefix, std::string_view name);
 /// Percent-encodes all but letters, digits and `-._~`, and `/` where `keep_slash`; as AWS signatures want it (RFC 3986).
 std::string UriEncode(std::string_view text, bool keep_slash);
 
+/// The other way round; `+` is a blank, as in the keys that S3 lists.
+std::string UriDecode(std::string_view text);
+
 /// Without user information and query, which may hold credentials (presigned addresses): for messages and events.
 std::string ShownUri(std::string_view uri);
 

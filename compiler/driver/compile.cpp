@@ -8,7 +8,7 @@
 #include "compiler/driver/load.h"
 #include "compiler/driver/report.h"
 #include "ir/plan_json.h"
-#include "storage/transfer.h"
+#include "storage/identify.h"
 #include "support/exit_code.h"
 
 extern char** environ;

@@ -70,10 +70,19 @@ bool IsDotEntry(const char* name) {
   return name[0] == '.' && (name[1] == 0 || (name[1] == '.' && name[2] == 0));
 }
 
-/// One directory on the way down: its name below the parent, and the entries in it that could not be removed.
+constexpr int kDirFlags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+/// Directories on the way down that stay open; from further below `..` leads back.
+constexpr size_t kMostOpen = 16;
+/// How often something that came into directories meanwhile is removed as well.
+constexpr int kMostRounds = 1000;
+
+/// One directory on the way down.
 struct Level {
-  std::string name;
-  std::vector<std::string> stuck;
+  std::string name;                ///< below its parent
+  UniqueFd dir;                    ///< closed while far below
+  bool read = false;
+  bool stuck = false;              ///< something in it cannot be removed
+  std::vector<std::string> below;  ///< directories in it that are not empty
 };
 
 std::string Joined(const std::string& root, const std::vector<Level>& levels, const char* name) {
@@ -97,100 +106,106 @@ Result<void> RemoveTree(const std::string& root) {
   if (rmdir(root.c_str()) == 0) {
     return {};
   }
-  constexpr int kDirFlags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-  UniqueFd dir(open(root.c_str(), kDirFlags));
-  if (!dir && errno == EACCES && chmod(root.c_str(), 0700) == 0) {
-    dir.Reset(open(root.c_str(), kDirFlags));
+  std::vector<Level> levels(1);
+  levels[0].dir.Reset(open(root.c_str(), kDirFlags));
+  if (!levels[0].dir && errno == EACCES && chmod(root.c_str(), 0700) == 0) {
+    levels[0].dir.Reset(open(root.c_str(), kDirFlags));
   }
-  if (!dir) {
+  if (!levels[0].dir) {
     return SystemError(fmt::format("cannot open `{}`", root), errno);
   }
   std::optional<Error> first;
-  std::vector<Level> levels(1);
-  // One directory is open at a time; each return to a parent reads it again from its start, which is cheap because what
-  // was read before is gone by then.
-  while (!levels.empty()) {
-    DIR* stream = fdopendir(dup(dir.get()));
-    if (!stream) {
-      return SystemError(fmt::format("cannot read `{}`", Joined(root, levels, nullptr)), errno);
+  auto failed = [&](const char* name, int error) {
+    if (!first) {
+      first = SystemError(fmt::format("cannot remove `{}`", Joined(root, levels, name)), error);
     }
-    rewinddir(stream);
-    UniqueFd child;
-    std::string child_name;
-    bool opened_up = false;
-    while (!child) {
-      dirent* entry = readdir(stream);
-      if (!entry) {
-        break;
+    levels.back().stuck = true;
+  };
+  int rounds = 0;
+  // Each directory is read once, however many there are in it: what is not empty is kept by name and done afterwards.
+  for (;;) {
+    Level& level = levels.back();
+    const int dir = level.dir.get();
+    if (!level.read) {
+      level.read = true;
+      DIR* stream = fdopendir(dup(dir));
+      if (!stream) {
+        return SystemError(fmt::format("cannot read `{}`", Joined(root, levels, nullptr)), errno);
       }
-      const char* name = entry->d_name;
-      if (IsDotEntry(name)) {
-        continue;
-      }
-      std::vector<std::string>& stuck = levels.back().stuck;
-      bool known = false;
-      for (const std::string& other : stuck) {
-        known = known || other == name;
-      }
-      if (known) {
-        continue;
-      }
-      bool is_dir = entry->d_type == DT_DIR;
-      int error = 0;
-      for (int round = 0; round < 2; ++round) {
-        error = unlinkat(dir.get(), name, is_dir ? AT_REMOVEDIR : 0) == 0 ? 0 : errno;
-        if (error == EISDIR) {
-          is_dir = true;
-          error = unlinkat(dir.get(), name, AT_REMOVEDIR) == 0 ? 0 : errno;
-        }
-        if ((error == EACCES || error == EPERM) && !opened_up) {
-          opened_up = true;
-          fchmod(dir.get(), 0700);
+      bool opened_up = false;
+      while (dirent* entry = readdir(stream)) {
+        const char* name = entry->d_name;
+        if (IsDotEntry(name)) {
           continue;
         }
-        break;
-      }
-      if (error == 0 || error == ENOENT) {
-        continue;
-      }
-      if (is_dir && (error == ENOTEMPTY || error == EEXIST)) {
-        child.Reset(openat(dir.get(), name, kDirFlags));
-        if (!child && errno == EACCES && fchmodat(dir.get(), name, 0700, 0) == 0) {
-          child.Reset(openat(dir.get(), name, kDirFlags));
-        }
-        if (child) {
-          child_name = name;
+        bool is_dir = entry->d_type == DT_DIR;
+        int error = 0;
+        for (int round = 0; round < 2; ++round) {
+          error = unlinkat(dir, name, is_dir ? AT_REMOVEDIR : 0) == 0 ? 0 : errno;
+          if (error == EISDIR) {
+            is_dir = true;
+            error = unlinkat(dir, name, AT_REMOVEDIR) == 0 ? 0 : errno;
+          }
+          if ((error == EACCES || error == EPERM) && !opened_up) {
+            opened_up = true;
+            fchmod(dir, 0700);
+            continue;
+          }
           break;
         }
-        error = errno;
+        if (error == 0 || error == ENOENT) {
+          continue;
+        }
+        if (is_dir && (error == ENOTEMPTY || error == EEXIST)) {
+          level.below.emplace_back(name);
+        } else {
+          failed(name, error);
+        }
       }
-      if (!first) {
-        first = SystemError(fmt::format("cannot remove `{}`", Joined(root, levels, name)), error);
-      }
-      stuck.emplace_back(name);
+      closedir(stream);
     }
-    closedir(stream);
-    if (child) {
-      levels.push_back(Level{std::move(child_name), {}});
-      dir = std::move(child);
+    if (!level.below.empty()) {
+      std::string name = std::move(level.below.back());
+      level.below.pop_back();
+      UniqueFd child(openat(dir, name.c_str(), kDirFlags));
+      if (!child && errno == EACCES && fchmodat(dir, name.c_str(), 0700, 0) == 0) {
+        child.Reset(openat(dir, name.c_str(), kDirFlags));
+      }
+      if (!child) {
+        if (errno != ENOENT) {
+          failed(name.c_str(), errno);
+        }
+        continue;
+      }
+      if (levels.size() >= kMostOpen) {
+        level.dir.Reset();
+      }
+      levels.emplace_back().name = std::move(name);
+      levels.back().dir = std::move(child);
       continue;
     }
-    bool emptied = levels.back().stuck.empty();
-    std::string name = std::move(levels.back().name);
+    Level done = std::move(level);
     levels.pop_back();
     if (levels.empty()) {
       break;
     }
-    UniqueFd parent(openat(dir.get(), "..", kDirFlags));
-    if (!parent) {
-      return SystemError(fmt::format("cannot return to `{}`", Joined(root, levels, nullptr)), errno);
+    Level& parent = levels.back();
+    if (!parent.dir) {
+      parent.dir.Reset(openat(done.dir.get(), "..", kDirFlags));
+      if (!parent.dir) {
+        return SystemError(fmt::format("cannot return to `{}`", Joined(root, levels, nullptr)), errno);
+      }
     }
-    dir = std::move(parent);
-    if (!emptied) {
-      levels.back().stuck.push_back(std::move(name));
+    if (done.stuck) {
+      parent.stuck = true;
+    } else if (unlinkat(parent.dir.get(), done.name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) {
+      if ((errno == ENOTEMPTY || errno == EEXIST) && ++rounds < kMostRounds) {
+        parent.below.push_back(std::move(done.name));
+      } else {
+        failed(done.name.c_str(), errno);
+      }
     }
   }
-  dir.Reset();
   if (!first && rmdir(root.c_str()) != 0 && errno != ENOENT) {
     first = SystemError(fmt::format("cannot remove `{}`", root), errno);
   }

@@ -180,7 +180,9 @@ TEST(RemoveTree, HandlesAnyDepthAndWidth) {
   for (int i = 0; i < 2000; ++i) {
     UniqueFd file(openat(at.get(), std::to_string(i).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
     if (i % 20 == 0) {
-      mkdirat(at.get(), ("dir" + std::to_string(i)).c_str(), 0755);
+      const std::string below = "dir" + std::to_string(i);
+      mkdirat(at.get(), below.c_str(), 0755);
+      ASSERT_EQ(symlinkat("nothing", at.get(), (below + "/link").c_str()), 0);
     }
   }
   at.Reset();

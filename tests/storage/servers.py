@@ -1,7 +1,7 @@
 """Servers for the tests of remote files. S3: strict, every signature, payload hash and condition is checked as AWS does, and it can
 be told to fail: cut a connection, say that it is busy, forget an object. Https: with or without etags, ranges and HEAD.
 
-As a program: `servers.py s3` prints its port and serves until its stdin ends; PUT /_faults, GET /_log and PUT /_object/KEY?size=N
+As a program: `servers.py s3` prints its port and serves until its stdin ends; PUT /_faults, PUT /_set, GET /_log and PUT /_object/KEY?size=N
 tell it what to do. In Python: S3Server(), HttpsServer(directory)."""
 import datetime
 import hashlib
@@ -25,7 +25,7 @@ class Fault:
     """What happens to the next `times` requests with this method and key: {"method": "GET", "key": "a", "times": 1, "do": …}.
     cut (after `after` bytes of the body), status (`status`, `code`, `retry_after`), forget (the object, before the answer),
     change (the object to `text`, before the answer), hang (until the server ends), lose_answer (it is done, the answer is cut),
-    whole (ranges are ignored), no_conditions (If-None-Match is ignored)."""
+    version (it gets the version `text`), whole (ranges are ignored), no_conditions (If-None-Match is ignored)."""
 
     def __init__(self, method="GET", key="", times=1, do="cut", query="", **more):
         self.method, self.key, self.times, self.do, self.query, self.more = method, key, times, do, query, more
@@ -160,6 +160,8 @@ class S3Handler(BaseHandler):
                 server.objects.pop(key, None)
             if fault and fault.do == "change":
                 server.put(key, fault.more["text"].encode())
+            if fault and fault.do == "version":
+                server.objects[key]["meta"].append(("x-amz-version-id", fault.more["text"]))
         if bucket != server.bucket:
             return self.error(404, "NoSuchBucket")
         query = dict(urllib.parse.parse_qsl(url.query, keep_blank_values=True))
@@ -173,6 +175,10 @@ class S3Handler(BaseHandler):
         if url.path == "/_faults":
             for one in json.loads(body):
                 server.fault(**one)
+            return self.answer(200)
+        if url.path == "/_set":
+            for name, value in json.loads(body).items():
+                setattr(server, name, value)
             return self.answer(200)
         if url.path == "/_log":
             with server.lock:
@@ -196,7 +202,23 @@ class S3Handler(BaseHandler):
             return one
         return None
 
+    def list_objects(self, query):
+        """ListObjectsV2, at most `page` at a time."""
+        server = self.server_of
+        if not server.lists:
+            return self.error(403, "AccessDenied", "ListBucket")
+        with server.lock:
+            keys = sorted((key for key in server.objects if key.startswith(query.get("prefix", "")) and key.encode() > query.get("start-after", "").encode()), key=str.encode)
+            page = [(key, server.objects[key]) for key in keys[:server.page]]
+        assert query["encoding-type"] == "url", query
+        text = "".join(f"<Contents><Key>{urllib.parse.quote_plus(key, safe='/-._*')}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>{one['etag'].replace(chr(34), '&quot;')}</ETag>"
+                       f"<Size>{len(one['content'])}</Size><StorageClass>STANDARD</StorageClass></Contents>" for key, one in page)
+        self.answer(200, f'<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>{server.bucket}</Name><EncodingType>url</EncodingType>'
+                         f"<IsTruncated>{'true' if len(keys) > len(page) else 'false'}</IsTruncated>{text}</ListBucketResult>".encode())
+
     def object_get(self, key, query, body, fault):
+        if "list-type" in query:
+            return self.list_objects(query)
         if one := self.found(key):
             self.send_object(one["content"], [("ETag", one["etag"]), ("Accept-Ranges", "bytes"), *one["meta"]], fault)
 
@@ -268,6 +290,8 @@ def pattern(size):
 class S3Server(Base):
     bucket = "bucket"
     smallest_part = 0  # S3: 5 MiB
+    page = 1000        # of a list
+    lists = True       # whether the caller may list the bucket
 
     def __init__(self):
         self.objects, self.uploads = {}, {}

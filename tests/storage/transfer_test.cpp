@@ -9,11 +9,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
 #include "runtime/http_client.h"
+#include "storage/identify.h"
 #include "support/sha256.h"
 
 extern char** environ;
@@ -344,6 +346,115 @@ TEST_F(TransferTest, CallsNobodyAfterACancel) {
   transfers().Cancel(id);
   EXPECT_TRUE(Head("s3://bucket/o").ok());
   EXPECT_FALSE(called);
+}
+
+TEST_F(TransferTest, ListsWhatABucketHolds) {
+  Object("a", 1);
+  Object("d/b%20c%2B%C3%A9", 2);
+  Object("d/z", 3);
+  Object("e", 4);
+  auto list = [&](const std::string& uri, const std::string& after) {
+    return Wait<ListPage>([&](auto done) { transfers().List(uri, after, done); });
+  };
+  auto page = list("s3://bucket/d/", "");
+  ASSERT_TRUE(page.ok()) << page.failure().message;
+  ASSERT_EQ(page->objects.size(), 2u);
+  EXPECT_EQ(page->objects[0].key, "d/b c+é");
+  EXPECT_EQ(page->objects[0].identity, *Head("s3://bucket/d/b c+é"));
+  EXPECT_FALSE(page->more);
+  Control("PUT", "/_set", R"({"page": 2})");
+  page = list("s3://bucket", "a");
+  ASSERT_TRUE(page.ok());
+  EXPECT_EQ(page->objects[1].key, "d/z");
+  EXPECT_TRUE(page->more);
+  EXPECT_THAT(list("s3://other", "").failure().message, HasSubstr("has no bucket `other`"));
+}
+
+// What lists say must be what each object says of itself, however the keys lie and whatever the server is like.
+class IdentifyTest : public TransferTest {
+ protected:
+  std::vector<Outcome<RemoteIdentity>> All(const std::vector<std::string>& uris) {
+    IdentifyOptions options;
+    options.transfer = options_;
+    options.worth_listing = 10;
+    options.worth_a_page = 3;
+    return IdentifyAll(uris, std::move(options));
+  }
+  /// As many requests as expected, and what each of them says is right.
+  void Check(const std::vector<std::string>& uris, size_t heads, size_t lists) {
+    const size_t heads_before = Requests("\"HEAD\""), lists_before = Requests("list-type=2");
+    auto all = All(uris);
+    EXPECT_EQ(Requests("\"HEAD\"") - heads_before, heads);
+    EXPECT_EQ(Requests("list-type=2") - lists_before, lists);
+    ASSERT_EQ(all.size(), uris.size());
+    for (size_t i = 0; i < uris.size(); ++i) {
+      auto one = Head(uris[i]);
+      ASSERT_EQ(all[i].ok(), one.ok()) << uris[i];
+      if (one.ok()) {
+        EXPECT_EQ(*all[i], *one) << uris[i];
+      } else {
+        EXPECT_EQ(all[i].failure().message, one.failure().message);
+      }
+    }
+  }
+  std::vector<std::string> Make(const std::string& prefix, int count) {
+    std::vector<std::string> uris;
+    for (int i = 0; i < count; ++i) {
+      Object(prefix + std::to_string(i), static_cast<size_t>(100 + i));
+      uris.push_back("s3://bucket/" + prefix + std::to_string(i));
+    }
+    return uris;
+  }
+};
+
+TEST_F(IdentifyTest, ReadsListsWhereThereAreMany) {
+  auto uris = Make("d/", 25);
+  std::reverse(uris.begin(), uris.end());
+  uris.push_back(uris[3]);  // named twice
+  Check(uris, 1, 1);
+  Control("PUT", "/_set", R"({"page": 10})");
+  Check(uris, 1, 3);
+}
+
+TEST_F(IdentifyTest, AsksForFewOnesThemselves) { Check(Make("d/", 9), 9, 0); }
+
+TEST_F(IdentifyTest, AsksForWhatNoListNames) {
+  auto uris = Make("d/", 12);
+  uris.push_back("s3://bucket/d/0none");
+  uris.push_back("s3://bucket/d/zzz");
+  Check(uris, 3, 1);
+}
+
+TEST_F(IdentifyTest, GivesUpListsThatNameTooLittle) {
+  auto uris = Make("d/", 40);
+  Control("PUT", "/_set", R"({"page": 4})");
+  // Every fourth of them: a page names one.
+  std::vector<std::string> few;
+  std::sort(uris.begin(), uris.end());
+  for (size_t i = 0; i < uris.size(); i += 4) few.push_back(uris[i]);
+  Check(few, 10, 1);
+}
+
+TEST_F(IdentifyTest, PassesOverWhatLiesBetween) {
+  auto uris = Make("a/", 8);
+  Make("m/", 50);
+  for (const std::string& one : Make("z/", 8)) uris.push_back(one);
+  Control("PUT", "/_set", R"({"page": 8})");
+  Check(uris, 1, 2);
+}
+
+TEST_F(IdentifyTest, AsksForEachWhereListsAreNotAllowed) {
+  auto uris = Make("d/", 12);
+  Control("PUT", "/_set", R"({"lists": false})");
+  Check(uris, 12, 1);
+}
+
+TEST_F(IdentifyTest, AsksForEachWhereABucketKeepsVersions) {
+  auto uris = Make("d/", 12);
+  for (const std::string& uri : uris) Faults("[{\"method\": \"HEAD\", \"key\": \"" + uri.substr(12) + "\", \"do\": \"version\", \"text\": \"v1\"}]");
+  auto all = All(uris);
+  for (const auto& one : all) EXPECT_EQ(one->version, "v1");
+  EXPECT_EQ(Requests("list-type=2"), 0u);
 }
 
 TEST_F(TransferTest, MovesManyAtATime) {
