@@ -209,7 +209,7 @@ BackendReport ExamineEngine(ir::BackendKind kind) {
                            is || !info ? "" : limits.enable_limits});
     (is ? enforced : open) += std::string((is ? enforced : open).empty() ? "" : ", ") + name;
   }
-  out.details.push_back({area, "user", true, true, rootless ? "rootless: root in a container is the user of the engine" : "root in a container is root of its machine, unless `user` says otherwise", ""});
+  out.details.push_back({area, "user", true, true, rootless ? "rootless: root in a container is the user of the engine" : limits.remapped ? "userns-remap: jobc asks for containers without it, so that outputs belong to the caller" : "root in a container is root of its machine, unless `user` says otherwise", ""});
   if (podman && geteuid() != 0) {
     const std::string lacks = MissingSubordinateIds();
     out.details.push_back({area, "subordinate ids", lacks.empty(), false, lacks.empty() ? "there" : lacks + ": only images of one user can be run", lacks.empty() ? "" : "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER"});

@@ -214,63 +214,6 @@ class Podman(Common, Containers):
     kind = "podman"
 
 
-@unittest.skipUnless(ROOT, "only root can give another user subordinate ids for the time of a test")
-class Rootless(Common, Containers):
-    """Podman of an ordinary user, and jobc as the same user."""
-
-    kind = "podman-rootless"
-    unprivileged = True
-
-    def setUp(self):
-        super().setUp()
-        version = self.at_engine.api("GET", "/version").json["Components"][0]["Details"]["APIVersion"]
-        host = self.at_engine.get(f"/v{version}/libpod/info").json["host"]
-        self.assertTrue(host["security"]["rootless"], "that is what is tested")
-        self.limited = host["cgroupVersion"] == "v2" and "memory" in host["cgroupControllers"]
-
-    def test_limits_hold(self):
-        if self.limited:
-            return super().test_limits_hold()
-        for text, options, what in (("resources { memory = 64MiB }", "", "`resources.memory`"), ("resources { cpu = 0.5 }", "", "`resources.cpu`"), ("", ", pids = 77", "the option `pids`")):
-            done = self.job('job a { ' + text + ' run = ["touch", "/flags/ran"] }\n', backend=options, code=14)
-            self.assertSays(done.err, "podman at unix://", what, "`a`", "rootless", "limits = available")
-            self.assertFalse(self.flag("ran").exists())
-        done = self.job('job a { resources { memory = 64MiB, cpu = 0.5 } run = ["touch", "/flags/ran"] }\n', backend=", pids = 77, limits = available")
-        self.assertSays(done.err, "`resources.memory` is not enforced by podman", "`resources.cpu` is not enforced", "the option `pids` is not enforced")
-        self.assertTrue(self.flag("ran").exists())
-        # A job that names none, as most do, is none the worse for it.
-        self.assertNotIn("enforced", self.job('job a { run = ["true"] }\n').err)
-
-    def test_an_image_with_a_user_can_write_and_the_files_are_ours(self):
-        done = self.job('''
-job a { script = <<~SH
-    id -u; umask 077; mkdir ~{output.d}; echo x > ~{output.d}/f; echo "{\\"v\\": 1}" > $JOB_RESULT; touch $TMPDIR/t
-  SH
-  output { d: Dir = "d", v: Int } }
-export { d: Dir = a.d }
-''', image="localhost/jobc-test/user:1")
-        self.assertEqual(self.logs("a").out, "0\n", "root inside is the user outside")
-        found = os.stat(pathlib.Path(done.json["d"], "f"))
-        self.assertEqual((found.st_uid, found.st_gid), (NOBODY, NOBODY))
-
-    def test_the_option_user(self):
-        for user, ids in (("4711:4712", "4711\n4712\n"), ("4711", "4711\n4711\n"), ("0", "0\n0\n")):
-            done = self.job('job a { script = <<~SH\n    id -u; id -g; umask 077; echo x > ~{output.o}; touch $TMPDIR/t\n  SH\n  output { o: File = "o" } }\nexport { o: File = a.o }\n',
-                            backend=f', user = "{user}"', image="localhost/jobc-test/user:1")
-            self.assertEqual(self.logs("a").out, ids)
-            found = os.stat(done.json["o"])
-            self.assertEqual((found.st_uid, found.st_gid), (NOBODY, NOBODY), "outputs are of the caller all the same")
-        done = self.job('job a { run = ["true"] }\n', backend=', user = "worker"', image="localhost/jobc-test/user:1", code=10)
-        self.assertSays(done.err, "`worker`", "needs numbers")
-
-    def test_doctor_says_what_it_cannot(self):
-        out = self.jobc("doctor", "podman").out
-        self.assertSays(out, self.at_engine.host, "rootless: root in a container is the user of the engine")
-        if not self.limited:
-            self.assertSays(out, "not enforced: it is rootless", "limits = available", "systemd.unified_cgroup_hierarchy=1")
-            self.assertNotIn("oom", out)
-
-
 @unittest.skipUnless(ROOT, "the socket is given to another user by root")
 class OrdinaryUser(Containers):
     kind = "docker"

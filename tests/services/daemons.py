@@ -14,6 +14,7 @@ import http.client
 import json
 import os
 import pathlib
+import pwd
 import select
 import shutil
 import signal
@@ -341,6 +342,8 @@ class Engine:
 class Docker(Engine):
     name = "docker"
     packages = "docker.io iptables busybox-static"
+    programs = ("dockerd", "containerd", "runc")
+    variables = {}
 
     def __init__(self, base=None, live_restore=False, disk=None, tls=None):
         """disk: bytes of a disk of its own for images and containers, in memory. tls: a directory with ca.pem, server.pem and
@@ -350,8 +353,12 @@ class Docker(Engine):
         self.tcp = f"tcp://127.0.0.1:{free_port()}" if tls else ""
         self.drivers = ("overlay2", "vfs")
 
+    def _before(self):
+        """What the command of the daemon begins with, and words for its end."""
+        return [], ["--cgroup-parent", "/" + self.token, "--group", "root"]
+
     def start(self):
-        self._require("dockerd", "containerd", "runc")
+        self._require(*self.programs)
         data, run = os.path.join(self.base, "data"), os.path.join(self.base, "exec")
         os.makedirs(data, exist_ok=True)
         if self.disk and not os.path.ismount(data):
@@ -366,14 +373,15 @@ class Docker(Engine):
             path.unlink(missing_ok=True)
         pathlib.Path(self.base, "daemon.json").write_text("{}")
         # Without networks of its own it changes nothing in this machine's: no bridge, no rules, no forwarding.
-        command = ["dockerd", "--config-file", os.path.join(self.base, "daemon.json"), "--data-root", data, "--exec-root", run,
-                   "--pidfile", os.path.join(self.base, "pid"), "-H", self.host, "--cgroup-parent", "/" + self.token, "--group", "root",
+        before, more = self._before()
+        command = [*before, "dockerd", "--config-file", os.path.join(self.base, "daemon.json"), "--data-root", data, "--exec-root", run,
+                   "--pidfile", os.path.join(self.base, "pid"), "-H", self.host, *more,
                    "--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false", "--userland-proxy=false",
                    "--shutdown-timeout", "5", "--max-download-attempts", "1"] + (["--live-restore"] if self.live_restore else [])
         if self.tls:
             command += ["-H", self.tcp, "--tlsverify", "--tlscacert", f"{self.tls}/ca.pem", "--tlscert", f"{self.tls}/server.pem", "--tlskey", f"{self.tls}/server-key.pem"]
         for driver in self.drivers:
-            self._spawn([*command, "--storage-driver", driver])
+            self._spawn([*command, "--storage-driver", driver], self.variables)
             try:
                 self._answered()
                 self.drivers = (driver,)  # another one would not see what this one keeps
@@ -434,18 +442,49 @@ class Rootless:
     def _require(self, *programs):
         super()._require(*programs, "newuidmap", "newgidmap", "unshare", "setpriv")
 
-    def _own(self):
-        """Its directory is the user's. Returns what to put before a command."""
+    def _ids(self):
+        """Words before a command that has the subordinate ids of this engine."""
         for name in ("subuid", "subgid"):
-            pathlib.Path(self.base, name).write_text(f"{self.user}:{self.first}:{self.count}\n")
+            pathlib.Path(self.base, name).write_text(f"{pwd.getpwuid(self.user).pw_name}:{self.first}:{self.count}\n")
+        binds = "".join(f"touch /etc/{name}; mount --bind {self.base}/{name} /etc/{name}; " for name in ("subuid", "subgid"))
+        return ["unshare", "--mount", "--propagation", "slave", "sh", "-ec", binds + 'exec "$@"', "sh"]
+
+    def _own(self):
+        """Its directory is the user's. Returns what to put before a command of that user."""
+        before = self._ids()
         for place, directories, files in os.walk(self.base):
             for path in (place, *(os.path.join(place, name) for name in directories + files)):
                 if os.lstat(path).st_uid == 0:
                     os.lchown(path, self.user, self.user)
         os.chmod(self.base, 0o711)
-        binds = "".join(f"touch /etc/{name}; mount --bind {self.base}/{name} /etc/{name}; " for name in ("subuid", "subgid"))
-        return ["unshare", "--mount", "--propagation", "slave", "sh", "-ec", binds + 'exec "$@"', "sh",
-                "setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups", "--"]
+        return [*before, "setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups", "--"]
+
+
+class RootlessDocker(Rootless, Docker):
+    packages = "docker.io rootlesskit uidmap busybox-static"
+    programs = ("dockerd", "containerd", "runc", "rootlesskit")
+
+    def _before(self):
+        # What Debian's dockerd-rootless.sh does, without a network of its own, for which /dev/net/tun would have to be open to users.
+        self.variables = {"HOME": self.base, "XDG_RUNTIME_DIR": self.base}
+        kit = ["rootlesskit", "--state-dir", os.path.join(self.base, "kit"), "--net=host", "--copy-up=/etc", "--copy-up=/run", "--propagation=rslave",
+               "sh", "-ec", 'rm -f /run/docker /run/containerd /run/xtables.lock; exec "$@"', "sh"]
+        return [*self._own(), *kit], ["--rootless"]
+
+
+class RemappedDocker(Rootless, Docker):
+    """Of root, but root in its containers is nobody outside (userns-remap)."""
+
+    packages = "docker.io uidmap busybox-static"
+    user = 1  # whose group has the same name, as dockerd wants it
+
+    def _before(self):
+        for place in (self.base, os.path.join(self.base, "data")):
+            os.chmod(place, 0o711)  # for the users of containers, who are others
+        return self._ids(), [*Docker._before(self)[1], "--userns-remap=" + pwd.getpwuid(self.user).pw_name]
+
+    def describe(self):
+        return Docker.describe(self).replace("rootless", "rootful with userns-remap")
 
 
 class RootlessPodman(Rootless, Podman):
@@ -463,7 +502,7 @@ class RootlessPodman(Rootless, Podman):
         Engine.remove(self)  # `podman rm` would be that of root
 
 
-KINDS = {"docker": Docker, "podman": Podman, "podman-rootless": RootlessPodman}
+KINDS = {"docker": Docker, "podman": Podman, "docker-rootless": RootlessDocker, "docker-remapped": RemappedDocker, "podman-rootless": RootlessPodman}
 SHARED = ("docker", "podman")  # started once for all tests; the others by those who need them
 
 

@@ -111,6 +111,8 @@ class Doctor(story.Story, services.Case):
                             ({"MemoryLimit": False, "Driver": "vfs"}, ["cgroup_enable=memory", "copies its whole image"])]:
             host = self.serve({"/version": version, "/info": json.dumps(info).encode()})
             self.assertSays(self.jobc("doctor", "docker", env={"DOCKER_HOST": host}).out, *parts)
+        host = self.serve({"/version": version, "/info": json.dumps({"MemoryLimit": True, "SecurityOptions": ["name=userns"]}).encode()})
+        self.assertSays(self.jobc("doctor", "docker", env={"DOCKER_HOST": host}).out, "userns-remap", "belong to the caller")
         host = self.serve({"/version": version})
         self.assertSays(self.jobc("doctor", "docker", env={"DOCKER_HOST": host}).out, "does not say what it can")
 
