@@ -343,6 +343,8 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
 
   /// An attempt of which nothing is alive, to be told after its verdict.
   struct ReapedAttempt {
+    AttemptId attempt = 0;
+    int64_t duration_ms = -1;  ///< of a program that began and ended
     Record record;
     std::optional<RunEvent> event;
   };
@@ -1651,9 +1653,6 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
         Trace(judged.id, found->second);
       }
     }
-    if (found != live.end() && found->second.exit) {
-      CountEnd(found->second.exit->wall_ms - found->second.started_ms);
-    }
     if (Observed()) {
       RunEvent event = Event(RunEventKind::AttemptEnded, judged.instance);
       event.record = record;
@@ -1662,6 +1661,11 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       event.verdict = judged.verdict;
       if (found != live.end() && found->second.started_ms != 0) {
         event.duration_ms = (found->second.exit ? found->second.exit->wall_ms : event.time_ms) - found->second.started_ms;
+      }
+      for (const ReapedAttempt& gone : reaped) {
+        if (gone.attempt == judged.id) {
+          event.duration_ms = gone.duration_ms;
+        }
       }
       pending_events.push_back(std::move(event));
     }
@@ -2749,6 +2753,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
 
   void EndReaped(AttemptId attempt, Live& one, bool success) {
     ReapedAttempt gone;
+    gone.attempt = attempt;
     Record& record = gone.record;
     record = {.type = RecordType::Reaped, .job = static_cast<int32_t>(one.instance.job), .ordinal = Ordinal(one.instance), .attempt = static_cast<int32_t>(one.number)};
     record.time_ms = process::WallMillis();
@@ -2756,6 +2761,8 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       record.a = one.exit->usage.cpu_ms;
       record.b = one.exit->usage.max_memory;
       record.text = std::to_string(one.exit->wall_ms);
+      gone.duration_ms = one.exit->wall_ms - one.started_ms;
+      CountEnd(gone.duration_ms);
     }
     if (Observed()) {
       RunEvent event = Event(RunEventKind::Reaped, one.instance);

@@ -498,9 +498,9 @@ class Shim {
   }
 
   void Reap() {
+    // Whatever is left of the tree is a child by now, as this process is a subreaper: no child, no tree.
     bool others = ReapChildren(Watch());
     if (leader_ended_) {
-      others = others || Populated();
       if (others) {
         Send();  // the end of the program is known now, the end of its tree may take longer
       }
@@ -690,7 +690,7 @@ class Guardian {
   /// Reads and obeys what jobc sent. False if jobc is gone or said good-bye.
   bool Receive() {
     iovec part{reader_.Space(kReceiveBytes), kReceiveBytes};
-    alignas(cmsghdr) char control[CMSG_SPACE(16 * sizeof(int))];
+    alignas(cmsghdr) char control[CMSG_SPACE((1 + 2 * kMostPairs) * sizeof(int))];
     msghdr message{};
     message.msg_iov = &part;
     message.msg_iovlen = 1;

@@ -505,6 +505,67 @@ TEST_F(EngineRun, TellsWhatABackendSaysOfAnAttempt) {
   EXPECT_THAT(told, ElementsAre("queued", "submitting", "submitted job 4711", "polling", "started", "polling", "attempt_ended", "succeeded", "reaped"));
 }
 
+/// A place where every attempt has ended with the next millisecond.
+class QuickBackend : public Backend {
+ public:
+  explicit QuickBackend(const BackendHost& host) : host_(host) {
+    uv_timer_init(host_.loop, &timer_);
+    timer_.data = this;
+  }
+  ~QuickBackend() override {
+    uv_close(reinterpret_cast<uv_handle_t*>(&timer_), nullptr);
+    uv_run(host_.loop, UV_RUN_NOWAIT);
+  }
+  Result<AttemptPlaces> Prepare(AttemptId, bool) override { return AttemptPlaces{host_.run_dir + "/out", host_.run_dir + "/tmp", host_.run_dir + "/stage"}; }
+  void Submit(const AttemptLaunch& launch) override {
+    submitted_.push_back(launch.id);
+    uv_timer_start(&timer_, [](uv_timer_t* handle) { static_cast<QuickBackend*>(handle->data)->EndAll(); }, 1, 0);
+  }
+  void Cancel(AttemptId, int64_t) override {}
+  bool Withdraw(AttemptId) override { return false; }
+  void Attach(const AttemptLaunch&, const std::string&) override {}
+  void Release(AttemptId, bool) override {}
+  void RemoveLater(const std::string&) override {}
+  uint64_t LastOutput(AttemptId) const override { return 0; }
+  void Stop() override {}
+
+ private:
+  void EndAll() {
+    for (AttemptId id : std::exchange(submitted_, {})) {
+      AttemptExit exit;
+      exit.exit_code = 0;
+      exit.wall_ms = process::WallMillis();
+      host_.events->OnStarted(id, exit.wall_ms, 0, "");
+      host_.events->OnExited(id, exit);
+      host_.events->OnReaped(id);
+    }
+  }
+  BackendHost host_;
+  uv_timer_t timer_{};
+  std::vector<AttemptId> submitted_;
+};
+
+TEST_F(EngineRun, CommitsLessOftenWhileShortAttemptsEndOneAfterTheOther) {
+  backends = [](ir::BackendKind, const BackendHost& host) -> Result<std::unique_ptr<Backend>> { return std::unique_ptr<Backend>(new QuickBackend(host)); };
+  uint32_t job = b.Scatter("part", 4000);
+  b[job].run = Words({"true"});
+  options.max_parallel = 8;
+  EXPECT_EQ(Run().exit_code, 0);
+  // What a commit lets be told comes in one batch: the longest one tells of the time between two commits.
+  int64_t longest_ms = 0;
+  size_t from = 0;
+  for (size_t to : watcher.batches) {
+    int64_t first = INT64_MAX, last = 0;
+    for (; from < to; ++from) {
+      if (watcher.events[from].kind != RunEventKind::AttemptEnded) continue;
+      first = std::min(first, watcher.events[from].time_ms);
+      last = std::max(last, watcher.events[from].time_ms);
+    }
+    longest_ms = std::max(longest_ms, last - std::min(first, last));
+  }
+  EXPECT_GE(longest_ms, 60);
+}
+
 /// Bytes that this process has asked to read so far.
 uint64_t BytesRead() {
   const std::string io = process::ReadFile("/proc/self/io").value();

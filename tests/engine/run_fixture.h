@@ -23,6 +23,7 @@ class Watcher : public RunObserver {
     }
   }
   void OnFailure(const FailureReport& report) override { failures.push_back(report); }
+  void OnBatchEnd() override { batches.push_back(events.size()); }
   std::vector<std::string> Lines(RunEventKind kind) const {
     std::vector<std::string> out;
     for (const RunEvent& event : events) {
@@ -35,6 +36,7 @@ class Watcher : public RunObserver {
   std::function<void(const RunEvent&)> on_event;
   std::vector<RunEvent> events;
   std::vector<FailureReport> failures;
+  std::vector<size_t> batches;  ///< how many of `events` there were at the end of each batch
 };
 
 class RunTest : public ::testing::Test {

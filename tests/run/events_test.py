@@ -72,6 +72,9 @@ class Events(Story):
         for attempt in attempts.values():
             told = [event["event"] for event in attempt]
             self.assertEqual([name for name in told if name in order], order, told)
+            for event in attempt:
+                if event["event"] == "attempt_ended":
+                    self.assertGreaterEqual(event["duration_ms"], 0)
             self.assertEqual(len({(event["address"], event["attempt"]) for event in attempt}), 1)
             if "kill_sent" in told:
                 self.assertLess(told.index("started"), told.index("kill_sent"))
