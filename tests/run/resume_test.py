@@ -140,6 +140,31 @@ class CutOff(Story):
                 self.expect_end(done, firsts=4)
                 self.assertEqual(output.read_text(), "1\n")
 
+    @unittest.skipUnless(ROOT and shutil.which("unshare"), "needs a mount namespace")
+    def test_after_a_reboot_every_output_is_read_however_old_it_looks(self):
+        # What lies under an output's name afterwards was made before the attempt ended, and says so: only its content tells.
+        for rebooted in (False, True):
+            with self.subTest(rebooted=rebooted):
+                for flag in self.flags.iterdir():
+                    flag.unlink()
+                zeros, boot = self.base / "zeros", self.base / "boot_id"
+                zeros.write_bytes(b"\0\0")
+                boot.write_text("00000000-0000-4000-8000-000000000000\n")
+                run = self.killed()
+                output, = (path for path in (run / "outputs").rglob("n") if path.read_text() == "1\n")
+                script = f'mount --bind "{zeros}" "{output}"; '
+                if rebooted:
+                    script += f'mount --bind "{boot}" /proc/sys/kernel/random/boot_id; '
+                self.flag("go").touch()
+                # A file that is mounted cannot be replaced by the one that is made anew.
+                done = self.jobc("resume", prefix=("unshare", "--mount", "sh", "-euc", script + 'exec "$@"', "sh"), code=10 if rebooted else 0)
+                if rebooted:
+                    self.assertSays(done.err, 'first["k1"] runs again: its output `n` was changed since')
+                    self.assertEqual(done.err.count("runs again"), 1, "the other files are whole")
+                else:
+                    self.assertNotIn("runs again", done.err)
+                    self.expect_end(done)
+
     def test_a_log_that_was_left_behind_is_told(self):
         run = self.killed()
         self.log(run).unlink()
