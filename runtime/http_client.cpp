@@ -80,6 +80,7 @@ struct Watch {
   uv_poll_t poll;
   curl_socket_t socket;
   class CurlClient* client;
+  int events = 0;  ///< what libcurl waits for
 };
 
 struct Transfer {
@@ -396,8 +397,8 @@ class CurlClient : public HttpClient {
       watch->poll.data = watch;
       self.curl_.assign(self.multi_, socket, watch);
     }
-    const int events = ((what & CURL_POLL_IN) != 0 ? UV_READABLE : 0) | ((what & CURL_POLL_OUT) != 0 ? UV_WRITABLE : 0);
-    uv_poll_start(&watch->poll, events, &CurlClient::OnPoll);
+    watch->events = ((what & CURL_POLL_IN) != 0 ? UV_READABLE : 0) | ((what & CURL_POLL_OUT) != 0 ? UV_WRITABLE : 0);
+    uv_poll_start(&watch->poll, watch->events, &CurlClient::OnPoll);
     return 0;
   }
 
@@ -416,10 +417,14 @@ class CurlClient : public HttpClient {
 
   static void OnPoll(uv_poll_t* poll, int status, int events) {
     const Watch& watch = *static_cast<Watch*>(poll->data);
-    int flags = status < 0 ? CURL_CSELECT_ERR : 0;
-    if ((events & UV_READABLE) != 0) flags |= CURL_CSELECT_IN;
-    if ((events & UV_WRITABLE) != 0) flags |= CURL_CSELECT_OUT;
+    int flags = 0;
+    if (status < 0 || (events & UV_READABLE) != 0) flags |= CURL_CSELECT_IN;
+    if (status < 0 || (events & UV_WRITABLE) != 0) flags |= CURL_CSELECT_OUT;
+    // A status is that of a connection that was reset. Told of it, libcurl would give up at once; when it reads and writes, it takes what
+    // came before, finds what happened, and asks anew where a kept connection was closed just now.
     watch.client->Act(watch.socket, flags);
+    // libuv has stopped in that case.
+    if (status < 0 && watch.events != 0 && uv_is_closing(reinterpret_cast<uv_handle_t*>(poll)) == 0) uv_poll_start(poll, watch.events, &CurlClient::OnPoll);
   }
 
   void Act(curl_socket_t socket, int flags) {

@@ -40,6 +40,12 @@ struct Exchange {
     }
     return true;
   }
+  /// Ends the connection as the kernel of a machine does whose program has died.
+  void Reset() {
+    const linger at_once{1, 0};
+    EXPECT_EQ(setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once), 0);
+    keep = false;
+  }
   void Answer(std::string_view status, std::string_view body, const std::string& headers = "") const {
     Send("HTTP/1.1 " + std::string(status) + "\r\n" + headers + "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + std::string(body));
   }
@@ -254,8 +260,30 @@ TEST_F(HttpClientTest, AsksAnewWhereAKeptConnectionWasClosed) {
     HttpRequest request = Get(server.Url());
     request.method = "POST";
     request.body = "again";
-    EXPECT_TRUE(Run(std::move(request)).end->ok());
+    const Seen seen = Run(std::move(request));
+    EXPECT_TRUE(seen.end->ok()) << seen.end->message;
   }
+}
+
+TEST_F(HttpClientTest, AsksAnewWhereAKeptConnectionWasReset) {
+  Server server([](Exchange& exchange) {
+    if (exchange.head.starts_with("GET /second") && exchange.connection == 0) return exchange.Reset();
+    exchange.Answer("200 OK", "x");
+  });
+  EXPECT_TRUE(Run(Get(server.Url("/first"))).end->ok());
+  const Seen seen = Run(Get(server.Url("/second")));
+  EXPECT_TRUE(seen.end->ok()) << seen.end->message;
+  EXPECT_EQ(server.connections(), 2);
+}
+
+TEST_F(HttpClientTest, TellsHowAConnectionEnded) {
+  Server server([](Exchange& exchange) {
+    exchange.Send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
+    exchange.Reset();
+  });
+  const Seen seen = Run(Get(server.Url()));
+  EXPECT_EQ(seen.end->failure, HttpFailure::Cut);
+  EXPECT_THAT(seen.end->message, HasSubstr("reset by peer"));
 }
 
 TEST_F(HttpClientTest, ManyAtOnce) {
