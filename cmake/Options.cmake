@@ -31,6 +31,11 @@ if(JOBC_SANITIZE)
 else()
   add_link_options(-static-libstdc++ -static-libgcc)
 endif()
+# Seconds after which a test that waits for something counts as hung; with sanitizers all takes several times as long.
+set(JOBC_TEST_TIMEOUT 600)
+if(JOBC_SANITIZE)
+  set(JOBC_TEST_TIMEOUT 1200)
+endif()
 include_directories("${PROJECT_SOURCE_DIR}")
 # Generated headers (keyword tables, embedded modules) lie at the same paths below the build tree.
 include_directories("${PROJECT_BINARY_DIR}")
