@@ -53,6 +53,15 @@ bool MakeFile(std::string_view text, FileBase base, std::string_view directory, 
     }
     out.base = FileBase::Uri;
     out.path = std::string(text);
+    // A directory of a bucket is known by the `/` at its end, a file by its absence.
+    if (text.starts_with("s3://")) {
+      if (!is_dir && text.back() == '/') {
+        why = "`" + out.path + "` is a directory: its type is Dir";
+        return false;
+      }
+      while (is_dir && out.path.back() == '/') out.path.pop_back();
+      if (is_dir) out.path += '/';
+    }
     return true;
   }
   bool absolute = text.front() == '/';

@@ -156,6 +156,26 @@ std::vector<MountFault> FaultsOf(const std::vector<Mount>& mounts, BackendKind k
   return faults;
 }
 
+std::string StagingFault(std::string_view place) {
+  if (place.empty()) return "it is empty";
+  for (const char c : place) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) return "it holds a control character";
+  }
+  const size_t scheme = place.find("://");
+  if (scheme == std::string_view::npos) return "";
+  if (!place.starts_with("s3://") && !place.starts_with("gs://")) return "it is neither a folder nor a bucket";
+  std::string_view rest = place.substr(scheme + 3);
+  while (rest.ends_with('/')) rest.remove_suffix(1);
+  if (rest.empty() || rest.front() == '/') return "it names no bucket";
+  for (; !rest.empty();) {
+    const size_t end = std::min(rest.find('/'), rest.size());
+    const std::string_view part = rest.substr(0, end);
+    if (part.empty() || part == "." || part == "..") return fmt::format("`{}` is no folder of a bucket", part.empty() ? "//" : part);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return "";
+}
+
 std::string WorkdirFault(std::string_view path) {
   if (std::string fault = PathFault(path); !fault.empty()) return fault;
   if (Within(path, kOwnPlaces)) return fmt::format("lies in `{}`, where jobc has the places of the attempt", kOwnPlaces);

@@ -48,5 +48,7 @@ struct MountFault {
 std::vector<MountFault> FaultsOf(const std::vector<Mount>& mounts, BackendKind kind);
 /// Why `path` cannot be the working directory of a container; "" where it can.
 std::string WorkdirFault(std::string_view path);
+/// What is wrong with a text as the place of `staging` (a folder, `s3://…`, `gs://…`), by itself; empty: nothing.
+std::string StagingFault(std::string_view place);
 
 }  // namespace jobc::ir

@@ -38,7 +38,7 @@ struct FileRow {
   std::string path;
   uint64_t size = 0;
   std::string sha256;   ///< of a Dir: of its canonical listing. Empty for URIs.
-  std::string etag, version;  ///< of URIs, as the server named the content; both empty: it gives it no name, nor a size here
+  std::string etag, version;  ///< of URIs (of a Dir: of the list of its objects, their etags and sizes), as the server named the content; both empty: it gives it no name, nor a size here
 };
 
 enum class ErrorKind : uint8_t {

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
@@ -34,6 +35,7 @@
 #include "runtime/retry.h"
 #include "runtime/reuse.h"
 #include "runtime/run_reader.h"
+#include "runtime/staged.h"
 #include "runtime/state_dir.h"
 #include "support/sha256.h"
 #include "support/text_width.h"
@@ -293,6 +295,7 @@ Verdict VerdictFromRecord(const Record& record) {
 }
 
 struct Engine::Impl : public BackendEvents, public ControlHandler {
+  struct LayDown;
   /// An attempt between its start and its reaping.
   struct Live {
     InstanceRef instance;
@@ -325,10 +328,36 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     int64_t planned_ms = -1;          ///< since when it waits for the one before it to end; -1: it does not
     AttemptId before = 0;             ///< that one
     AttemptId next = 0;               ///< what waits for this one to end; 0: nothing
+    std::string staging;              ///< where what it is given and leaves is laid down; empty: nowhere
+    std::vector<GivenFile> given;
+    std::string scripts_dir;
+    std::shared_ptr<const Verdict> verdict;  ///< of the scheduler, before the attempt was reaped
+    std::shared_ptr<LayDown> laying;  ///< it is being done
+  };
+
+  /// What an attempt was given and left on its way to its `staging`. Its end is waited for as long as `timeout.collect` says.
+  struct LayDown {
+    ~LayDown() {
+      if (!scratch_dir.empty()) {
+        (void)process::RemoveTree(scratch_dir).ok();
+      }
+    }
+    AttemptId attempt = 0;
+    std::optional<AttemptResult> result;      ///< not told yet
+    StagingRequest request;
+    StagedSet set;
+    std::string scratch_dir;
+    std::string problem;
+    std::atomic<bool> stop{false};
+    RemoteFiles::Ticket ticket = 0;
+    bool late = false;                        ///< `timeout.collect` ended
+    int64_t limit_ms = 0;
+    uv_timer_t* timer = nullptr;
   };
 
   /// An attempt that an earlier process left behind at a place that goes on without jobc.
   struct LeftBehind {
+    std::string staging;
     AttemptId id = 0;
     InstanceRef instance;
     uint32_t number = 1;
@@ -371,6 +400,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     AttemptId id = 0;
     std::string reproduce;
     std::string stderr_tail;
+    std::string staged;
     int64_t elapsed_ms = -1;
   };
 
@@ -721,6 +751,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
         one.number = view.number;
         one.handle = view.handle;
         one.started_ms = view.started_ms;
+        one.staging = reader.StagedAt(instance, view.number);
         one.wanted = &view == &attempts.back() && (view.verdict == nullptr || view.cut_off) && job.kind == ir::JobKind::Job && instance.ordinal != kWholeJob &&
                      state->expanded(instance.job) && instance.ordinal < state->size(instance.job) && !IsFinal(state->state(instance)) &&
                      state->attempts(instance) == view.number;
@@ -814,6 +845,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     scheduler = std::make_unique<Scheduler>(plan, *state, options, world.get());
     last_ms.assign(plan.jobs.size(), -1);
     needs_more.assign(plan.jobs.size(), 0);
+    for (size_t i = 0; i < plan.jobs.size(); ++i) {
+      needs_more[i] = plan.jobs[i].staging.valid() ? 1 : 0;
+    }
     return true;
   }
 
@@ -962,6 +996,13 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
         unavailable = fmt::format("{}: {}", job.address, unavailable);
       }
     }
+    for (const ir::Job& job : plan.jobs) {
+      if (unavailable.empty() && job.kind != ir::JobKind::Check && job.staging.valid() && plan.program.exprs.IsConst(job.staging)) {
+        if (auto place = StagingPlace(plan.program.exprs.ConstValue(job.staging).as_string(), setup.roots.root); !place) {
+          unavailable = fmt::format("{}: `staging = \"{}\"`: {}", job.address, plan.program.exprs.ConstValue(job.staging).as_string(), place.error().message);
+        }
+      }
+    }
     if (!unavailable.empty() || left_behind.empty()) {
       BeginJobs(unavailable);
     } else {
@@ -1010,6 +1051,11 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
         one.wanted = false;
       }
       found.staged = true;
+      if (!one.staging.empty()) {
+        found.staging = one.staging;  // as it was told when it began
+      } else if (!found.staging.empty()) {
+        NoteStaging(found);
+      }
       found.result_path = std::move(prepared.result_path);
       found.identities = std::move(prepared.identities);
       found.started_ms = one.started_ms;
@@ -1162,6 +1208,12 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     control.reset();
     for (auto& [attempt, live_attempt] : live) {
       live_attempt.context.reset();
+      if (live_attempt.laying != nullptr) {
+        live_attempt.laying->stop = true;
+        if (live_attempt.laying->timer != nullptr) {
+          uv_close(reinterpret_cast<uv_handle_t*>(std::exchange(live_attempt.laying->timer, nullptr)), FreeTimer);
+        }
+      }
     }
     for (auto& backend : backends) {
       backend.reset();
@@ -1646,6 +1698,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
            .b = verdict.exit_code ? *verdict.exit_code : -1, .text = std::move(text)});
     auto found = live.find(judged.id);
     if (found != live.end()) {
+      found->second.verdict = judged.verdict;
       if (!judged.from_backend) {
         found->second.judged = true;
       }
@@ -2005,6 +2058,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
     one.result_path = std::move(prepared.result_path);
     one.identities = std::move(prepared.identities);
+    if (!one.staging.empty()) {
+      NoteStaging(one);
+    }
     Submitting(start, intent);
     backend->Submit(one.launch);
   }
@@ -2026,7 +2082,41 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     one.launch = std::move(prepared.launch);
     one.staged = prepared.staged;
     one.launch.address = state->Address(start.instance);
+    one.given = std::move(prepared.given);
+    one.scripts_dir = std::move(prepared.scripts_dir);
+    if (prepared.ok && plan.jobs[start.instance.job].staging.valid()) {
+      FindStaging(start, one, prepared);
+    }
     return one;
+  }
+
+  /// Long before anything is there: whoever finds the journal finds what to remove.
+  void NoteStaging(const Live& one) {
+    Write({.type = RecordType::Note, .job = static_cast<int32_t>(one.instance.job), .ordinal = Ordinal(one.instance), .attempt = static_cast<int32_t>(one.number), .a = kNoteOfStaged, .text = one.staging});
+  }
+
+  /// Where what the attempt is given and leaves is to lie.
+  void FindStaging(const StartAttempt& start, Live& one, LaunchBuilder::Prepared& prepared) {
+    const ir::Job& job = plan.jobs[start.instance.job];
+    ir::Value value;
+    if (!evaluator.Evaluate(job.staging, *one.context, value)) {
+      prepared.ok = false;
+      prepared.refused = true;
+      prepared.failure = Failed(ir::ErrorKind::Expression, fmt::format("`staging` of {} failed: {}", job.address, evaluator.fault().message));
+      return;
+    }
+    if (value.kind() != ir::ValueKind::String) {
+      return;
+    }
+    auto place = StagingPlace(value.as_string(), setup.roots.root);
+    if (!place) {
+      prepared.ok = false;
+      prepared.failure = Failed(ir::ErrorKind::Staging, fmt::format("`staging = \"{}\"` of {}: {}", value.as_string(), job.address, place.error().message));
+      prepared.failure.no_retry = true;
+      return;
+    }
+    one.staging = StagedBase(*place, StagingNamespace(plan.sources.empty() ? std::string_view() : std::string_view(plan.sources.front().name)), job.address, process::WallMillis(), one.launch.execution_id);
+    one.launch.env.push_back("JOB_STAGING=" + one.staging);
   }
 
   void Submitting(const StartAttempt& start, int64_t intent) {
@@ -2054,7 +2144,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     for (size_t asked = 0; asked < asking.size(); ++asked) {
       const AttemptId runs = asking[asked];
       auto found = live.find(runs);
-      if (found == live.end() || found->second.exit || found->second.judged) {
+      if (found == live.end() || found->second.exit || found->second.judged || !found->second.staging.empty()) {
         continue;
       }
       const int64_t last = last_ms[found->second.instance.job];
@@ -2166,6 +2256,10 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       return;
     }
     found->second.judged = true;
+    if (found->second.laying != nullptr) {
+      GiveUpLayingDown(cancel.id, found->second);
+      return;
+    }
     if (Observed()) {
       RunEvent event = Event(RunEventKind::KillSent, found->second.instance);
       event.attempt = found->second.number;
@@ -2626,7 +2720,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
 
   void EndOne(AttemptId attempt, Live& one) {
     if (one.judged) {
-      return EndReaped(attempt, one, false);
+      // What people ended is over at once; of what was too slow they want to see how far it came.
+      const bool slow = one.verdict != nullptr && (one.verdict->kind == ir::ErrorKind::Timeout || one.verdict->kind == ir::ErrorKind::IdleTimeout);
+      return slow ? LayDownAndEnd(attempt, one, std::nullopt) : EndReaped(attempt, one, false);
     }
     AttemptResult result = Judge(attempt, one);
     if (!result.verdict.success) {
@@ -2650,7 +2746,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
         }
       }
       HashFiles(one.captured);
-      return EndJudged(attempt, one, std::move(result));
+      return LayDownAndEnd(attempt, one, std::move(result));
     }
     // Large outputs: the loop goes on meanwhile; whatever needs this instance waits.
     scheduler->AttemptCollecting(attempt, Now());
@@ -2688,14 +2784,15 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
         if (!self->problem.empty()) {
           engine->NotKept(self->attempt, hashed, self->result, self->problem);
         }
-        engine->EndJudged(self->attempt, hashed, std::move(self->result));
+        engine->LayDownAndEnd(self->attempt, hashed, std::move(self->result));
       }
       engine->Pump();
     }) == 0);
   }
 
-  void NotKept(AttemptId attempt, Live& one, AttemptResult& result, const std::string& why) {
-    Verdict verdict = Failed(ir::ErrorKind::Staging, masker.Mask("the outputs could not be kept: " + why));
+  void NotKept(AttemptId attempt, Live& one, AttemptResult& result, const std::string& why, ir::ErrorKind kind = ir::ErrorKind::Staging, bool no_retry = false) {
+    Verdict verdict = Failed(kind, masker.Mask("the outputs could not be kept: " + why));
+    verdict.no_retry = no_retry;
     verdict.exit_code = one.exit->exit_code;
     verdict.signal = one.exit->signal;
     result.verdict = std::move(verdict);
@@ -2712,6 +2809,284 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
         file.sha256 = digest->sha256;
       }
     }
+  }
+
+  // -- What stays at `staging` --------------------------------------------------------
+
+  /// Runs `work` beside the loop, then `then` in it, if the run goes on.
+  void Beside(std::function<void()> work, std::function<void()> then) {
+    struct Request {
+      uv_work_t request{};
+      Impl* engine = nullptr;
+      std::function<void()> work, then;
+    };
+    auto* request = new Request{{}, this, std::move(work), std::move(then)};
+    request->request.data = request;
+    JOBC_CHECK(uv_queue_work(&loop, &request->request, [](uv_work_t* raw) { static_cast<Request*>(raw->data)->work(); }, [](uv_work_t* raw, int) {
+      std::unique_ptr<Request> self(static_cast<Request*>(raw->data));
+      Impl* engine = self->engine;
+      if (!engine->journal || engine->finished || engine->killed) {
+        return;
+      }
+      uv_update_time(&engine->loop);
+      self->then();
+      engine->Pump();
+    }) == 0);
+  }
+
+  static std::string UtcText(int64_t wall_ms) {
+    const time_t seconds = static_cast<time_t>(wall_ms / 1000);
+    tm parts{};
+    gmtime_r(&seconds, &parts);
+    char text[40];
+    return std::string(text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts)) + fmt::format(".{:03}Z", wall_ms % 1000);
+  }
+
+  /// Everything that lies here now, as the manifest will name it. `result`: nothing where the scheduler has judged already.
+  StagingRequest WhatToStage(AttemptId attempt, Live& one, const AttemptResult* result) {
+    StagingRequest request;
+    request.base = one.staging;
+    const ir::Job& job = plan.jobs[one.instance.job];
+    auto about = [&](const char* name, std::string json) { request.about.emplace_back(name, std::move(json)); };
+    auto text = [&](std::string_view value) { return ir::JsonQuote(masker.Mask(value)); };
+    about("run", ir::JsonQuote(id));
+    about("execution_id", ir::JsonQuote(one.launch.execution_id));
+    about("address", text(one.launch.address));
+    about("attempt", std::to_string(one.number));
+    about("backend", ir::JsonQuote(ir::BackendName(job.backend.kind)));
+    if (!one.launch.image.empty()) {
+      about("image", text(one.launch.image));
+    }
+    std::string command = "[";
+    for (const std::string& word : one.launch.argv) {
+      command += (command.size() > 1 ? "," : "") + text(word);
+    }
+    about("command", command + "]");
+    about("started", ir::JsonQuote(UtcText(one.started_ms)));
+    if (one.exit) {
+      about("ended", ir::JsonQuote(UtcText(one.exit->wall_ms)));
+    }
+    const Verdict* verdict = result != nullptr ? &result->verdict : one.verdict.get();
+    if (verdict != nullptr) {
+      about("success", verdict->success ? "true" : "false");
+      if (!verdict->success) {
+        about("kind", ir::JsonQuote(ir::KindName(verdict->kind)));
+        about("message", text(verdict->message));
+      }
+      if (verdict->exit_code) {
+        about("exit_code", std::to_string(*verdict->exit_code));
+      }
+      if (verdict->signal) {
+        about("signal", std::to_string(*verdict->signal));
+      }
+    }
+    const AttemptPlaces& places = one.launch.places;
+    auto inputs = job.inputs.empty() && !places.seen ? std::optional<std::string>("{}\n") : process::ReadFile(places.stage_dir + "/in/inputs.json");
+    if (inputs) {
+      request.texts.emplace_back("input/inputs.json", *std::move(inputs));
+    }
+    request.scripts_dir = one.scripts_dir;
+    for (const GivenFile& given : one.given) {
+      StagedSource source;
+      source.path = "input/files/" + given.place;
+      source.source = given.original;
+      source.is_dir = given.is_dir;
+      if (given.file.base == ir::FileBase::Uri) {
+        // What follows a question mark may be a signature, which is as good as a password.
+        const std::string& uri = given.file.path;
+        source.uri = uri.starts_with("s3://") ? uri : uri.substr(0, uri.find('?'));
+        if (const ir::FileRow* row = world->NamedRow(uri)) {
+          source.etag = row->etag;
+          source.version = row->version;
+        }
+      } else if (!given.is_dir) {
+        source.sha256 = hashes.Known(given.original);
+      }
+      request.sources.push_back(std::move(source));
+    }
+    if (result != nullptr && result->verdict.success) {
+      const std::string below = one.collect.place + "/";
+      ir::ListValue outputs = result->outputs;
+      for (size_t i = 0; i < outputs.size() && i < job.outputs.size(); ++i) {
+        outputs[i] = MapOutputFiles(plan, outputs[i], job.outputs[i].type, [&](ir::FileValue& file) {
+          if (file.base == ir::FileBase::Job && file.path.starts_with(below)) {
+            file.path = "files/" + file.path.substr(below.size());
+          }
+        });
+      }
+      if (auto encoded = outputs.empty() ? Result<std::string>("{}") : EncodeOutputs(plan, one.instance.job, outputs)) {
+        request.texts.emplace_back("output/outputs.json", *encoded + "\n");
+      }
+      if (!one.stored.result.empty()) {
+        request.texts.emplace_back("output/result.json", one.stored.result + "\n");
+      }
+      for (const ResultFile& file : one.captured) {
+        request.sources.push_back({"output/files/" + file.path, file.source, file.is_dir, file.is_dir ? std::string() : file.sha256, "", "", ""});
+      }
+    }
+    request.attempt = attempt;
+    const process::LogReader* reader = Reader();
+    uint64_t logged = 0;
+    for (process::LogStream stream : {process::LogStream::kStdout, process::LogStream::kStderr}) {
+      logged += reader != nullptr ? reader->Totals(attempt, stream).total_bytes : 0;
+    }
+    if (logged > kHashInLoop) {
+      request.logs_dir = run_dir;
+      request.scratch_dir = fmt::format("{}/laying/{}", run_dir, one.launch.execution_id);
+    } else {
+      for (process::LogStream stream : {process::LogStream::kStdout, process::LogStream::kStderr}) {
+        std::string kept;
+        if (reader != nullptr) {
+          (void)reader->ForEach(attempt, stream, 0, [&](const process::LogReader::Chunk& chunk) {
+            kept.append(chunk.bytes);
+            return true;
+          }).ok();
+        }
+        request.texts.emplace_back(stream == process::LogStream::kStdout ? "output/stdout.log" : "output/stderr.log", std::move(kept));
+      }
+    }
+    return request;
+  }
+
+  /// Before the verdict `result` is told, or, without one, before an attempt that was judged is reaped.
+  void LayDownAndEnd(AttemptId attempt, Live& one, std::optional<AttemptResult> result) {
+    if (one.staging.empty() || one.started_ms == 0) {
+      return result ? EndJudged(attempt, one, *std::move(result)) : EndReaped(attempt, one, false);
+    }
+    auto laying = std::make_shared<LayDown>();
+    laying->attempt = attempt;
+    laying->request = WhatToStage(attempt, one, result ? &*result : nullptr);
+    laying->scratch_dir = laying->request.scratch_dir;
+    laying->limit_ms = one.launch.timeouts.collect.value_or(kDefaultPhaseMs);
+    one.laying = laying;
+    if (result && result->verdict.success) {
+      scheduler->AttemptCollecting(attempt, Now());
+    } else {
+      // Its verdict stands: too late is no other failure then.
+      laying->timer = new uv_timer_t;
+      uv_timer_init(&loop, laying->timer);
+      laying->timer->data = new std::function<void()>([this, weak = std::weak_ptr<LayDown>(laying)] {
+        auto found = weak.lock();
+        if (found == nullptr || finished || killed) {
+          return;
+        }
+        found->late = true;
+        found->stop = true;
+        if (found->ticket != 0) {
+          remote->Drop(found->ticket);
+          EndLayingDown(found, Failed(ir::ErrorKind::Staging, ""));
+          Pump();
+        }
+      });
+      uv_timer_start(laying->timer, [](uv_timer_t* timer) { (*static_cast<std::function<void()>*>(timer->data))(); }, static_cast<uint64_t>(laying->limit_ms), 0);
+    }
+    laying->result = std::move(result);
+    Beside([this, laying] {
+      auto set = GatherStaged(laying->request, masker, laying->stop);
+      if (set) {
+        laying->set = *std::move(set);
+      } else {
+        laying->problem = set.error().message;
+      }
+    }, [this, laying] { Gathered(laying); });
+  }
+
+  /// What an earlier attempt of the run has laid down at the same place is not brought there again.
+  static std::string ContentKey(std::string_view base, const StagedFile& file) {
+    for (int above = 0; above < 4; ++above) {
+      base = base.substr(0, base.rfind('/'));  // execution id, time, date, name
+    }
+    return fmt::format("{} {}{}", base, file.sha256, file.executable ? "x" : "");
+  }
+
+  void Gathered(std::shared_ptr<LayDown> laying) {
+    if (!laying->problem.empty() || laying->stop) {
+      return EndLayingDown(laying, Failed(ir::ErrorKind::Staging, laying->problem));
+    }
+    for (StagedFile& file : laying->set.files) {
+      if (!file.withheld.empty() && file.withheld.find("secret") != std::string::npos) {
+        WarnAndRecord(fmt::format("`{}` is not staged: it holds a secret", file.path), laying->attempt);
+      }
+      if (auto found = !file.source.empty() && file.size > 0 ? laid_down.find(ContentKey(laying->set.base, file)) : laid_down.end(); found != laid_down.end()) {
+        file.at = found->second;
+      }
+    }
+    if (!laying->set.base.starts_with("s3://")) {
+      return Beside([laying] {
+        if (auto done = LayDownStaged(laying->set, laying->stop); !done) {
+          laying->problem = done.error().message;
+        }
+      }, [this, laying] { EndLayingDown(laying, laying->problem.empty() ? std::optional<Verdict>() : Failed(ir::ErrorKind::Staging, laying->problem)); });
+    }
+    if (auto opened = OpenRemote(); !opened) {
+      return EndLayingDown(laying, Failed(ir::ErrorKind::Staging, opened.error().message));
+    }
+    laying->ticket = remote->StageTo(laying->set, [this, laying](std::optional<RemoteFailure> failure) {
+      if (finished || killed || laying->stop) {
+        return;
+      }
+      uv_update_time(&loop);
+      std::optional<Verdict> verdict;
+      if (failure) {
+        verdict = Failed(failure->kind, failure->message);
+        verdict->no_retry = failure->no_retry;
+      }
+      EndLayingDown(laying, std::move(verdict));
+      Pump();
+    });
+  }
+
+  void EndLayingDown(std::shared_ptr<LayDown> laying, std::optional<Verdict> failure) {
+    if (laying->timer != nullptr) {
+      uv_close(reinterpret_cast<uv_handle_t*>(std::exchange(laying->timer, nullptr)), FreeTimer);
+    }
+    auto found = live.find(laying->attempt);
+    if (found == live.end() || found->second.laying != laying) {
+      return;
+    }
+    Live& one = found->second;
+    one.laying.reset();
+    if (!failure) {
+      for (const StagedFile& file : laying->set.files) {
+        if (!file.source.empty() && file.size > 0) {
+          laid_down.try_emplace(ContentKey(laying->set.base, file), laying->set.base + "/" + file.path);
+        }
+      }
+    } else if (laying->late || !laying->stop) {
+      const std::string why = masker.Mask(laying->late ? fmt::format("it was not done after {}; give it longer with `timeout {{ collect = … }}`", ir::DurationText(laying->limit_ms)) : failure->message);
+      if (!one.judged && laying->result && laying->result->verdict.success) {
+        NotKept(laying->attempt, one, *laying->result, fmt::format("`{}`: {}", one.staging, why), failure->kind, failure->no_retry);
+      } else {
+        WarnAndRecord(fmt::format("what it left is not at its `staging`: {}", why), laying->attempt);
+      }
+    }
+    if (one.judged) {
+      return EndReaped(laying->attempt, one, false);
+    }
+    EndJudged(laying->attempt, one, *std::move(laying->result));
+  }
+
+  static void FreeTimer(uv_handle_t* handle) {
+    delete static_cast<std::function<void()>*>(handle->data);
+    delete reinterpret_cast<uv_timer_t*>(handle);
+  }
+
+  /// It was cancelled, or `timeout.collect` ended: the scheduler has its verdict.
+  void GiveUpLayingDown(AttemptId attempt, Live& one) {
+    std::shared_ptr<LayDown> laying = one.laying;
+    laying->stop = true;
+    if (laying->ticket != 0) {
+      remote->Drop(laying->ticket);
+      one.judged = true;
+      EndLayingDown(laying, Failed(ir::ErrorKind::Cancelled, "it was given up"));
+    }  // else the thread ends soon
+  }
+
+  void WarnAndRecord(const std::string& text, AttemptId attempt) {
+    auto found = live.find(attempt);
+    const std::string whole = masker.Mask(found == live.end() ? text : fmt::format("{}: {}", found->second.launch.address, text));
+    const int64_t record = Write({.type = RecordType::Note, .text = whole});
+    Warn(whole, record);
   }
 
   /// The verdict is known, and so is what was captured: journaled, and kept for other runs.
@@ -2953,6 +3328,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
     FailureTrace trace;
     trace.id = attempt;
+    trace.staged = one.started_ms != 0 ? one.staging : std::string();
     trace.reproduce = ReproduceCommand(one.launch, plan.jobs[one.instance.job], plan.program.types, masker);
     if (const process::LogReader* reader = Reader()) {
       if (auto tail = reader->Tail(attempt, process::LogStream::kStderr, kStderrLines, 64 << 10)) {
@@ -3037,6 +3413,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     if (auto trace = traces.find(change.attempt); trace != traces.end()) {
       report.elapsed_ms = trace->second.elapsed_ms;
       report.reproduce_command = trace->second.reproduce;
+      report.staged = std::move(trace->second.staged);
       std::string_view tail = trace->second.stderr_tail;
       while (!tail.empty()) {
         size_t end = std::min(tail.find('\n'), tail.size());
@@ -3121,6 +3498,17 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       return;
     }
     Warn(StopText(who), record);
+    std::vector<AttemptId> laid;
+    for (const auto& [attempt, one] : live) {
+      if (one.laying != nullptr && one.judged) {
+        laid.push_back(attempt);
+      }
+    }
+    for (AttemptId attempt : laid) {
+      if (auto found = live.find(attempt); found != live.end() && found->second.laying != nullptr) {
+        GiveUpLayingDown(attempt, found->second);
+      }
+    }
     if (publishing != 0) {
       remote->Drop(publishing);
       publishing = 0;
@@ -3245,6 +3633,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   std::vector<AttemptId> without_next; ///< begun since, to be given a next one
   size_t most_waiting = kMostWaiting;  ///< attempts that are handed over to one place ahead of time
   std::vector<int64_t> last_ms;        ///< by job: how long its last attempt ran; -1: not known
+  std::unordered_map<std::string, std::string> laid_down;  ///< where a content was laid down by this process, by ContentKey()
   std::vector<char> needs_more;        ///< by job: its attempts cannot be handed over ahead of time
   std::vector<RunEvent> pending_events;
   std::vector<FailureReport> pending_reports;

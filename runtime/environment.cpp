@@ -136,9 +136,9 @@ Result<void> WriteFile(const std::string& path, std::string_view text, mode_t mo
 /// Puts files under $JOB_INPUT and rewrites values to the paths the job sees.
 class Stager {
  public:
-  /// `again`: everything is there already.
-  Stager(const ir::TypeTable& types, AttemptContext& context, Place dir, InputStaging how, bool again, LaunchBuilder::Prepared& out)
-      : types_(types), context_(context), dir_(std::move(dir)), how_(how), again_(again), out_(out) {}
+  /// `again`: everything is there already. `tell`: which files there are is asked for.
+  Stager(const ir::TypeTable& types, AttemptContext& context, Place dir, InputStaging how, bool again, bool tell, LaunchBuilder::Prepared& out)
+      : types_(types), context_(context), dir_(std::move(dir)), how_(how), again_(again), tell_(tell), out_(out) {}
 
   /// `place`: below $JOB_INPUT, the directory that will hold the file.
   bool Stage(const Value& value, ir::TypeId type, const std::string& place, const std::string& input, Value& staged) {
@@ -173,6 +173,9 @@ class Stager {
 
   bool StageFile(const ir::FileValue& file, bool is_dir, const std::string& place, const std::string& input, Value& staged) {
     std::string original = context_.world().Locate(file);
+    if (tell_) {
+      out_.given.push_back({fmt::format("{}/{}", place, Basename(file.path)), original, is_dir, file});
+    }
     if (original.empty() && again_) {
       // Brought here by the process that started it; only what the job sees is asked for now.
       ir::FileValue known = file;
@@ -240,7 +243,7 @@ class Stager {
   AttemptContext& context_;
   Place dir_;
   InputStaging how_;
-  bool again_;
+  bool again_, tell_;
   LaunchBuilder::Prepared& out_;
 };
 
@@ -357,7 +360,7 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
     if (places.seen) {
       launch.mounts.push_back({input_dir.here, input_dir.seen, true});
     }
-    Stager stager(types, context, input_dir, places.inputs, again, out);
+    Stager stager(types, context, input_dir, places.inputs, again, job.staging.valid(), out);
     ir::ListValue staged;
     staged.reserve(job.inputs.size());
     for (uint32_t i = 0; i < job.inputs.size(); ++i) {
@@ -641,6 +644,7 @@ LaunchBuilder::Prepared LaunchBuilder::Build(const StartAttempt& start, const At
     if (!again && mkdir(private_dir.here.c_str(), 0700) != 0 && errno != EEXIST) {
       return fail(Failed(ir::ErrorKind::Staging, fmt::format("cannot create `{}`: {}", private_dir.here, std::strerror(errno))));
     }
+    out.scripts_dir = private_dir.here;
     for (const auto& [name, content] : bound->files) {
       if (auto written = write_file(private_dir.here + "/" + name, content, 0600); !written) {
         return fail(Failed(ir::ErrorKind::Staging, written.error().message));

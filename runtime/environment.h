@@ -28,6 +28,14 @@ struct InputIdentity {
   uint64_t device = 0;
 };
 
+/// A File or Dir that the attempt was given.
+struct GivenFile {
+  std::string place;      ///< below $JOB_INPUT: `reads/a.txt`
+  std::string original;   ///< where it lies on this machine; empty: an earlier process brought it
+  bool is_dir = false;
+  ir::FileValue file;
+};
+
 /// What is the same for all attempts of a run; computed once.
 class LaunchBuilder {
  public:
@@ -43,6 +51,8 @@ class LaunchBuilder {
     std::string result_path;          ///< $JOB_RESULT, on this machine
     bool staged = false;              ///< stage_dir was made
     std::vector<InputIdentity> identities;
+    std::vector<GivenFile> given;     ///< of jobs with `staging` only
+    std::string scripts_dir;          ///< on this machine; empty: there are none
   };
 
   /// `context` is the attempt's; staged inputs and the output directory are set in it. `evaluator` must not be the one the

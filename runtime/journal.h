@@ -39,7 +39,7 @@ enum class RecordType : uint8_t {
   Mode = 9,       ///< the run's mode grew. a: strategy; text: why
   Stop = 10,      ///< the run was told to stop. a: signal or 0; text: who
   Finished = 11,  ///< a: exit code; text: JSON {status, error}
-  Note = 12,      ///< something a person should know. text: the message; a: kNoteOfProgress if it is no warning
+  Note = 12,      ///< something a person should know. text: the message; a: kNoteOfProgress if it is no warning, kNoteOfStaged if it is a place
   Ahead = 13,     ///< `a` consecutive ready instances may be started from now on, their Intent records may follow later
   Key = 14,       ///< parts of the cache key that all instances of the job share, before the first use. text: JSON
   Reused = 15,    ///< a result of an earlier run stands for the instance. text: JSON of key and origin; its Final follows
@@ -47,6 +47,8 @@ enum class RecordType : uint8_t {
 };
 /// Record::a of a Note that tells what is being done and warns of nothing.
 inline constexpr int64_t kNoteOfProgress = 1;
+/// Of a Note that names the place where what an attempt is given and leaves is laid down (staged.h).
+inline constexpr int64_t kNoteOfStaged = 2;
 
 std::string_view RecordName(RecordType type);
 

@@ -73,6 +73,7 @@ struct FailureReport {
   std::vector<std::string> stderr_lines;  ///< its last lines, masked
   uint64_t stderr_total_lines = 0;        ///< how many there were
   std::string stderr_path;       ///< where all of it is
+  std::string staged;            ///< where the attempt is laid down; empty: nowhere
   std::string logs_command;      ///< `jobc logs RUN 'align["s1"]'`
   std::string reproduce_command; ///< runs the last attempt again, by hand; secrets as "$NAME"
   std::vector<std::string> helps;

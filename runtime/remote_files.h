@@ -15,6 +15,7 @@
 
 #include "ir/plan.h"
 #include "runtime/publish.h"
+#include "runtime/staged.h"
 #include "support/result.h"
 
 namespace jobc {
@@ -48,6 +49,8 @@ class RemoteFiles {
   /// Puts `items` below `destination` (s3://BUCKET/PREFIX): files first, the manifest last. With `prune`, what the previous
   /// manifest has and the new one has not is removed at the end.
   virtual Ticket PublishTo(const std::string& destination, std::vector<PublishItem> items, bool prune, Done done) = 0;
+  /// Puts a staged attempt below its base (s3://BUCKET/PREFIX): its manifest, the files, the manifest again. Files with `at` are not sent.
+  virtual Ticket StageTo(const StagedSet& set, Done done) = 0;
 };
 
 /// What it may use while it lives; everything outlives it.

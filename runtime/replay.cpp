@@ -147,6 +147,9 @@ std::optional<RunEvent> EventOf(const RunReader& run, const Record& record) {
       return event;
     }
     case RecordType::Note:
+      if (record.a == kNoteOfStaged) {
+        return std::nullopt;
+      }
       event.kind = record.a == kNoteOfProgress ? RunEventKind::Note : RunEventKind::Warning;
       event.text = record.text;
       event.address.clear();
@@ -186,6 +189,9 @@ FailureReport ReportOf(const RunReader& run, InstanceRef instance) {
   const AttemptView& last = view.attempts.back();
   report.attempts = last.number;
   report.elapsed_ms = Duration(last);
+  if (!view.attempts.empty()) {
+    report.staged = run.StagedAt(instance, view.attempts.back().number);
+  }
   report.logs_command = fmt::format("jobc logs {} {}", run.header().id, ShellQuote(view.address));
   if (auto logs = run.OpenLogs()) {
     auto tail = logs->Tail(last.id, process::LogStream::kStderr, kStderrLines, 64 << 10);

@@ -407,8 +407,10 @@ void RunReader::Fold(const Record& record) {
     }
     case RecordType::Mode:
     case RecordType::Stop:
-    case RecordType::Finished:
-    case RecordType::Note: break;
+    case RecordType::Finished: break;
+    case RecordType::Note:
+      if (record.a == kNoteOfStaged && record.job >= 0) staged_[{record.job, record.ordinal, record.attempt}] = record.text;
+      break;
     case RecordType::Key: jobs_[static_cast<size_t>(record.job)].key_record = record.seq; break;
     case RecordType::Reused: {
       take_key();
@@ -481,6 +483,11 @@ InstanceView RunReader::View(InstanceRef instance) const {
     view.next_attempt_ms = view.state == InstanceState::Backoff ? folded->next_attempt_ms : 0;
   }
   return view;
+}
+
+std::string RunReader::StagedAt(InstanceRef instance, uint32_t number) const {
+  auto found = staged_.find({instance.job, instance.ordinal == kWholeJob ? -1 : static_cast<int64_t>(instance.ordinal), number});
+  return found == staged_.end() ? std::string() : found->second;
 }
 
 std::string RunReader::KeyOf(InstanceRef instance) const {
@@ -675,6 +682,12 @@ Result<std::string> RunReader::ResultJson(InstanceRef instance, const std::strin
   auto stored = Outputs(instance);
   if (!stored) {
     return stored.error();
+  }
+  const auto declared = [&](std::string_view name) { return std::any_of(job.outputs.begin(), job.outputs.end(), [&](const ir::Output& output) { return output.name == name; }); };
+  if (field == "staged" && !declared(field)) {
+    const AttemptView* last = LastAttempt(instance);
+    const std::string at = last == nullptr ? std::string() : StagedAt(instance, last->number);
+    return at.empty() ? std::string("null") : ir::JsonQuote(at);
   }
   if (!field.empty() && field != "result" &&
       std::none_of(job.outputs.begin(), job.outputs.end(), [&](const ir::Output& output) { return output.name == field; })) {

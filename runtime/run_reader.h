@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -111,6 +112,10 @@ class RunReader {
   Result<std::vector<InstanceRef>> Find(const std::string& address) const;
   /// Every instance that has attempts, in plan order.
   void ForEachInstance(const std::function<void(InstanceRef, const std::vector<AttemptView>&)>& visit) const;
+  /// Where what an attempt was given and left is laid down, by job, instance and number of the attempt; of those that have such a place.
+  const std::map<std::array<int64_t, 3>, std::string>& staged() const { return staged_; }
+  /// Of one attempt; empty: none.
+  std::string StagedAt(InstanceRef instance, uint32_t number) const;
   RunProgress Progress() const;
   /// Of every failed instance, in plan order.
   std::vector<InstanceRef> FailedInstances() const;
@@ -119,7 +124,7 @@ class RunReader {
   /// The exports as JSON; empty before they were evaluated.
   Result<std::string> Exports();
   /// An instance's outputs as one JSON object, or one of them (`field`); files as absolute paths. `field` `result`: the
-  /// JSON result as the job wrote it.
+  /// JSON result as the job wrote it. `staged`, where no output has that name: where its last attempt is laid down, or null.
   Result<std::string> ResultJson(InstanceRef instance, const std::string& field);
   Result<std::optional<StoredOutputs>> Outputs(InstanceRef instance);
 
@@ -192,6 +197,7 @@ class RunReader {
   std::string boot_;
   AttemptId last_attempt_ = 0;
   uint64_t ahead_ = 0;
+  std::map<std::array<int64_t, 3>, std::string> staged_;
   std::optional<Error> problem_;
 };
 

@@ -485,6 +485,7 @@ std::string FailureText(const FailureReport& report, const PrinterOptions& optio
   }
   if (!report.code.empty()) row(" =", fmt::format("what it means:  jobc explain {}", report.code));
   for (const std::string& help : report.helps) row(" =", Paint("help", kCyan, options) + ": " + VisibleText(help));
+  if (!report.staged.empty()) row(" =", "staged:      " + VisibleText(report.staged));
   if (!report.logs_command.empty()) row(" =", "all output:  " + VisibleText(report.logs_command));
   if (!report.reproduce_command.empty()) {
     // Line breaks and indentation belong to the command (a quoted script): its other lines start at the margin, so that

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 
+#include "storage/tree.h"
 #include "storage/uri.h"
 
 namespace jobc::storage {
@@ -19,6 +20,13 @@ class Identification {
   void Begin() {
     std::map<std::string, Bucket> buckets;
     for (size_t i = 0; i < uris_.size(); ++i) {
+      if (IsTreeUri(uris_[i])) {
+        ListAll(transfers_, uris_[i], kMostTreeFiles, std::make_shared<Transfers::Id>(0), [this, i](Outcome<std::vector<ListPage::Object>> objects) {
+          auto tree = objects ? ReadTree(uris_[i], *objects) : Outcome<RemoteTree>(objects.failure());
+          Got(i, tree ? Outcome<RemoteIdentity>(tree->identity) : Outcome<RemoteIdentity>(tree.failure()));
+        });
+        continue;
+      }
       auto address = ParseAddress(uris_[i]);
       if (options_.may_list && address && address->scheme == Scheme::S3 && !address->key.empty()) {
         buckets[address->bucket].wanted.push_back({std::move(address->key), i});

@@ -1,5 +1,6 @@
 #include "storage/remote_store.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -14,9 +15,12 @@
 #include <set>
 #include <unordered_map>
 
+#include "ir/file_path.h"
 #include "ir/json.h"
 #include "runtime/process/os.h"
+#include "runtime/results.h"
 #include "storage/identify.h"
+#include "storage/tree.h"
 #include "storage/uri.h"
 #include "support/sha256.h"
 
@@ -25,6 +29,8 @@ namespace {
 
 /// Transfers under way at a time: each has a file open.
 constexpr size_t kMostAtOnce = 64;
+/// Objects of one staged attempt.
+constexpr uint64_t kMostStaged = 1'000'000;
 constexpr uint64_t kMostManifest = uint64_t{256} << 20;
 
 /// A file as it was when its content was known to be right.
@@ -87,6 +93,9 @@ class RemoteStore : public RemoteFiles {
 
   std::string Find(const RemoteFile& file) override {
     const std::string key = KeyOf(file);
+    if (IsTreeUri(file.uri)) {
+      return FindTree(key);
+    }
     auto& found = here_[key];
     if (found.first.empty()) {
       auto known = ReadKnown(dir_ + "/known/" + key);
@@ -135,17 +144,25 @@ class RemoteStore : public RemoteFiles {
     for (const std::string& key : keys) {
       auto flight = flights_.find(key);
       if (flight != flights_.end() && flight->second->tickets.erase(ticket) != 0 && flight->second->tickets.empty() && !flight->second->installing) {
-        if (flight->second->transfer != 0) {
-          transfers_->Cancel(flight->second->transfer);
+        std::shared_ptr<Flight> given_up = flight->second;
+        if (given_up->transfer != 0) {
+          transfers_->Cancel(given_up->transfer);
         }
-        active_ -= flight->second->active ? 1 : 0;
+        if (given_up->listing != nullptr && *given_up->listing != 0) {
+          transfers_->Cancel(*given_up->listing);
+        }
+        active_ -= given_up->active ? 1 : 0;
         flights_.erase(flight);
+        if (given_up->children != 0) {
+          Drop(given_up->children);
+        }
       }
     }
     StartSome();
   }
 
   Ticket PublishTo(const std::string& destination, std::vector<PublishItem> items, bool prune, Done done) override;
+  Ticket StageTo(const StagedSet& set, Done done) override;
 
  private:
   struct Flight {
@@ -155,12 +172,16 @@ class RemoteStore : public RemoteFiles {
     Transfers::Id transfer = 0;
     bool active = false;
     bool installing = false;  ///< a thread works for it: it is not given up any more
+    std::shared_ptr<Transfers::Id> listing;  ///< of a directory: the request for a page of its list
+    Ticket children = 0;      ///< of a directory: its files are being brought
+    RemoteTree tree;
   };
   struct Waiting {
     std::set<std::string> keys;
     Done done;
   };
   struct Publication;
+  struct StagingOut;
   void DropPublication(Ticket ticket);
 
   std::string KeyOf(const RemoteFile& file) const {
@@ -200,7 +221,200 @@ class RemoteStore : public RemoteFiles {
     }
   }
 
+  // -- Directories ---------------------------------------------------------------
+
+  /// What a tree of the store looks like from outside: paths, sizes, times, inodes. Empty: something in it is not as it should be.
+  static std::string LookOfTree(const std::string& root) {
+    Sha256 hash;
+    std::vector<std::string> open{""};
+    while (!open.empty()) {
+      const std::string below = std::move(open.back());
+      open.pop_back();
+      std::vector<std::string> names;
+      DIR* dir = opendir((root + below).c_str());
+      if (dir == nullptr) {
+        return "";
+      }
+      while (dirent* entry = readdir(dir)) {
+        if (std::strcmp(entry->d_name, ".") != 0 && std::strcmp(entry->d_name, "..") != 0) {
+          names.emplace_back(entry->d_name);
+        }
+      }
+      closedir(dir);
+      std::sort(names.begin(), names.end());
+      for (const std::string& name : names) {
+        const std::string path = below + "/" + name;
+        struct stat info;
+        if (lstat((root + path).c_str(), &info) != 0 || (!S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode))) {
+          return "";
+        }
+        if (S_ISDIR(info.st_mode)) {
+          open.push_back(path);
+          hash.Update(path + "/\n");
+        } else {
+          hash.Update(fmt::format("{}\n{} {} {}\n", path, info.st_size, info.st_mtim.tv_sec * 1'000'000'000LL + info.st_mtim.tv_nsec, info.st_ino));
+        }
+      }
+    }
+    return hash.HexDigest();
+  }
+
+  std::string FindTree(const std::string& key) {
+    struct stat info;
+    if (auto found = trees_.find(key); found != trees_.end()) {
+      if (lstat(found->second.c_str(), &info) == 0) {
+        return found->second;
+      }
+      trees_.erase(found);
+      return "";
+    }
+    auto text = process::ReadFile(dir_ + "/known/" + key);
+    auto json = text ? ir::ParseJson(*text) : Result<ir::Value>(Error{""});
+    if (!json || json->kind() != ir::ValueKind::Map) {
+      return "";
+    }
+    auto word = [&](const char* name) {
+      const ir::Value* found = json->Find(name);
+      return found != nullptr && found->kind() == ir::ValueKind::String ? found->as_string() : std::string();
+    };
+    const std::string place = dir_ + "/tree/" + word("tree");
+    if (word("tree").empty() || word("tree").find("..") != std::string::npos || word("boot") != boot_ || word("look").empty() || LookOfTree(place) != word("look")) {
+      return "";
+    }
+    // When it was used last: `jobc gc` goes by it.
+    (void)utimensat(AT_FDCWD, place.substr(0, place.rfind('/')).c_str(), nullptr, 0);
+    trees_[key] = place;
+    return place;
+  }
+
+  /// What it holds now, then each of its files, then the directory.
+  void StartTree(std::shared_ptr<Flight> flight) {
+    flight->listing = std::make_shared<Transfers::Id>(0);
+    ListAll(*transfers_, flight->file.uri, kMostTreeFiles, flight->listing, [this, flight](Outcome<std::vector<ListPage::Object>> entries) {
+      auto tree = entries ? ReadTree(flight->file.uri, *entries) : Outcome<RemoteTree>(entries.failure());
+      if (!tree) {
+        return End(flight->key, FailureOf(tree.failure()));
+      }
+      if (!flight->file.etag.empty() && tree->identity.etag != flight->file.etag) {
+        return End(flight->key, RemoteFailure{ir::ErrorKind::Staging, fmt::format("`{}` was changed since it was looked at: it holds other objects now; run `jobc plan` or `jobc run` again to take it as it is now", flight->file.uri), true});
+      }
+      flight->tree = *std::move(tree);
+      // Its files take their turns themselves.
+      active_ -= flight->active ? 1 : 0;
+      flight->active = false;
+      const std::vector<RemoteFile> files = FilesOf(*flight);
+      std::vector<RemoteFile> missing;
+      for (const RemoteFile& file : files) {
+        if (Find(file).empty()) {
+          missing.push_back(file);
+        }
+      }
+      if (missing.empty()) {
+        return MakeTree(flight);
+      }
+      flight->children = Want(missing, [this, flight](std::optional<RemoteFailure> failure) {
+        flight->children = 0;
+        if (failure) {
+          return End(flight->key, std::move(failure));
+        }
+        MakeTree(flight);
+      });
+    });
+  }
+
+  static std::vector<RemoteFile> FilesOf(const Flight& flight) {
+    std::vector<RemoteFile> out;
+    for (const TreeFile& file : flight.tree.files) {
+      out.push_back({file.uri, file.etag, "", file.size});
+    }
+    return out;
+  }
+
+  /// Other names for the contents in the store, below a directory of its own.
+  void MakeTree(std::shared_ptr<Flight> flight) {
+    const std::string name = fmt::format("{}-{}-{}", flight->key.substr(0, 24), run_id_, ++last_tree_);
+    const std::string place = name + "/" + std::string(ir::PathBasename(flight->file.uri));
+    auto links = std::make_shared<std::vector<std::pair<std::string, std::string>>>();
+    for (const TreeFile& file : flight->tree.files) {
+      std::string content = Find({file.uri, file.etag, "", file.size});
+      if (content.empty()) {
+        return End(flight->key, RemoteFailure{ir::ErrorKind::Staging, fmt::format("`{}` was removed from the state directory while it was needed", file.uri), false});
+      }
+      links->emplace_back(file.path, std::move(content));
+    }
+    auto problem = std::make_shared<std::string>();
+    auto look = std::make_shared<std::string>();
+    flight->installing = true;
+    Thread([root = dir_ + "/tree/" + place, links, dirs = flight->tree.dirs, problem, look] {
+      std::set<std::string> made;
+      auto make = [&](const std::string& path) {
+        if (made.insert(path).second) {
+          if (auto done = process::MakeDirectories(path); !done) {
+            *problem = done.error().message;
+          }
+        }
+        return problem->empty();
+      };
+      if (!make(root)) {
+        return;
+      }
+      for (const std::string& dir : dirs) {
+        if (!make(root + "/" + dir)) {
+          return;
+        }
+      }
+      for (const auto& [path, content] : *links) {
+        const std::string target = root + "/" + path;
+        if (!make(target.substr(0, target.rfind('/')))) {
+          return;
+        }
+        if (link(content.c_str(), target.c_str()) == 0) {
+          continue;
+        }
+        if (auto copied = CopyTree(content, target, false); !copied) {
+          *problem = copied.error().message;
+          return;
+        }
+      }
+      // From below: nothing is added to it, or taken away, any more.
+      for (auto dir = made.rbegin(); dir != made.rend(); ++dir) {
+        for (std::string at = *dir; at.size() >= root.size(); at = at.substr(0, at.rfind('/'))) {
+          (void)chmod(at.c_str(), 0555);
+        }
+      }
+      *look = LookOfTree(root);
+    }, [this, flight, place, problem, look] {
+      flight->installing = false;
+      if (problem->empty()) {
+        const std::string row = fmt::format("{{\"uri\":{},\"etag\":{},\"tree\":{},\"look\":\"{}\",\"boot\":{}}}\n", ir::JsonQuote(flight->file.uri), ir::JsonQuote(flight->file.etag), ir::JsonQuote(place), *look, ir::JsonQuote(boot_));
+        *problem = PutKnown(flight->key, row);
+      }
+      if (!problem->empty()) {
+        return End(flight->key, RemoteFailure{ir::ErrorKind::Staging, *problem, false});
+      }
+      trees_[flight->key] = dir_ + "/tree/" + place;
+      End(flight->key, std::nullopt);
+    });
+  }
+
+  /// Empty, or why it could not be written.
+  std::string PutKnown(const std::string& key, const std::string& row) {
+    const std::string path = dir_ + "/known/" + key;
+    const std::string staged = path + "." + run_id_;
+    if (auto made = process::MakeDirectories(dir_ + "/known"); !made) {
+      return made.error().message;
+    }
+    process::UniqueFd fd(open(staged.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
+    if (!fd || write(fd.get(), row.data(), row.size()) != static_cast<ssize_t>(row.size()) || rename(staged.c_str(), path.c_str()) != 0) {
+      return fmt::format("cannot write `{}`: {}", path, std::strerror(errno));
+    }
+    return "";
+  }
+
   void Start(std::shared_ptr<Flight> flight) {
+    if (IsTreeUri(flight->file.uri)) {
+      return StartTree(std::move(flight));
+    }
     // Known from before the machine was started anew: what is there is right if its hash is.
     auto known = ReadKnown(dir_ + "/known/" + flight->key);
     if (known && StampOf(ContentPath(known->sha256))) {
@@ -354,8 +568,8 @@ class RemoteStore : public RemoteFiles {
       return;
     }
     const std::set<Ticket> tickets = std::move(found->second->tickets);
+    active_ -= found->second->active ? 1 : 0;
     flights_.erase(found);
-    --active_;
     std::vector<Done> ready;
     for (Ticket ticket : tickets) {
       auto waiting = waiting_.find(ticket);
@@ -384,11 +598,14 @@ class RemoteStore : public RemoteFiles {
   Ticket last_ticket_ = 0;
   std::map<Ticket, Waiting> waiting_;
   std::map<Ticket, std::weak_ptr<Publication>> publications_;
+  std::map<Ticket, std::weak_ptr<StagingOut>> stagings_;
   std::unordered_map<std::string, std::shared_ptr<Flight>> flights_;  ///< by key
   std::deque<std::string> queue_;
   size_t active_ = 0;
   bool made_directories_ = false;
   std::unordered_map<std::string, std::shared_ptr<FetchedPart>> parts_;  ///< of fetches that failed: the next one goes on
+  std::unordered_map<std::string, std::string> trees_;  ///< directories that are known to be here, by key
+  uint64_t last_tree_ = 0;
   std::unordered_map<std::string, std::pair<std::string, Stamp>> here_;  ///< known to be here, by key
 };
 
@@ -524,7 +741,91 @@ RemoteFiles::Ticket RemoteStore::PublishTo(const std::string& destination, std::
   return last_ticket_;
 }
 
+/// What one attempt was given and left: the manifest, so that it is known whose this is, the files, the manifest again.
+struct RemoteStore::StagingOut : public std::enable_shared_from_this<RemoteStore::StagingOut> {
+  RemoteStore* store = nullptr;
+  Ticket ticket = 0;
+  std::string base, first, last;
+  std::vector<StagedFile> files;
+  Done done;
+  size_t next = 0, under_way = 0;
+  bool over = false;
+  std::set<Transfers::Id> transfers;
+
+  void Stop() {
+    over = true;
+    for (Transfers::Id id : transfers) {
+      store->transfers_->Cancel(id);
+    }
+    transfers.clear();
+  }
+
+  void End(std::optional<RemoteFailure> failure) {
+    Stop();
+    store->stagings_.erase(ticket);
+    done(std::move(failure));
+  }
+
+  void Put(PutSpec spec, std::function<void()> then) {
+    ++under_way;
+    auto id = std::make_shared<Transfers::Id>(0);
+    *id = store->transfers_->Put(std::move(spec), [self = shared_from_this(), id, then = std::move(then)](Outcome<RemoteIdentity> put) {
+      self->transfers.erase(*id);
+      --self->under_way;
+      if (self->over) {
+        return;
+      }
+      if (!put) {
+        return self->End(FailureOf(put.failure()));
+      }
+      then();
+    });
+    transfers.insert(*id);
+  }
+
+  void Begin() {
+    auto self = shared_from_this();
+    Put({"", first, JoinUri(base, kStagedManifest), Sha256Hex(first), false}, [self] { self->PutFiles(); });
+  }
+
+  void PutFiles() {
+    auto self = shared_from_this();
+    while (!over && under_way < kMostAtOnce && next < files.size()) {
+      StagedFile& file = files[next++];
+      if (!file.at.empty() || (file.source.empty() && !file.is_text)) {
+        continue;  // the manifest tells
+      }
+      Put({file.source, std::move(file.text), JoinUri(base, file.path), file.sha256, false}, [self] { self->PutFiles(); });
+    }
+    if (!over && under_way == 0 && next == files.size()) {
+      ++next;  // once
+      Put({"", last, JoinUri(base, kStagedManifest), Sha256Hex(last), false}, [self] { self->End(std::nullopt); });
+    }
+  }
+};
+
+RemoteFiles::Ticket RemoteStore::StageTo(const StagedSet& set, Done done) {
+  auto staging = std::make_shared<StagingOut>();
+  staging->store = this;
+  staging->ticket = ++last_ticket_;
+  staging->base = set.base;
+  staging->first = StagedManifest(set, false);
+  staging->last = StagedManifest(set, true);
+  staging->files = set.files;
+  staging->done = std::move(done);
+  stagings_[staging->ticket] = staging;
+  staging->Begin();
+  return staging->ticket;
+}
+
 void RemoteStore::DropPublication(Ticket ticket) {
+  if (auto found_staging = stagings_.find(ticket); found_staging != stagings_.end()) {
+    if (auto staging = found_staging->second.lock()) {
+      staging->Stop();
+    }
+    stagings_.erase(found_staging);
+    return;
+  }
   auto found = publications_.find(ticket);
   if (found == publications_.end()) {
     return;
@@ -552,7 +853,7 @@ std::vector<std::string> ChangedRemoteFiles(const ir::Plan& plan) {
   std::vector<std::string> uris;
   std::vector<const ir::FileRow*> rows;
   for (const ir::FileRow& row : plan.files) {
-    if (row.base != ir::FileBase::Uri || row.is_dir || !ParseAddress(row.path)) {
+    if (row.base != ir::FileBase::Uri || !ParseAddress(row.path)) {
       continue;
     }
     if (row.etag.empty() && row.version.empty()) {
@@ -572,6 +873,125 @@ std::vector<std::string> ChangedRemoteFiles(const ir::Plan& plan) {
     }
   }
   return problems;
+}
+
+namespace {
+
+/// Attempts whose objects are removed at a time.
+constexpr size_t kRemovedAtOnce = 16;
+
+class Remover {
+ public:
+  Remover(Transfers& transfers, std::vector<StagedRemoval>& all, bool dry) : transfers_(transfers), all_(all), dry_(dry) {}
+
+  bool done() const { return under_way_ == 0 && next_ == all_.size(); }
+
+  void StartSome() {
+    while (under_way_ < kRemovedAtOnce && next_ < all_.size()) {
+      ++under_way_;
+      List(all_[next_++]);
+    }
+  }
+
+ private:
+  void End(StagedRemoval& one, std::string problem) {
+    one.problem = std::move(problem);
+    --under_way_;
+    StartSome();
+  }
+
+  void List(StagedRemoval& one) {
+    ListAll(transfers_, one.base + "/", kMostStaged, std::make_shared<Transfers::Id>(0), [this, &one](Outcome<std::vector<ListPage::Object>> objects) {
+      if (!objects) {
+        return End(one, objects.failure().message);
+      }
+      if (objects->empty()) {
+        return End(one, "");
+      }
+      one.there = true;
+      transfers_.Read(JoinUri(one.base, kStagedManifest), kMostManifest, [this, &one, objects = *std::move(objects)](Outcome<std::string> text) {
+        if (!text && text.failure().kind != FailureKind::Missing) {
+          return End(one, text.failure().message);
+        }
+        if (!text || !IsStagedManifest(*text, one.execution_id)) {
+          return End(one, fmt::format("`{}` has no `{}` of this attempt, so nobody knows whose it is; it stays", one.base, kStagedManifest));
+        }
+        for (const ListPage::Object& object : objects) {
+          one.bytes += object.identity.size.value_or(0);
+        }
+        dry_ ? End(one, "") : Delete(one, objects);
+      });
+    });
+  }
+
+  /// The manifest last: whoever is cut off here can go on.
+  void Delete(StagedRemoval& one, const std::vector<ListPage::Object>& objects) {
+    const std::string bucket = one.base.substr(0, one.base.find('/', 5) + 1);
+    const std::string manifest = JoinUri(one.base, kStagedManifest);
+    struct Left {
+      size_t count = 1;
+      std::string problem;
+    };
+    auto left = std::make_shared<Left>();
+    auto gone = [this, &one, left, manifest](Outcome<bool> answer) {
+      if (!answer && left->problem.empty()) {
+        left->problem = answer.failure().message;
+      }
+      if (--left->count > 0) {
+        return;
+      }
+      if (!left->problem.empty()) {
+        return End(one, left->problem);
+      }
+      transfers_.Delete(manifest, [this, &one](Outcome<bool> last) { End(one, last ? std::string() : last.failure().message); });
+    };
+    for (const ListPage::Object& object : objects) {
+      if (bucket + object.key != manifest) {
+        ++left->count;
+        transfers_.Delete(bucket + object.key, gone);
+      }
+    }
+    gone(true);
+  }
+
+  Transfers& transfers_;
+  std::vector<StagedRemoval>& all_;
+  bool dry_;
+  size_t next_ = 0, under_way_ = 0;
+};
+
+}  // namespace
+
+void RemoveStagedObjects(std::vector<StagedRemoval>& all, bool dry) {
+  uv_loop_t loop;
+  if (all.empty()) {
+    return;
+  }
+  if (uv_loop_init(&loop) != 0) {
+    for (StagedRemoval& one : all) {
+      one.problem = "no event loop can be made";
+    }
+    return;
+  }
+  {
+    TransferOptions options;
+    options.retry.tries = 4;
+    options.stall_ms = 20'000;
+    auto transfers = Transfers::Create(&loop, std::move(options));
+    if (!transfers) {
+      for (StagedRemoval& one : all) {
+        one.problem = transfers.error().message;
+      }
+    } else {
+      Remover remover(**transfers, all, dry);
+      remover.StartSome();
+      while (!remover.done()) {
+        uv_run(&loop, UV_RUN_ONCE);
+      }
+    }
+  }
+  uv_run(&loop, UV_RUN_DEFAULT);
+  uv_loop_close(&loop);
 }
 
 }  // namespace jobc::storage

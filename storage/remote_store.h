@@ -5,6 +5,7 @@
 //   store/content/ab/abcd…   a file by its sha256, read-only
 //   store/known/KEY          which content an address had: JSON; KEY is the hash of address and identity, or of address and run
 //                            where the server gives the content no name
+//   store/tree/KEY-RUN-N/    a directory: its files are other names of contents
 //   store/part/KEY.RUN       what is being fetched
 #pragma once
 
@@ -21,5 +22,14 @@ Result<std::unique_ptr<RemoteFiles>> MakeRemoteStore(const RemoteFilesHost& host
 /// Remote files of a plan whose server names another content than the plan does, or none; empty if all are as they were.
 /// Waits; for the driver. What cannot be asked is a problem too.
 std::vector<std::string> ChangedRemoteFiles(const ir::Plan& plan);
+
+/// As RemoveStaged() (runtime/staged.h) for bases in buckets, many at a time. Waits; for the driver.
+struct StagedRemoval {
+  std::string base, execution_id;
+  bool there = false;      ///< something was there
+  uint64_t bytes = 0;
+  std::string problem;     ///< it stays, because of this; empty: it is gone
+};
+void RemoveStagedObjects(std::vector<StagedRemoval>& all, bool dry);
 
 }  // namespace jobc::storage

@@ -11,6 +11,7 @@
 
 #include "compiler/check/declarations.h"
 #include "ir/file_path.h"
+#include "ir/mounts.h"
 
 namespace jobc::check {
 namespace {
@@ -316,6 +317,16 @@ class Capable {
     const Capabilities& can = Can(v);
     Schemes(v);
     const Placed* staging = v.merged->Attr("staging");
+    if (staging != nullptr && v.job->staging.valid()) {
+      const std::optional<ir::Value> place = Known(v.job->staging);
+      const std::string fault = place && place->kind() == ir::ValueKind::String ? ir::StagingFault(place->as_string()) : std::string();
+      if (!fault.empty() && (!can.needs_staging || place->as_string().empty())) {
+        if (!First(v, ValueSpan(*staging), "staging")) return;
+        auto& d = out_->Emit(ValueSpan(*staging), diag::NoStaging, place->as_string(), fault);
+        Chosen(v, d).AddHelp("name a folder or a bucket:  staging = \"s3://BUCKET/FOLDER\"");
+        return;
+      }
+    }
     if (!can.needs_staging) return;
     if (staging != nullptr && v.job->staging.valid()) {
       const std::optional<ir::Value> place = Known(v.job->staging);
@@ -375,10 +386,11 @@ class Capable {
       if (place.source != UINT32_MAX && First(v, span, "scheme")) {
         const bool only_dir = is_dir && CanStage(Can(v), path);
         auto& d = out_->Emit(span, diag::NotVisible, Name(v), fmt::format("`{}`", path))
-                      .Label(only_dir ? std::string("a directory, and it fetches single files") : fmt::format("it cannot read `{}` URIs", path.substr(0, path.find(':'))));
+                      .Label(only_dir ? std::string("a directory, and `https` servers do not say what one holds") : fmt::format("it cannot read `{}` URIs", path.substr(0, path.find(':'))));
         Chosen(v, d);
         if (only_dir) {
-          d.AddHelp(fmt::format("name its files:  List<File> = [\"{}/…\"]", path.substr(0, path.find_last_not_of('/') + 1)));
+          d.AddHelp("put it into a bucket:  Dir = \"s3://BUCKET/FOLDER/\"");
+          d.AddHelp(fmt::format("or name its files:  List<File> = [\"{}/…\"]", path.substr(0, path.find_last_not_of('/') + 1)));
         } else if (path.starts_with("http://") && CanStage(Can(v), "https://")) {
           d.AddHelp(fmt::format("if its server speaks TLS, which proves that it is the right one:  \"https{}\"", path.substr(4)));
         } else d.AddHelp(Can(v).schemes.empty() ? "fetch it in a job of its own, and use that job's output:  import \"std/fetch@1\" as fetch" : fmt::format("put it where this backend can read it: {}", SchemeList(Can(v).schemes)));

@@ -45,7 +45,7 @@ const std::vector<Attribute>& Attributes() {
       {"labels", S::Block, "String", P::P, kSettings, M::ByKey, false, "names for people and for backends"},
       {"output", S::Block, "fields", P::E, kJobLike, M::ByKey, true, "what the job leaves: files, keys of its JSON result, expressions"},
       {"backend", S::Attr, "backend { options }", P::P, kJobLike | kDefaults | kProfile | kProfileJob, M::ByKey, false, "where attempts run"},
-      {"staging", S::Attr, "String", P::P, kSettings, M::Replace, false, "where staged files lie: a folder, gs:// or s3://"},
+      {"staging", S::Attr, "String", P::P, kSettings, M::Replace, false, "where attempts are laid down after their end: a folder, s3:// or gs://"},
       {"log_limit", S::Attr, "Bytes", P::P, kSettings, M::Replace, false, "kept of each of stdout and stderr (64MiB); the middle is dropped and marked"},
       {"grace", S::Attr, "Duration", P::P, kSettings, M::Replace, false, "between TERM and KILL (10s)"},
       {"inherit_env", S::Attr, "List<String>", P::C, kSettings, M::Replace, false, "variables of jobc's own environment that the job may see (this machine only)"},
@@ -308,8 +308,8 @@ bool NamesImageContent(std::string_view image) {
 }
 
 bool CanStage(const Capabilities& can, std::string_view uri, bool is_dir) {
-  if (is_dir && !can.needs_staging) return false;
   const std::string_view scheme = uri.substr(0, uri.find("://"));
+  if (is_dir && !can.needs_staging && scheme != "s3") return false;
   for (std::string_view rest = can.schemes; !rest.empty();) {
     const size_t end = std::min(rest.find(' '), rest.size());
     if (rest.substr(0, end) == scheme) return true;

@@ -8,7 +8,10 @@
 #include "compiler/driver/load.h"
 #include "compiler/driver/report.h"
 #include "ir/plan_json.h"
+#include "runtime/staged.h"
+#include "runtime/state_dir.h"
 #include "storage/identify.h"
+#include "storage/s3_settings.h"
 #include "support/exit_code.h"
 
 extern char** environ;
@@ -60,6 +63,22 @@ std::vector<RemoteDescription> DescribeRemote(const std::vector<std::string>& ur
   return out;
 }
 
+/// Looks at this machine alone: whether a bucket takes it is known when something is sent.
+std::string WhyNotStaged(const std::string& text, const std::string& root_directory, const Invocation& invocation) {
+  std::string root = std::filesystem::absolute(root_directory.empty() ? "." : root_directory).lexically_normal().string();
+  while (root.size() > 1 && root.back() == '/') root.pop_back();
+  Result<std::string> place = StagingPlace(text, root);
+  if (!place.ok()) return "";  // of another backend, or told by the run: exit code 14
+  if (place->starts_with("s3://")) {
+    Result<storage::S3Settings> settings = storage::ReadS3Settings(storage::ProcessSurroundings());
+    return settings.ok() ? "" : settings.error().message;
+  }
+  const std::string state(invocation.ValueOr("--state", ""));
+  const std::string state_dir = std::filesystem::path(StateDirForSource(root, state.empty() ? "" : std::filesystem::absolute(state).string())).lexically_normal().string();
+  if ((std::filesystem::path(*place).lexically_normal().string() + "/").starts_with(state_dir + "/")) return fmt::format("it lies in the state directory `{}`, whose content belongs to jobc", state_dir);
+  return WhyNoStagingFolder(*place);
+}
+
 bool IsPlanFile(const Source& source) {
   size_t first = source.text.find_first_not_of(" \t\r\n");
   return first != std::string::npos && source.text[first] == '{';
@@ -86,6 +105,7 @@ Compiled CompileFile(const std::string& path, const Invocation& invocation, Term
     return result;
   }
   result.root_directory = sources[*root.source].directory;
+  options.staging_problem = [&](const std::string& text) { return WhyNotStaged(text, result.root_directory, invocation); };
   if (IsPlanFile(sources[*root.source])) {
     if (!options.params.empty() || !options.profile.empty()) {
       terminal.Err(RenderUsageError({"a plan has its parameters and profile already", {"give `-p` and `--profile` to `jobc plan`, where the plan is made"}}, terminal.err_color()));

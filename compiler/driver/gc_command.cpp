@@ -21,7 +21,9 @@
 #include "runtime/process/os.h"
 #include "runtime/reuse.h"
 #include "runtime/run_reader.h"
+#include "runtime/staged.h"
 #include "runtime/state_dir.h"
+#include "storage/remote_store.h"
 #include "support/exit_code.h"
 
 namespace jobc {
@@ -81,6 +83,7 @@ class Collector {
     bool unreadable = false;   ///< nobody knows what it is: left alone
     int64_t since_ms = 0;      ///< its end, or its last record
     std::optional<int64_t> keep_ms;
+    std::vector<std::pair<std::string, std::string>> staged;  ///< address and base of what its attempts laid down at `staging`
   };
   struct Item {
     std::string kind, run, what;
@@ -111,6 +114,18 @@ class Collector {
     run.keep_ms = (*reader)->plan().limits.keep_ms;
     run.since_ms = summary.finished ? summary.ended_ms : std::max<int64_t>(summary.created_ms, info.st_mtime * 1000);
     if (struct stat wal; !summary.finished && stat((dir + "/journal.db-wal").c_str(), &wal) == 0) run.since_ms = std::max<int64_t>(run.since_ms, wal.st_mtime * 1000);
+    // What it laid down elsewhere goes with it, and before it: only its journal knows of that.
+    if (Expired(run) && std::any_of((*reader)->plan().jobs.begin(), (*reader)->plan().jobs.end(), [](const ir::Job& job) { return job.staging.valid(); })) {
+      if (auto read = (*reader)->Refresh(); !read.ok()) {
+        run.unreadable = true;
+        terminal_.Err(fmt::format("warning: the run {} is left as it is: {}\n", id, read.error().message));
+        return;
+      }
+      for (const auto& [key, base] : (*reader)->staged()) {
+        const bool whole = key[1] < 0 || static_cast<uint64_t>(key[1]) >= (*reader)->size(static_cast<uint32_t>(key[0]));
+        run.staged.emplace_back((*reader)->Address({static_cast<uint32_t>(key[0]), whole ? kWholeJob : static_cast<uint32_t>(key[1])}), base);
+      }
+    }
     // Engines that its jobs name themselves.
     for (const ir::Job& job : (*reader)->plan().jobs) {
       std::string host, context;
@@ -169,7 +184,13 @@ class Collector {
     const std::string dir = RunDir(state_dir_, id);
     if (Expired(run)) {
       // Taken until it is gone: nobody resumes it meanwhile.
-      Remove({"run", id, "journal, logs, results", 0}, dir, dir);
+      std::optional<class RunLock> lock;
+      if (!dry_) {
+        auto taken = RunLock::Take(dir);
+        if (!taken.ok()) return;  // somebody goes on with it just now
+        lock.emplace(*std::move(taken));
+      }
+      if (Staged(id, run)) Remove({"run", id, "journal, logs, results", 0}, dir, "");
       return;
     }
     if (!run.finished || Age(run) < LeftoverAge()) return;
@@ -180,6 +201,34 @@ class Collector {
     }
   }
 
+  /// False: something is still there, so that its journal must stay.
+  bool Staged(const std::string& id, const RunFacts& run) {
+    bool all = true;
+    std::vector<storage::StagedRemoval> places;
+    for (const auto& [address, base] : run.staged) {
+      if (base.starts_with("s3://")) places.push_back({base, base.substr(base.rfind('/') + 1)});
+    }
+    storage::RemoveStagedObjects(places, dry_);
+    size_t next = 0;
+    for (const auto& [address, base] : run.staged) {
+      storage::StagedRemoval one{base, base.substr(base.rfind('/') + 1)};
+      if (base.starts_with("s3://")) {
+        one = std::move(places[next++]);
+      } else if (Result<bool> removed = RemoveStaged(base, one.execution_id, dry_, one.bytes); removed.ok()) {
+        one.there = *removed;
+      } else {
+        one.problem = removed.error().message;
+      }
+      if (!one.problem.empty()) {
+        Fail(fmt::format("what {} of the run {} left at its `staging` cannot be removed, so the run stays: {}", address, id, one.problem));
+        all = false;
+      } else if (one.there) {
+        items_.push_back({"staged", id, base, one.bytes});
+      }
+    }
+    return all;
+  }
+
   /// What was fetched for inputs; other runs of this state directory use it again.
   void Store() {
     if (std::any_of(runs_.begin(), runs_.end(), [](const auto& run) { return run.second.live; })) return;
@@ -188,7 +237,7 @@ class Collector {
     for (const std::string& part : Entries(store + "/content")) {
       for (const std::string& name : Entries(store + "/content/" + part)) files.emplace_back(name, store + "/content/" + part + "/" + name);
     }
-    for (const char* kind : {"known", "part"}) {
+    for (const char* kind : {"known", "part", "tree"}) {
       for (const std::string& name : Entries(store + "/" + kind)) files.emplace_back(std::string(kind) + " " + name, store + "/" + kind + "/" + name);
     }
     const int64_t limit = older_.value_or(30 * kDayMs);

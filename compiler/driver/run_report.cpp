@@ -313,6 +313,7 @@ std::string Failures(const Report& report) {
     } else if (one.attempts > 0) {
       out += "<p class=\"dim\">stderr is empty</p>\n";
     }
+    if (!one.staged.empty()) out += fmt::format("<p class=\"dim\">staged: <code>{}</code></p>\n", Escape(one.staged));
     if (!one.logs_command.empty()) out += fmt::format("<p class=\"dim\">all output: <code>{}</code></p>\n", Escape(one.logs_command));
     out += "</article>\n";
   }

@@ -33,7 +33,7 @@ std::string VerdictFields(const Verdict& verdict) {
   return out;
 }
 
-std::string InstanceJson(const InstanceView& view) {
+std::string InstanceJson(const RunReader& run, const InstanceView& view) {
   std::string out = fmt::format("{{\"address\":{},\"state\":\"{}\"", ir::JsonQuote(view.address), StateName(view.state));
   if (view.verdict && !view.verdict->success) {
     // What never had a chance to run has a reason, but no kind of error.
@@ -51,6 +51,7 @@ std::string InstanceJson(const InstanceView& view) {
     if (attempt.exited_ms != 0) out += fmt::format(",\"ended_ms\":{}", attempt.exited_ms);
     if (attempt.pid != 0) out += fmt::format(",\"pid\":{}", attempt.pid);
     if (attempt.cpu_ms >= 0) out += fmt::format(",\"cpu_ms\":{},\"max_memory\":{}", attempt.cpu_ms, attempt.max_memory);
+    if (std::string staged = run.StagedAt(view.instance, attempt.number); !staged.empty()) out += ",\"staged\":" + ir::JsonQuote(staged);
     if (attempt.verdict) {
       out += fmt::format(",\"success\":{}", attempt.verdict->success);
       if (!attempt.verdict->success) out += "," + VerdictFields(*attempt.verdict);
@@ -89,7 +90,7 @@ std::string StatusJson(const RunReader& run, const RunMetrics& metrics, bool all
   for (InstanceRef instance : Instances(run)) {
     InstanceState state = run.state(instance);
     if (!all && state != InstanceState::Failed && state != InstanceState::Running && state != InstanceState::Backoff) continue;
-    out += (first ? "" : ",") + InstanceJson(run.View(instance));
+    out += (first ? "" : ",") + InstanceJson(run, run.View(instance));
     first = false;
   }
   return out + "],\"metrics\":" + MetricsJson(run, metrics) + "}\n";

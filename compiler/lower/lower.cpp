@@ -511,7 +511,7 @@ class Lowerer {
       if (!from.empty()) d.Note("the value comes from " + from);
     };
     if (!remote->problem.empty()) {
-      auto& d = diags_.Emit(span, diag::FileMissing, "file", file.path, remote->missing ? "does not exist" : "cannot be asked for")
+      auto& d = diags_.Emit(span, diag::FileMissing, file.is_dir ? "directory" : "file", file.path, remote->missing ? "does not exist" : "cannot be asked for")
                     .Label(from.empty() ? "needed before anything runs" : "the value of this parameter");
       if (!remote->missing) d.Note(remote->problem);
       origin(d);
@@ -1028,6 +1028,42 @@ class Lowerer {
     }
   }
 
+  /// Where attempts of this machine are laid down.
+  void CheckStaging(uint32_t j) {
+    const ir::Job& job = plan_.jobs[j];
+    if (job.kind == ir::JobKind::Check || !job.staging.valid() || check::SchemaOf(job.backend.kind).can.needs_staging) return;
+    ForEachValue(j, job.staging, [&](const ir::Value& value, const std::string& address) {
+      const std::string why = value.kind() == ir::ValueKind::String ? WhyNotStaged(value.as_string()) : std::string();
+      if (why.empty()) return true;
+      diags_.Emit(PlaceSpan(job.staging).valid() ? PlaceSpan(job.staging) : model_.job_spans[j], diag::NoStaging, value.as_string(), why)
+          .Label(fmt::format("of {}", address))
+          .AddHelp("name a folder that you can write to, or a bucket:  staging = \"s3://BUCKET/FOLDER\"");
+      return false;
+    });
+  }
+
+  std::string WhyNotStaged(const std::string& text) {
+    if (auto known = staging_.find(text); known != staging_.end()) return known->second;
+    std::string why = ir::StagingFault(text);
+    if (why.empty() && !ir::IsUri(text)) {
+      const auto normal = [](const std::string& path) {
+        std::string out = fs::absolute(path).lexically_normal().string();
+        return out.ends_with('/') ? out : out + "/";
+      };
+      const std::string place = normal(text[0] == '/' || root_directory_.empty() ? text : root_directory_ + "/" + text);
+      for (const ir::FileRow& row : context_.Rows()) {
+        if (!why.empty() || !row.is_dir || row.base == ir::FileBase::Uri) continue;
+        ir::FileValue file;
+        file.base = row.base;
+        file.path = row.path;
+        if (place.starts_with(normal(LocateFile(file, root_directory_)))) why = fmt::format("it lies in the directory `{}`, which the run reads", row.path);
+      }
+    }
+    if (why.empty() && options_.staging_problem) why = options_.staging_problem(text);
+    staging_[text] = why;
+    return why;
+  }
+
   /// The names of inputs that only parameters decide; what expressions alone tell has been compared by the check.
   void CheckNames(uint32_t j) {
     const ir::Job& job = plan_.jobs[j];
@@ -1118,6 +1154,7 @@ class Lowerer {
       CheckCacheKey(j);
       CheckRetries(j);
     }
+    for (uint32_t j = 0; j < plan_.jobs.size(); ++j) CheckStaging(j);
     context_.instances = nullptr;
     for (const ir::Publish& publish : plan_.publishes) {
       for (const ir::PublishEntry& entry : publish.entries) {
@@ -1297,6 +1334,7 @@ class Lowerer {
   std::string root_directory_;
   PlanContext context_;
   std::set<std::string> told_remote_;
+  std::map<std::string, std::string> staging_;  ///< what is wrong with a place of `staging`, by text
   ir::Evaluator evaluator_;
   std::vector<std::optional<ir::Instances>> instances_;  ///< by job; not of dynamic scatters
 };

@@ -43,6 +43,9 @@ struct LowerOptions {
   bool missing_files_are_empty = false;
   /// Asks the servers of remote files, as many answers as addresses. Without it nobody is asked.
   std::function<std::vector<RemoteDescription>(const std::vector<std::string>&)> describe_remote;
+  /// Why nothing can be laid down at a place of `staging` that is written well: as the source has it, and absolute. Empty: it
+  /// can. Touches no network. Without it nobody is asked.
+  std::function<std::string(const std::string& place)> staging_problem;
 };
 
 /// Takes the Model apart. Returns nullopt where errors were emitted. Must not be called after Check() found errors.

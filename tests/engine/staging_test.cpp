@@ -5,7 +5,9 @@
 #include <map>
 #include <utility>
 
+#include "runtime/process/os.h"
 #include "runtime/remote_files.h"
+#include "runtime/staged.h"
 #include "tests/engine/run_fixture.h"
 
 namespace jobc {
@@ -58,6 +60,7 @@ class Slow : public RemoteFiles {
     Soon();
     return ++last_;
   }
+  Ticket StageTo(const StagedSet&, Done) override { return ++last_; }
 
  private:
   struct Waiting {
@@ -257,6 +260,80 @@ TEST_F(Staging, LargeOutputsAreKeptBesideTheLoop) {
   EXPECT_EQ(info.st_size, 3'000'000);
   EXPECT_EQ(lstat((out.run_dir + "/outputs/a/d/link").c_str(), &info), 0);
   EXPECT_TRUE(S_ISREG(info.st_mode));
+}
+
+// -- What stays at `staging` --------------------------------------------------------
+
+TEST(Staged, PlacesAreFoldersAndBuckets) {
+  EXPECT_EQ(*StagingPlace("kept/", "/root"), "/root/kept");
+  EXPECT_EQ(*StagingPlace("./kept", "/root"), "/root/kept");
+  EXPECT_EQ(*StagingPlace("/", "/root"), "/");
+  EXPECT_EQ(*StagingPlace("s3://bucket", "/root"), "s3://bucket");
+  EXPECT_EQ(*StagingPlace("s3://bucket/a/b//", "/root"), "s3://bucket/a/b");
+  for (const char* text : {"", "a\nb", "https://x/y", "gs://bucket", "s3://", "s3:///x", "s3://bucket//x", "s3://bucket/./x", "s3://bucket/x/.."}) {
+    EXPECT_FALSE(StagingPlace(text, "/root")) << text;
+  }
+}
+
+TEST(Staged, NamesAreSafeAndTimesAreUtc) {
+  EXPECT_EQ(StagingNamespace("examples/train.job"), "train");
+  EXPECT_EQ(StagingNamespace(""), "default");
+  EXPECT_EQ(StagedBase("s3://b", "train", "prep.align", 1'795'341'127'000, "run-1"), "s3://b/train-prep.align/2026-11-22/0952/run-1");
+  EXPECT_EQ(StagedBase("/", "a", "b", 0, "run-1"), "/a-b/1970-01-01/0000/run-1");
+  const std::string odd = StagedBase("/k", "my file/../x", std::string(300, 'n'), 0, "run-1");
+  EXPECT_EQ(odd.find("/../"), std::string::npos);
+  EXPECT_EQ(odd.find(' '), std::string::npos);
+  EXPECT_LT(odd.find("/1970"), 210u);
+}
+
+TEST(Staged, OnlyItsOwnManifestProvesAnAttempt) {
+  StagedSet set;
+  set.about = {{"execution_id", "\"run-1\""}};
+  EXPECT_TRUE(IsStagedManifest(StagedManifest(set, false), "run-1"));
+  EXPECT_TRUE(IsStagedManifest(StagedManifest(set, true), "run-1"));
+  EXPECT_FALSE(IsStagedManifest(StagedManifest(set, true), "run-2"));
+  for (const char* text : {"", "{}", "[]", "{\"schema\":\"jobc.staged/1\"}", "{\"execution_id\":\"run-1\"}", "{\"schema\":1,\"execution_id\":\"run-1\"}"}) {
+    EXPECT_FALSE(IsStagedManifest(text, "run-1")) << text;
+  }
+}
+
+TEST(Staged, WhatIsThereOfAnybodyElseStays) {
+  char name[] = "/tmp/jobc-staged-XXXXXX";
+  ASSERT_NE(mkdtemp(name), nullptr);
+  const std::string top = name;
+  StagedSet set;
+  set.base = top + "/a/b/run-1";
+  set.about = {{"execution_id", "\"run-1\""}};
+  StagedFile text;
+  text.path = "output/stdout.log";
+  text.text = "hello";
+  text.is_text = true;
+  set.files = {text};
+  std::atomic<bool> stop{false};
+  ASSERT_TRUE(LayDownStaged(set, stop));
+  EXPECT_EQ(process::ReadFile(set.base + "/output/stdout.log"), "hello");
+  // The same attempt once more, by a jobc that took it over: as if the first one had not been.
+  set.files[0].text = "again";
+  ASSERT_TRUE(LayDownStaged(set, stop));
+  EXPECT_EQ(process::ReadFile(set.base + "/output/stdout.log"), "again");
+  // Of somebody else.
+  StagedSet other = set;
+  other.about = {{"execution_id", "\"run-2\""}};
+  ASSERT_TRUE(process::RemoveTree(set.base));
+  ASSERT_TRUE(process::MakeDirectories(set.base + "/precious"));
+  auto refused = LayDownStaged(set, stop);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("not from jobc"), std::string::npos);
+  uint64_t bytes = 0;
+  EXPECT_FALSE(RemoveStaged(set.base, "run-1", false, bytes));
+  EXPECT_EQ(access((set.base + "/precious").c_str(), F_OK), 0);
+  // Given up before it began: an empty folder is left, and is no fault for whoever comes later.
+  ASSERT_TRUE(process::RemoveTree(set.base + "/precious"));
+  ASSERT_TRUE(LayDownStaged(set, stop));
+  stop = true;
+  set.base += "0";
+  EXPECT_FALSE(LayDownStaged(set, stop));
+  EXPECT_TRUE(process::RemoveTree(top));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 """Remote inputs and publishing to a bucket, against servers of the tests' own that fail when they are told to."""
 import json
+import os
 import pathlib
 import sys
 import unittest
@@ -205,6 +206,119 @@ job read {
 export { text: String = read.text }
 """)
         self.assertEqual(done.json, {"text": "found\n"})
+
+
+LIST = """
+job list {
+  input { data: Dir = "s3://bucket/dir/" }
+  run = ["sh", "-c", "cd $0 && find . -type f | sort | xargs -n 1 sh -c 'echo $0; cat $0'", input.data]
+  output { text: String = stdout() }
+}
+export { text: String = list.text }
+"""
+
+
+class Directories(Remote):
+    TEXT = "./a.txt\nA\n./sub/b.txt\nB\n"
+
+    def fill_two(self):
+        self.s3.put("dir/a.txt", b"A\n")
+        self.s3.put("dir/sub/b.txt", b"B\n")
+
+    def test_it_is_a_tree_of_files(self):
+        self.fill_two()
+        self.s3.put("dirt", b"no part of it")
+        self.assertEqual(self.run_job(LIST).json, {"text": self.TEXT})
+        listed = [one for one in self.s3.requests("GET", "")]
+        self.assertEqual(len(listed), 2)  # for the plan, and for the run
+
+    def test_a_slash_at_the_end_may_be_left_out(self):
+        self.fill_two()
+        self.assertEqual(self.run_job(LIST.replace("s3://bucket/dir/", "s3://bucket/dir")).json, {"text": self.TEXT})
+
+    def test_many_pages(self):
+        self.s3.page = 7
+        for i in range(100):
+            self.s3.put(f"dir/{i % 10}/a b+&é{i}", b"%d\n" % i)
+        text = LIST.replace("xargs -n 1 sh -c 'echo $0; cat $0'", "wc -l")
+        self.assertEqual(self.run_job(text).json["text"].strip(), "100")
+
+    def test_a_later_run_fetches_only_what_is_new(self):
+        self.fill_two()
+        self.run_job(LIST)
+        self.run_job(LIST)
+        self.assertEqual((self.gets("dir/a.txt"), self.gets("dir/sub/b.txt")), (1, 1))
+        self.s3.put("dir/sub/b.txt", b"new\n")
+        self.assertEqual(self.run_job(LIST).json, {"text": self.TEXT.replace("B\n", "new\n")})
+        self.assertEqual((self.gets("dir/a.txt"), self.gets("dir/sub/b.txt")), (1, 2))
+
+    def test_results_are_used_again_while_nothing_changed(self):
+        self.fill_two()
+        self.run_job(LIST)
+        self.assertIn("1 reused", self.run_job(LIST, "--resume").err)
+        self.s3.put("dir/more.txt", b"more\n")
+        self.assertEqual(self.run_job(LIST, "--resume").json, {"text": "./a.txt\nA\n./more.txt\nmore\n./sub/b.txt\nB\n"})
+
+    def test_many_attempts_share_it(self):
+        self.fill_two()
+        self.run_job(LIST.replace("job list {", "job list {\n  for i in range(5) key i").replace("String = list.text", "List<String> = list[*].text"))
+        self.assertEqual(self.gets("dir/a.txt"), 1)
+
+    def test_a_tree_that_was_changed_in_the_store_is_not_used(self):
+        self.fill_two()
+        self.run_job(LIST)
+        (tree,) = (self.at / ".jobc/store/tree").glob("*/dir")
+        self.assertEqual(tree.stat().st_mode & 0o777, 0o555)
+        os.chmod(tree, 0o755)
+        (tree / "a.txt").unlink()
+        self.assertEqual(self.run_job(LIST).json, {"text": self.TEXT})
+
+    def test_a_plan_whose_directory_was_changed_is_refused(self):
+        self.fill_two()
+        self.write("edition = 1\n" + LIST)
+        self.jobc("plan", "a.job", "-o", "plan.json")
+        self.assertEqual(self.jobc("run", "plan.json").json, {"text": self.TEXT})
+        self.s3.put("dir/c", b"one more")
+        self.assertSays(self.jobc("run", "plan.json", code=3).err, "the plan no longer fits its files", "`s3://bucket/dir/` is not what it was")
+
+    def test_a_directory_that_changes_under_the_run(self):
+        self.fill_two()
+        self.s3.fault(method="GET", key="dir/a.txt", do="change", text="later\n")
+        self.assertSays(self.run_job(LIST, code=10).err, "`s3://bucket/dir/a.txt` was changed since it was looked at")
+        self.assertEqual(self.instances()["list"]["kind"], "staging")
+
+    def test_what_cannot_be_a_directory(self):
+        done = self.run_job(LIST, code=3)
+        self.assertSays(done.err, "error[E703]: the directory `s3://bucket/dir/` does not exist")
+        for key, why in (("dir/a/../b", "would lead somewhere else"), ("dir//b", "a part without a name"), ("dir/x", "is an object too")):
+            self.s3.objects.clear()
+            self.s3.put(key, b"x")
+            self.s3.put("dir/x/y", b"x")
+            done = self.run_job(LIST, code=3)
+            self.assertSays(done.err, "error[E703]", "cannot be a directory here", f"`{key if key != 'dir/x' else 'dir/x/y'}`", why)
+        self.assertSays(self.run_job(LIST.replace("s3://bucket/dir/", "https://example.org/dir/"), code=3).err, "error[E603]", "do not say what one holds", "s3://BUCKET/FOLDER/")
+        self.assertSays(self.run_job(READ.replace("@URI@", "s3://bucket/dir/"), code=3).err, "is a directory: its type is Dir")
+        self.assertNothingBegan()
+
+    def test_a_published_directory_comes_back(self):
+        self.run_job(Publishing.MAKE.replace("@TO@", "s3://bucket/out"))
+        self.assertEqual(self.run_job(LIST.replace("s3://bucket/dir/", "s3://bucket/out/all/")).json, {"text": "./0.txt\n0\n./more.txt\nmore\n"})
+
+    def test_gc_removes_it(self):
+        self.fill_two()
+        self.run_job(LIST)
+        self.jobc("gc", "--older-than", "0s")
+        store = self.at / ".jobc/store"
+        self.assertEqual([path for path in store.rglob("*") if path.is_file()], [])
+        self.assertEqual(self.run_job(LIST).json, {"text": self.TEXT})
+
+    def test_staging_names_it(self):
+        self.fill_two()
+        self.run_job(LIST.replace("run =", 'staging = "kept"\n  run ='))
+        (manifest,) = (self.at / "kept").rglob("jobc-staged.json")
+        rows = {row["path"]: row for row in json.loads(manifest.read_text())["files"]}
+        self.assertEqual(rows["input/files/data/dir"]["uri"], "s3://bucket/dir/")
+        self.assertTrue(rows["input/files/data/dir"]["etag"].startswith('"tree-'))
 
 
 class Https(Remote):

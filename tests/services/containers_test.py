@@ -1,4 +1,5 @@
 """Attempts as containers of real engines, as a person would run them: Docker's engine and Podman's service."""
+import json
 import os
 import pathlib
 import re
@@ -7,6 +8,7 @@ import unittest
 
 import services
 import daemons
+import servers
 import registry
 import images
 from world import alive
@@ -64,6 +66,32 @@ export { n: Int = two.n, lines: Int = one.lines }
 ''')
         self.assertEqual(done.json, {"n": 12, "lines": 2})
         self.assertEqual(self.logs("one").out, "/jobc/out\n")
+
+    def test_a_directory_of_a_bucket_comes_and_the_attempt_is_laid_down_there(self):
+        s3 = servers.S3Server()
+        self.addCleanup(s3.stop)
+        s3.put("dir/a", b"A\n")
+        s3.put("dir/sub/b", b"B\n")
+        done = self.job('''
+job read {
+  input { data: Dir = "s3://bucket/dir/" }
+  staging = "s3://bucket/kept"
+  script = <<~SH
+    cat ~{input.data}/a ~{input.data}/sub/b > both.txt; touch ~{input.data}/new 2>/dev/null && echo written; echo "$JOB_STAGING"; echo "$JOB_INPUT"
+  SH
+  output { both: File = "both.txt" }
+}
+export { both: File = read.both }
+''', env=s3.environment)
+        self.assertEqual(pathlib.Path(done.json["both"]).read_bytes(), b"A\nB\n")
+        base = self.result("read.staged").removeprefix("s3://bucket/")
+        with s3.lock:
+            kept = {key.removeprefix(base + "/"): one["content"] for key, one in s3.objects.items() if key.startswith(base)}
+        self.assertEqual(kept["output/files/both.txt"], b"A\nB\n")
+        self.assertEqual(kept["output/stdout.log"].decode(), f"s3://bucket/{base}\n/jobc/stage/in\n")
+        manifest = json.loads(kept["jobc-staged.json"])
+        self.assertEqual((manifest["complete"], manifest["backend"], manifest["image"]), (True, self.name, IMAGE))
+        self.assertEqual(json.loads(kept["input/inputs.json"]), {"data": "/jobc/stage/in/data/dir"})
 
     def test_output_arrives_byte_by_byte(self):
         self.job(r'''

@@ -7,6 +7,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "run"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "storage"))
 
 import daemons
 

@@ -237,5 +237,20 @@ TEST(Retries, LeaveAloneWhatWillNotMend) {
   }
 }
 
+// -- Lists ------------------------------------------------------------------------
+
+TEST(Listing, ThatCannotBeRead) {
+  for (const char* text : {"", "<Error><Code>NoSuchBucket</Code></Error>", "<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>",
+                           "<ListBucketResult><Contents><Key>a</Key><Size>x1</Size></Contents></ListBucketResult>", "<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>"}) {
+    EXPECT_FALSE(ReadListing(text)) << text;
+  }
+  auto page = ReadListing("<ListBucketResult><IsTruncated>true</IsTruncated><Contents><Key>a+b%2B</Key><ETag>&quot;1&quot;</ETag><Size>7</Size></Contents></ListBucketResult>");
+  ASSERT_TRUE(page);
+  EXPECT_TRUE(page->more);
+  EXPECT_EQ(page->objects[0].key, "a+b%2B");  // nobody said that it is encoded
+  EXPECT_EQ(page->objects[0].etag, "\"1\"");
+  EXPECT_EQ(page->objects[0].size, 7u);
+}
+
 }  // namespace
 }  // namespace jobc::storage

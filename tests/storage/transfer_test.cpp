@@ -1,6 +1,7 @@
 // Transfers against the S3 server of the tests (servers.py), which checks every signature and breaks what it is told to. Small
 // parts and short waits, so that what happens to gigabytes happens to kilobytes.
 #include "storage/transfer.h"
+#include "storage/tree.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -467,6 +468,58 @@ TEST_F(TransferTest, MovesManyAtATime) {
   }
   while (left > 0) uv_run(&loop_, UV_RUN_ONCE);
   EXPECT_EQ(Content("n/299"), "text 299");
+}
+
+// -- Directories in buckets --------------------------------------------------------
+
+std::string TreeProblem(const std::vector<std::string>& keys) {
+  std::vector<ListPage::Object> objects;
+  for (const std::string& key : keys) objects.push_back({key, {"\"e\"", "", key.ends_with('/') ? 0u : 1u}});
+  auto tree = ReadTree("s3://bucket/dir/", objects);
+  return tree ? "" : tree.failure().message;
+}
+
+TEST(Tree, IsNamedByPathsEtagsAndSizes) {
+  auto one = ReadTree("s3://bucket/dir/", {{"dir/b", {"\"2\"", "", 2}}, {"dir/a/x", {"\"1\"", "", 1}}, {"dir/", {"\"0\"", "", 0}}, {"dir/empty/", {"\"0\"", "", 0}}});
+  ASSERT_TRUE(one) << one.failure().message;
+  ASSERT_EQ(one->files.size(), 2u);
+  EXPECT_EQ(one->files[0].path, "a/x");
+  EXPECT_EQ(one->files[1].uri, "s3://bucket/dir/b");
+  EXPECT_EQ(one->dirs, std::vector<std::string>{"empty"});
+  EXPECT_EQ(one->identity.size, 3u);
+  // Elsewhere and in another order it is the same; with another etag, size or path it is not.
+  auto same = ReadTree("s3://other/", {{"a/x", {"\"1\"", "", 1}}, {"b", {"\"2\"", "", 2}}, {"empty/", {"\"0\"", "", 0}}});
+  ASSERT_TRUE(same);
+  EXPECT_EQ(same->identity, one->identity);
+  for (const std::vector<ListPage::Object>& entries : std::vector<std::vector<ListPage::Object>>{{{"a/x", {"\"1\"", "", 1}}, {"b", {"\"3\"", "", 2}}, {"empty/", {"\"0\"", "", 0}}},
+                                                                               {{"a/x", {"\"1\"", "", 1}}, {"b", {"\"2\"", "", 3}}, {"empty/", {"\"0\"", "", 0}}},
+                                                                               {{"a/x", {"\"1\"", "", 1}}, {"c", {"\"2\"", "", 2}}, {"empty/", {"\"0\"", "", 0}}},
+                                                                               {{"a/x", {"\"1\"", "", 1}}, {"b", {"\"2\"", "", 2}}}}) {
+    auto other = ReadTree("s3://other/", entries);
+    ASSERT_TRUE(other);
+    EXPECT_NE(other->identity.etag, one->identity.etag);
+  }
+}
+
+TEST(Tree, TakesNoKeysThatNoFileSystemHolds) {
+  EXPECT_EQ(TreeProblem({"dir/a", "dir/a.b", "dir/a b/c"}), "");
+  EXPECT_THAT(TreeProblem({}), testing::HasSubstr("there is nothing below `s3://bucket/dir/`"));
+  EXPECT_THAT(TreeProblem({"dir/"}), testing::HasSubstr("there is nothing below"));
+  EXPECT_THAT(TreeProblem({"dir/a/../b"}), testing::HasSubstr("the object `dir/a/../b`: `..` in it would lead somewhere else"));
+  EXPECT_THAT(TreeProblem({"dir/./b"}), testing::HasSubstr("would lead somewhere else"));
+  EXPECT_THAT(TreeProblem({"dir//b"}), testing::HasSubstr("a part without a name"));
+  EXPECT_THAT(TreeProblem({"dir/a//b"}), testing::HasSubstr("a part without a name"));
+  EXPECT_THAT(TreeProblem({"dir/a\nb"}), testing::HasSubstr("a control character"));
+  EXPECT_THAT(TreeProblem({"dir/" + std::string(256, 'x')}), testing::HasSubstr("too long"));
+  EXPECT_THAT(TreeProblem({"dir/a", "dir/a/b"}), testing::HasSubstr("`dir/a` is an object too"));
+  EXPECT_THAT(TreeProblem({"dir/a", "dir/a-b", "dir/a/b/c"}), testing::HasSubstr("`dir/a` is an object too"));
+  EXPECT_THAT(TreeProblem({"dir/a", "dir/a/"}), testing::HasSubstr("`dir/a` is an object too"));
+  auto folder_with_content = ReadTree("s3://bucket/dir/", {{"dir/a/", {"\"e\"", "", 5}}});
+  ASSERT_FALSE(folder_with_content);
+  EXPECT_THAT(folder_with_content.failure().message, testing::HasSubstr("has content"));
+  auto without_etag = ReadTree("s3://bucket/dir/", {{"dir/a", {"", "", 5}}});
+  ASSERT_FALSE(without_etag);
+  EXPECT_THAT(without_etag.failure().message, testing::HasSubstr("gives it no etag"));
 }
 
 }  // namespace
