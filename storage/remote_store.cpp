@@ -869,7 +869,7 @@ std::vector<std::string> ChangedRemoteFiles(const ir::Plan& plan) {
     if (!now[i]) {
       problems.push_back(now[i].failure().message);
     } else if (std::string difference = Difference({rows[i]->etag, rows[i]->version, rows[i]->size}, *now[i]); !difference.empty()) {
-      problems.push_back(fmt::format("`{}` is not what it was when the plan was made: {}", ShownUri(uris[i]), difference));
+      problems.push_back(fmt::format("`{}` is not what it was when the plan was made: {}", ShownUri(uris[i]), IsTreeUri(uris[i]) ? "other objects lie there now" : difference));
     }
   }
   return problems;

@@ -511,7 +511,7 @@ class Lowerer {
       if (!from.empty()) d.Note("the value comes from " + from);
     };
     if (!remote->problem.empty()) {
-      auto& d = diags_.Emit(span, diag::FileMissing, file.is_dir ? "directory" : "file", file.path, remote->missing ? "does not exist" : "cannot be asked for")
+      auto& d = diags_.Emit(span, diag::FileMissing, file.is_dir ? "directory" : "file", file.path, remote->missing ? "does not exist" : file.is_dir ? "cannot be used" : "cannot be asked for")
                     .Label(from.empty() ? "needed before anything runs" : "the value of this parameter");
       if (!remote->missing) d.Note(remote->problem);
       origin(d);

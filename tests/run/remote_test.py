@@ -279,7 +279,7 @@ class Directories(Remote):
         self.jobc("plan", "a.job", "-o", "plan.json")
         self.assertEqual(self.jobc("run", "plan.json").json, {"text": self.TEXT})
         self.s3.put("dir/c", b"one more")
-        self.assertSays(self.jobc("run", "plan.json", code=3).err, "the plan no longer fits its files", "`s3://bucket/dir/` is not what it was")
+        self.assertSays(self.jobc("run", "plan.json", code=3).err, "the plan no longer fits its files", "`s3://bucket/dir/` is not what it was when the plan was made: other objects lie there now")
 
     def test_a_directory_that_changes_under_the_run(self):
         self.fill_two()

@@ -68,6 +68,31 @@ export {{ sum: String = sum.sum }}
 """)
         self.assertEqual(done.json["sum"], str(500 * 501 // 2))
 
+    def test_a_directory_comes_and_an_attempt_stays(self):
+        """More objects than a page of a list has, names that have to be encoded, and all of it gone at the end."""
+        self.run_job("""
+job make { run = ["sh", "-c", "mkdir d d/sub; for i in $(seq 1200); do echo $i > \\"d/sub/a b+é$i\\"; done; echo last > d/z"] output { dir: Dir = "d" } }
+publish "s3://bucket/tree" { "all" = make.dir }
+""")
+        text = """
+job sum { input { data: Dir = "s3://bucket/tree/all" }
+  staging = "s3://bucket/kept"
+  run = ["sh", "-c", "cat $JOB_INPUT/data/all/sub/* | awk '{s+=$1} END {print s}'; cat $JOB_INPUT/data/all/z > z"]
+  output { sum: String = trim(stdout()), z: File = "z" } }
+export { sum: String = sum.sum }
+"""
+        self.assertEqual(self.run_job(text).json["sum"], str(1200 * 1201 // 2))
+        base = self.result("sum.staged").removeprefix("s3:/")
+        manifest = json.loads(_server.curl("GET", f"{base}/jobc-staged.json"))
+        self.assertTrue(manifest["complete"])
+        self.assertEqual(_server.curl("GET", f"{base}/output/files/z"), b"last\n")
+        self.put("tree/all/more", b"x")
+        self.assertEqual(self.run_job(text).json["sum"], str(1200 * 1201 // 2))
+        removed = self.jobc("gc", "--older-than", "0s", "--json").json["removed"]
+        self.assertEqual(sorted(one["kind"] for one in removed if one["kind"] in ("run", "staged")), ["run"] * 3 + ["staged"] * 2)
+        self.write('edition = 1\njob a { input { kept: Dir = "s3://bucket/kept" } run = ["ls", input.kept] }\n')
+        self.assertSays(self.jobc("plan", "a.job", code=3).err, "the directory `s3://bucket/kept/` does not exist")
+
     def test_a_changed_object(self):
         self.put("changing", b"old\n")
         self.write('edition = 1\njob read { input { data: File = "s3://bucket/changing" } run = ["cat", input.data] output { text: String = stdout() } }\n')
