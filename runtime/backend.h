@@ -115,6 +115,8 @@ class BackendEvents {
   virtual void OnPolling(AttemptId id) {}
   /// `handle`: how the backend finds it again (container id, job number); may be empty. `pid` 0: not on this machine.
   virtual void OnStarted(AttemptId id, int64_t wall_ms, int64_t pid, const std::string& handle) = 0;
+  /// The program has ended, and its outputs are on their way: limits of its time count no longer. At most once, before OnExited.
+  virtual void OnCollecting(AttemptId) {}
   /// The program has ended; its outputs are in place.
   virtual void OnExited(AttemptId id, const AttemptExit& exit) = 0;
   /// It ended otherwise: could not be started, was lost, preempted …

@@ -2665,6 +2665,11 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
   }
 
+  void OnCollecting(AttemptId attempt) override {
+    answered = true;
+    if (live.contains(attempt) && !Deferred(attempt, [=, this] { OnCollecting(attempt); })) scheduler->AttemptExited(attempt, Now());
+  }
+
   void OnExited(AttemptId attempt, const AttemptExit& exit) override {
     answered = true;
     auto found = live.find(attempt);

@@ -1,5 +1,6 @@
 #include "backends/docker/docker_backend.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <grp.h>
 #include <sys/stat.h>
@@ -22,6 +23,7 @@
 #include "backends/docker/credentials.h"
 #include "backends/docker/endpoint.h"
 #include "backends/docker/engine_api.h"
+#include "backends/docker/tar.h"
 #include "ir/mounts.h"
 #include "runtime/http_client.h"
 #include "runtime/process/attempt_dir.h"
@@ -42,6 +44,9 @@ constexpr int64_t kPatienceMs = 60'000;      ///< for an engine that is away, un
 constexpr int64_t kFirstBackoffMs = 100, kMostBackoffMs = 2'000;
 constexpr int64_t kProgressMs = 10'000;      ///< between two notes about a pull
 constexpr int64_t kLateLogMs = 5'000;        ///< for the end of the output after that of the program
+constexpr size_t kPiece = 1 << 20;           ///< of files that are copied
+constexpr int64_t kStallMs = 120'000;        ///< without a byte of them
+constexpr int kMostTries = 5;                ///< to take outputs back
 
 /// A single-shot timer that its owner may drop at any time.
 class Timer {
@@ -97,6 +102,22 @@ void OpenToAll(const std::string& path, bool writable) {
     fs::permissions(at->path(), is_dir || runs ? more | search : more, fs::perm_options::add, ignored);
   }
 }
+
+/// Files on their way to or from a container. A thread works on it while nobody else does; who gives it up says so.
+struct Transfer {
+  uint64_t http = 0;
+  std::optional<docker::TarMaker> maker;
+  std::optional<docker::TarTaker> taker;
+  std::string bytes;             ///< made and not yet sent, or come and not yet written
+  size_t sent = 0;
+  bool busy = false;             ///< in the thread
+  bool last = false;             ///< nothing is made, or comes, after `bytes`
+  bool dropped = false;
+  std::optional<Error> problem;  ///< of this machine's files, or of the archive
+  int status = 0;
+  std::string refusal;
+  std::function<void()> then;    ///< after the thread
+};
 
 struct Reply {
   HttpEnd end;
@@ -182,6 +203,16 @@ class DockerBackend : public Backend {
     const bool again = attempt.cancelled;
     attempt.cancelled = true;
     attempt.grace_ms = again ? std::min(attempt.grace_ms, grace_ms) : grace_ms;
+    if (attempt.transfer != nullptr && attempt.phase == Phase::Created) {
+      Drop(attempt);
+      return FailSoon(id, Failed(ir::ErrorKind::Cancelled, "it was cancelled before its container began"));
+    }
+    if (attempt.collecting) {
+      Soon([this, id] {
+        if (auto now = attempts_.find(id); now != attempts_.end() && now->second.collecting) EndCollecting(id, now->second, Failed(ir::ErrorKind::Cancelled, "it was cancelled while its outputs were copied"));
+      });
+      return;
+    }
     if (attempt.phase == Phase::Running) EndIt(id, attempt);
   }
 
@@ -253,6 +284,7 @@ class DockerBackend : public Backend {
   void Stop() override {
     if (client_ == nullptr) return;
     stopping_ = true;
+    for (auto& [id, attempt] : attempts_) Drop(attempt);
     helpers_.reset();
     client_.reset();
     soon_timer_.reset();
@@ -274,7 +306,10 @@ class DockerBackend : public Backend {
   }
 
   void LetGo() override {
-    for (auto& [id, attempt] : attempts_) host_.log->Close(id);
+    for (auto& [id, attempt] : attempts_) {
+      host_.log->Close(id);
+      Drop(attempt);
+    }
     attempts_.clear();
     Stop();
   }
@@ -304,6 +339,9 @@ class DockerBackend : public Backend {
     docker::Endpoint endpoint;
     docker::EngineFacts facts;
     bool up = false;
+    enum class Sees : uint8_t { Unknown, Yes, No } sees = Sees::Unknown;  ///< this machine's files
+    AttemptId prober = 0;         ///< whose container shows it
+    std::vector<AttemptId> unsure;  ///< wait for that
     std::string problem;          ///< why it is not
     uint64_t events = 0;          ///< the request of the stream
     docker::Lines lines;
@@ -344,10 +382,17 @@ class DockerBackend : public Backend {
     docker::LogFrames frames;
     std::array<uint64_t, 2> got{}, skip{};  ///< bytes of stdout and stderr: taken so far; to be left out of what comes again
     uint64_t last_output = 0;
+    bool copied = false;         ///< its files are copied in and out
+    std::shared_ptr<Transfer> transfer;
+    bool collecting = false;     ///< they are on their way back
+    size_t collected = 0;        ///< parts that are here
+    int tries = 0;
+    std::optional<Verdict> problem;  ///< why they are not
     bool chown = false;          ///< its files belong to a user of the image until it has ended
     std::vector<std::string> gpus;
     std::unique_ptr<Timer> timer;        ///< to KILL
     std::unique_ptr<Timer> retry, late;  ///< to read its output again
+    std::unique_ptr<Timer> again;        ///< to copy
   };
 
   struct Doomed {
@@ -748,6 +793,17 @@ class DockerBackend : public Backend {
 
   void Create(AttemptId id, Attempt& attempt) {
     Link& link = *attempt.link;
+    if (!flavour_.looks_at_sources && link.sees == Link::Sees::Unknown) {
+      // It would make an empty directory of each that it does not see: one container is enough to find out.
+      if (link.prober != 0 && link.prober != id) {
+        link.unsure.push_back(id);
+        return;
+      }
+      link.prober = id;
+    }
+    if (const std::string missing = MissingMount(attempt); !missing.empty()) {
+      return Fail(id, Failed(ir::ErrorKind::Staging, fmt::format("there is no `{}`, which `mounts` names", missing)));
+    }
     const Image& image = link.images[attempt.launch.image];
     attempt.handle.clear();
     docker::ContainerPlan plan;
@@ -756,6 +812,13 @@ class DockerBackend : public Backend {
     plan.run_id = host_.run_id;
     plan.state = state_label_;
     plan.user = UserFor(attempt);
+    attempt.copied = plan.copied = link.sees == Link::Sees::No;
+    if (attempt.copied && !attempt.launch.places.secrets_dir.empty()) {
+      Verdict verdict = Failed(ir::ErrorKind::Staging, fmt::format("{} at {} does not see this machine's files, and secret files are never copied: they would come to lie on its disk. Give the secret in `env`, or run the job here",
+                                                                   ir::BackendName(flavour_.kind), link.endpoint.text));
+      verdict.no_retry = true;
+      return Fail(id, std::move(verdict));
+    }
     const bool asks_for_user = !TextOption(attempt.launch, "user").empty();
     if (link.facts.remapped) plan.userns = "host";
     if (link.facts.rootless && asks_for_user) {
@@ -816,12 +879,94 @@ class DockerBackend : public Backend {
         for (const std::string& warning : created->warnings) {
           if (warning.find("kernel does not support") != std::string::npos || warning.find("iscarded") != std::string::npos) Note(at, warning);
         }
+        if (at.sees == Link::Sees::Unknown && flavour_.looks_at_sources) at.sees = Link::Sees::Yes;
         return Have(id, now, created->id);
       }
       const std::string message = docker::ErrorMessage(reply.body);
+      if (IsElsewhere(now, message)) return Create(id, now);
       if (docker::IsNameTaken(reply.status, message)) return TakeOver(id, now);
       if (reply.status == 404) at.images[now.launch.image].state = Image::State::Unknown;  // removed meanwhile
-      Fail(id, docker::FailureOf(Step::Create, reply.status, message, now.launch, flavour_));
+      Fail(id, Refusal(now, Step::Create, reply.status, message));
+    });
+  }
+
+  /// The source of a mount that is not there, where the engine would not mind; empty: there is none, or the engine looks.
+  std::string MissingMount(const Attempt& attempt) const {
+    const ir::Value* option = Option(attempt.launch, "mounts");
+    if (flavour_.looks_at_sources || attempt.link->sees != Link::Sees::Yes || option == nullptr) return "";
+    struct stat info;
+    for (const ir::Mount& one : ir::MountsOf(*option)) {
+      if (!one.volume && stat(one.source.c_str(), &info) != 0 && errno == ENOENT) return one.source;
+    }
+    return "";
+  }
+
+  /// Whether the engine sees this machine's files is known now.
+  void Known(Link& link, bool sees) {
+    link.prober = 0;
+    link.sees = sees ? Link::Sees::Yes : Link::Sees::No;
+    if (!sees) host_.events->OnNote(flavour_.kind, fmt::format("{} at {} does not see this machine's files: inputs and outputs are copied", ir::BackendName(flavour_.kind), link.endpoint.text));
+    Sure(link);
+  }
+
+  /// Those that waited for it go on, or one of them finds out.
+  void Sure(Link& link) {
+    for (AttemptId id : std::exchange(link.unsure, {})) {
+      Soon([this, id] {
+        if (auto found = attempts_.find(id); found != attempts_.end() && !found->second.failing && found->second.phase == Phase::Image) Create(id, found->second);
+      });
+    }
+  }
+
+  /// By a file that nothing else has made.
+  void Probe(AttemptId id, Attempt& attempt) {
+    const std::string name = "seen-" + attempt.launch.execution_id, path = attempt.launch.places.stage_dir + "/" + name;
+    if (process::UniqueFd made(open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600)); made.get() < 0) {
+      return Fail(id, Failed(ir::ErrorKind::Staging, process::SystemError(fmt::format("cannot write `{}`", path), errno).message));
+    }
+    AskFor(id, "HEAD", ApiPath("/containers/" + attempt.container + "/archive", {{"path", attempt.launch.places.SeenStage() + "/" + name}}), "", [this, id, path](Attempt& now, const Reply& reply) {
+      (void)unlink(path.c_str());
+      if (!reply.end.ok()) return Fail(id, docker::UnreachableVerdict(flavour_, now.link->endpoint.text, reply.end.message));
+      Known(*now.link, reply.status != 404);
+      if (reply.status == 404) return MakeAnew(id, now);
+      Have(id, now, now.container);
+    });
+  }
+
+  /// Whether a refusal tells that this machine's files cannot be seen there: directories of an attempt are new, and named like
+  /// no other, so that they are not there by chance. Then all attempts at this engine have theirs copied.
+  bool IsElsewhere(Attempt& attempt, const std::string& message) {
+    Link& link = *attempt.link;
+    const std::string missing = docker::MissingSource(message);
+    if (attempt.copied || link.sees == Link::Sees::Yes || missing.empty()) return false;
+    struct stat info;
+    const auto& mounts = attempt.launch.mounts;
+    if (std::none_of(mounts.begin(), mounts.end(), [&](const Mount& one) { return one.source == missing; }) && missing != init_) return false;
+    if (lstat(missing.c_str(), &info) != 0) return false;
+    if (link.sees != Link::Sees::No) Known(link, false);
+    return true;
+  }
+
+  Verdict Refusal(const Attempt& attempt, Step step, int status, const std::string& message) const {
+    const std::string missing = docker::MissingSource(message);
+    if (attempt.copied && !missing.empty()) {
+      return Failed(ir::ErrorKind::Staging, fmt::format("there is no `{}` on the machine of {} at {}, which does not see the files of this one: the sources of `mounts` are its own. Files of this machine are given to a job as inputs",
+                                                        missing, ir::BackendName(flavour_.kind), attempt.link->endpoint.text));
+    }
+    return docker::FailureOf(step, status, message, attempt.launch, flavour_);
+  }
+
+  /// Once more, with its files copied. The name is free when the first one is gone.
+  void MakeAnew(AttemptId id, Attempt& attempt) {
+    attempt.link->by_container.erase(attempt.container);
+    attempt.phase = Phase::Creating;
+    AskFor(id, "DELETE", ApiPath("/containers/" + std::exchange(attempt.container, ""), {{"force", "1"}, {"v", "1"}}), "", [this, id](Attempt& now, const Reply& reply) {
+      if (!reply.end.ok()) {
+        now.link->condemned.insert(docker::ContainerName(now.launch.execution_id));
+        return Fail(id, docker::UnreachableVerdict(flavour_, now.link->endpoint.text, reply.end.message));
+      }
+      if (now.cancelled) return Fail(id, Failed(ir::ErrorKind::Cancelled, "it was cancelled before its container began"));
+      Create(id, now);
     });
   }
 
@@ -848,6 +993,7 @@ class DockerBackend : public Backend {
         return Fail(id, Failed(ir::ErrorKind::Submit, fmt::format("the name `{}` is taken at {} by a container that is not of this attempt", docker::ContainerName(now.launch.execution_id),
                                                                   now.link->endpoint.text)));
       }
+      now.copied = state->copied;
       if (!state->Lives() && !state->Ended()) return Have(id, now, state->id);
       GoOnWith(id, now, *state);
     });
@@ -856,6 +1002,7 @@ class DockerBackend : public Backend {
   /// It has begun, unseen; perhaps it has ended.
   void GoOnWith(AttemptId id, Attempt& attempt, const ContainerState& state) {
     Know(id, attempt, state.id);
+    attempt.copied = state.copied;
     attempt.phase = Phase::Starting;
     attempt.started_ms = state.started_ms;
     Started(id, attempt);
@@ -885,10 +1032,11 @@ class DockerBackend : public Backend {
     Know(id, attempt, container);
     attempt.phase = Phase::Created;
     if (attempt.cancelled) return Fail(id, Failed(ir::ErrorKind::Cancelled, "it was cancelled before its container began"));
+    if (attempt.link->prober == id) return Probe(id, attempt);
     Image& image = attempt.link->images[attempt.launch.image];
     const std::string asked = UserFor(attempt);
     const std::string user = asked.empty() ? image.info.user : asked;
-    if (attempt.link->facts.rootless || (around_.uid != 0 && TextOption(attempt.launch, "user").empty())) return Connect(id, attempt);
+    if (!attempt.copied && (attempt.link->facts.rootless || (around_.uid != 0 && TextOption(attempt.launch, "user").empty()))) return Connect(id, attempt);
     if (docker::IsNumericUser(user) || user == "root" || user.starts_with("root:") || image.passwd) return GiveTo(id, attempt, user);
     AskFor(id, "GET", ApiPath("/containers/" + container + "/archive", {{"path", "/etc/passwd"}}), "", [this, id, user](Attempt& now, const Reply& reply) {
       now.link->images[now.launch.image].passwd = reply.Is(200) ? docker::FirstFileOfTar(reply.body) : "";
@@ -903,6 +1051,7 @@ class DockerBackend : public Backend {
     if (!ids) {
       return Fail(id, Failed(ir::ErrorKind::Image, fmt::format("the image `{}` has no user `{}` in /etc/passwd", attempt.launch.image, user)));
     }
+    if (attempt.copied) return SendFiles(id, attempt, ids->uid, ids->gid);
     if (ids->uid != static_cast<int64_t>(around_.uid)) {
       if (around_.uid == 0) {
         attempt.chown = true;
@@ -948,7 +1097,9 @@ class DockerBackend : public Backend {
       now.output = 0;
       if (now.phase == Phase::Created) {
         // podman makes ready here what docker does at the start, so it finds here that the command is missing.
-        return Fail(id, end.ok() ? docker::FailureOf(Step::Start, *status, docker::ErrorMessage(*refusal), now.launch, flavour_)
+        const std::string message = docker::ErrorMessage(*refusal);
+        if (end.ok() && IsElsewhere(now, message)) return MakeAnew(id, now);
+        return Fail(id, end.ok() ? Refusal(now, Step::Start, *status, message)
                                  : docker::UnreachableVerdict(flavour_, now.link->endpoint.text, end.message));
       }
       OutputStops(id, now, end);
@@ -971,8 +1122,228 @@ class DockerBackend : public Backend {
         return Fail(id, Failed(ir::ErrorKind::NodeLost, fmt::format("{} at {} went away while it was starting it, and then refused to: {}", ir::BackendName(flavour_.kind), now.link->endpoint.text,
                                                                     docker::ErrorMessage(reply.body))));
       }
-      Fail(id, docker::FailureOf(Step::Start, reply.status, docker::ErrorMessage(reply.body), now.launch, flavour_));
+      Fail(id, Refusal(now, Step::Start, reply.status, docker::ErrorMessage(reply.body)));
     });
+  }
+
+  // -- Files that are copied ---------------------------------------------------------
+
+  /// `run` in a thread, then `then` here if nobody has given it up.
+  void InThread(const std::shared_ptr<Transfer>& transfer, std::function<void(Transfer&)> run, std::function<void()> then) {
+    struct Work {
+      uv_work_t request;
+      std::shared_ptr<Transfer> transfer;
+      std::function<void(Transfer&)> run;
+    };
+    transfer->busy = true;
+    transfer->then = std::move(then);
+    auto* work = new Work{{}, transfer, std::move(run)};
+    work->request.data = work;
+    const int queued = uv_queue_work(host_.loop, &work->request, [](uv_work_t* request) {
+      Work* self = static_cast<Work*>(request->data);
+      self->run(*self->transfer);
+    }, [](uv_work_t* request, int) {
+      std::unique_ptr<Work> self(static_cast<Work*>(request->data));
+      self->transfer->busy = false;
+      auto next = std::exchange(self->transfer->then, nullptr);
+      if (!self->transfer->dropped) next();
+    });
+    if (queued == 0) return;
+    // No thread: here, then.
+    work->run(*transfer);
+    delete work;
+    transfer->busy = false;
+    Soon([transfer] {
+      auto next = std::exchange(transfer->then, nullptr);
+      if (!transfer->dropped) next();
+    });
+  }
+
+  void Drop(Attempt& attempt) {
+    if (attempt.transfer == nullptr) return;
+    attempt.transfer->dropped = true;
+    if (client_ != nullptr && attempt.transfer->http != 0) client_->Cancel(attempt.transfer->http);
+    attempt.transfer.reset();
+  }
+
+  /// Everything that is a mount elsewhere, below kPlacesRoot.
+  void SendFiles(AttemptId id, Attempt& attempt, int64_t uid, int64_t gid) {
+    std::vector<docker::TarTree> trees;
+    auto add = [&](const Mount& mount, bool program) { trees.push_back({mount.source, mount.target.substr(docker::kPlacesRoot.size() + 1), mount.read_only, program}); };
+    for (const Mount& mount : attempt.launch.mounts) add(mount, false);
+    add({init_, std::string(container::kInitTarget), true}, true);
+    Drop(attempt);
+    auto transfer = attempt.transfer = std::make_shared<Transfer>();
+    transfer->maker.emplace(std::move(trees), uid, gid);
+    HttpRequest request = Request(*attempt.link, "PUT", ApiPath("/containers/" + attempt.container + "/archive", {{"path", std::string(docker::kPlacesRoot)}}));
+    request.headers = {"Content-Type: application/x-tar", "Expect:"};
+    request.stall_ms = kStallMs;
+    request.read = [this, transfer](char* into, size_t size) -> size_t {
+      if (transfer->busy) return kHttpReadLater;
+      if (transfer->sent < transfer->bytes.size()) {
+        const size_t count = std::min(size, transfer->bytes.size() - transfer->sent);
+        transfer->bytes.copy(into, count, transfer->sent);
+        transfer->sent += count;
+        return count;
+      }
+      if (transfer->problem) return kHttpReadFailed;
+      if (transfer->last) return 0;
+      InThread(transfer, [](Transfer& now) {
+        now.bytes.resize(kPiece);
+        now.sent = 0;
+        const auto count = now.maker->Read(now.bytes.data(), now.bytes.size());
+        now.bytes.resize(count ? *count : 0);
+        if (!count) now.problem = count.error();
+        now.last = now.bytes.empty();
+      }, [this, transfer] { client_->Resume(transfer->http); });
+      return kHttpReadLater;
+    };
+    HttpHandlers handlers;
+    handlers.on_head = [transfer](const HttpHead& head) { transfer->status = head.status; };
+    handlers.on_data = [transfer](std::string_view bytes) {
+      if (transfer->refusal.size() < 65536) transfer->refusal.append(bytes);
+      return true;
+    };
+    handlers.on_end = [this, id, transfer](const HttpEnd& end) {
+      transfer->http = 0;
+      auto found = attempts_.find(id);
+      if (transfer->dropped || found == attempts_.end()) return;
+      Attempt& now = found->second;
+      const std::shared_ptr<Transfer> done = now.transfer;
+      Drop(now);
+      if (!done->busy && done->problem) return Fail(id, Failed(ir::ErrorKind::Staging, "its files cannot be copied to the engine: " + done->problem->message));
+      if (done->status == 0 || (!end.ok() && done->status == 200)) return Fail(id, docker::UnreachableVerdict(flavour_, now.link->endpoint.text, "while files were copied there: " + end.message));
+      if (done->status != 200) {
+        const std::string message = docker::ErrorMessage(done->refusal);
+        Verdict verdict = docker::FailureOf(Step::Create, done->status, message, now.launch, flavour_);
+        if (verdict.kind == ir::ErrorKind::Submit) verdict = Failed(ir::ErrorKind::Staging, fmt::format("its files cannot be copied into the container: {}", message));
+        return Fail(id, std::move(verdict));
+      }
+      if (now.cancelled) return Fail(id, Failed(ir::ErrorKind::Cancelled, "it was cancelled before its container began"));
+      Connect(id, now);
+    };
+    transfer->http = client_->Send(std::move(request), std::move(handlers));
+  }
+
+  /// What is copied back, in this order: how it ended, the result, the outputs.
+  struct Part {
+    std::string path;  ///< in the container
+    std::string into;  ///< directory of this machine
+    std::string only;  ///< a file of this name; empty: a whole directory
+  };
+  static std::array<Part, 3> Parts(const Attempt& attempt) {
+    const AttemptPlaces& places = attempt.launch.places;
+    const std::string end(container::kEndName);
+    return {{{places.SeenStage() + "/" + end, places.stage_dir, end}, {places.SeenStage() + "/result.json", places.stage_dir, "result.json"}, {places.SeenOutput(), places.output_dir, ""}}};
+  }
+
+  void Collect(AttemptId id, Attempt& attempt) {
+    if (!std::exchange(attempt.collecting, true)) {
+      host_.events->OnCollecting(id);
+      if (attempts_.count(id) == 0) return;
+    }
+    const auto parts = Parts(attempt);
+    if (attempt.collected == parts.size()) return EndCollecting(id, attempt, std::nullopt);
+    const Part part = parts[attempt.collected];
+    Drop(attempt);
+    auto transfer = attempt.transfer = std::make_shared<Transfer>();
+    if (part.only.empty()) {
+      transfer->taker.emplace(part.into);
+    } else {
+      transfer->taker.emplace(part.into, part.only);
+    }
+    // Without what an earlier try, or jobc, left.
+    InThread(transfer, [part](Transfer& now) {
+      std::error_code error;
+      if (!part.only.empty()) {
+        std::filesystem::remove(part.into + "/" + part.only, error);
+        if (auto made = process::MakeDirectories(part.into); !made) now.problem = made.error();
+      } else if (auto removed = process::RemoveTree(part.into); !removed) {
+        now.problem = removed.error();
+      } else if (auto made = process::MakeDirectories(part.into); !made) {
+        now.problem = made.error();
+      }
+    }, [this, id, part] { Fetch(id, part); });
+  }
+
+  void Fetch(AttemptId id, const Part& part) {
+    Attempt& attempt = attempts_.at(id);
+    auto transfer = attempt.transfer;
+    if (transfer->problem) return Fetched(id, part, {});
+    HttpRequest request = Request(*attempt.link, "GET", ApiPath("/containers/" + attempt.container + "/archive", {{"path", part.path}}));
+    request.stall_ms = kStallMs;
+    HttpHandlers handlers;
+    handlers.on_head = [transfer](const HttpHead& head) { transfer->status = head.status; };
+    handlers.on_data = [this, id, part, transfer](std::string_view bytes) {
+      if (transfer->status != 200) {
+        if (transfer->refusal.size() < 65536) transfer->refusal.append(bytes);
+        return true;
+      }
+      transfer->bytes.append(bytes);
+      if (transfer->bytes.size() < kPiece) return true;
+      InThread(transfer, TakeIn, [this, id, part, transfer] {
+        if (!transfer->problem) return client_->Resume(transfer->http);
+        // It cannot be written here: the rest need not come.
+        client_->Cancel(std::exchange(transfer->http, 0));
+        Fetched(id, part, {});
+      });
+      return false;
+    };
+    handlers.on_end = [this, id, part, transfer](const HttpEnd& end) {
+      transfer->http = 0;
+      if (transfer->dropped || attempts_.count(id) == 0) return;
+      // A connection that is cut is told of also while the thread is at work: what it does then is done again.
+      if (!end.ok() || transfer->status != 200) return Fetched(id, part, end);
+      transfer->last = true;
+      InThread(transfer, TakeIn, [this, id, part] { Fetched(id, part, {}); });
+    };
+    transfer->http = client_->Send(std::move(request), std::move(handlers));
+  }
+
+  static void TakeIn(Transfer& now) {
+    if (auto fed = now.taker->Feed(now.bytes); !fed) now.problem = fed.error();
+    now.bytes.clear();
+    if (!now.last || now.problem) return;
+    if (auto ended = now.taker->End(); !ended) now.problem = ended.error();
+  }
+
+  void Fetched(AttemptId id, const Part& part, const HttpEnd& end) {
+    Attempt& attempt = attempts_.at(id);
+    const std::shared_ptr<Transfer> transfer = attempt.transfer;
+    if (transfer->busy) {
+      // The directory is not free before the thread has ended.
+      transfer->then = [this, id, part, end] { Fetched(id, part, end); };
+      return;
+    }
+    Drop(attempt);
+    if (transfer->problem) {
+      return EndCollecting(id, attempt, Failed(ir::ErrorKind::Staging, fmt::format("what the job left at {} cannot be copied to this machine: {}", part.path, transfer->problem->message)));
+    }
+    if (end.ok() && transfer->status == 200) {
+      ++attempt.collected;
+      attempt.tries = 0;
+      return Collect(id, attempt);
+    }
+    const std::string why = end.ok() ? docker::ErrorMessage(transfer->refusal) : end.message;
+    if (end.ok() && transfer->status == 404) {
+      if (why.find("o such container") != std::string::npos || why.find("no container with") != std::string::npos) {
+        return EndCollecting(id, attempt, Failed(ir::ErrorKind::NodeLost, fmt::format("its container was removed from {} before its outputs were copied", attempt.link->endpoint.text)));
+      }
+      ++attempt.collected;  // the program has not written it
+      return Collect(id, attempt);
+    }
+    if (attempt.link->up && ++attempt.tries >= kMostTries) {
+      return EndCollecting(id, attempt, Failed(end.ok() ? ir::ErrorKind::Staging : ir::ErrorKind::Network, fmt::format("what the job left at {} cannot be copied from {}: {}", part.path, attempt.link->endpoint.text, why)));
+    }
+    Later(id, &Attempt::again, 500, [this, id](Attempt& now) { Collect(id, now); });
+  }
+
+  void EndCollecting(AttemptId id, Attempt& attempt, std::optional<Verdict> problem) {
+    Drop(attempt);
+    attempt.again.reset();
+    attempt.collecting = false;
+    attempt.problem = std::move(problem);
+    TellExit(id, attempt);
   }
 
   void Started(AttemptId id, Attempt& attempt) {
@@ -1122,6 +1493,7 @@ class DockerBackend : public Backend {
   /// All that is said about its end is there: its files become ours again.
   void Conclude(AttemptId id, Attempt& attempt) {
     if (std::exchange(attempt.concluding, true)) return;
+    if (attempt.copied) return attempt.removed ? TellExit(id, attempt) : Collect(id, attempt);
     if (!attempt.chown) return TellExit(id, attempt);
     struct Work {
       uv_work_t request;
@@ -1156,7 +1528,9 @@ class DockerBackend : public Backend {
     const bool by_signal = report ? report->exit.signal.has_value() : attempt.exit_code > 128;
     attempt.phase = Phase::Ended;
     attempt.told_exit = true;
-    if (report && report->start_error != 0) {
+    if (attempt.problem) {
+      host_.events->OnFailed(id, *std::move(attempt.problem));
+    } else if (report && report->start_error != 0) {
       const std::string program = attempt.launch.argv.empty() ? "the command" : attempt.launch.argv.front();
       host_.events->OnFailed(id, container::StartVerdict(report->start_error, program, fmt::format("the image `{}`", attempt.launch.image)));
     } else if (report && report->limit && !attempt.cancelled) {
@@ -1240,10 +1614,15 @@ class DockerBackend : public Backend {
     if (found == attempts_.end()) return;
     Attempt& attempt = found->second;
     if (attempt.output != 0) client_->Cancel(attempt.output);
+    Drop(attempt);
     if (attempt.link != nullptr) {
       attempt.link->by_container.erase(attempt.container);
       for (const std::string& gpu : attempt.gpus) attempt.link->gpus.erase(gpu);
       std::erase(attempt.link->images[attempt.launch.image].waiting, id);
+      if (attempt.link->prober == id) {
+        attempt.link->prober = 0;
+        Sure(*attempt.link);
+      }
     }
     host_.log->Close(id);
     attempts_.erase(found);

@@ -199,6 +199,8 @@ std::string NoEngineMessage(ir::BackendKind kind, const Endpoint& endpoint, cons
     } else {
       out += fmt::format(". Start it with  {}systemctl start docker  or say in DOCKER_HOST where it is", surroundings.uid == 0 ? "" : "sudo ");
     }
+  } else if (end.failure == HttpFailure::Timeout) {
+    out += podman ? ". If it hangs, end it and start it again" : ". If it hangs, `journalctl -u docker` may say why; who runs it has to start it again";
   }
   return out + fmt::format(". `jobc doctor` shows what is there; a profile that uses `process` needs no {}", name);
 }

@@ -125,8 +125,8 @@ std::string StateLabel(const std::string& state_dir) { return Sha256Hex(state_di
 std::string ContainerName(std::string_view execution_id) { return "jobc-" + std::string(execution_id); }
 
 const Flavour& FlavourOf(ir::BackendKind kind) {
-  static const Flavour docker{ir::BackendKind::Docker, "json-file", true, false, true, true};
-  static const Flavour podman{ir::BackendKind::Podman, "k8s-file", false, true, false, false};
+  static const Flavour docker{ir::BackendKind::Docker, "json-file", true, false, true, true, true};
+  static const Flavour podman{ir::BackendKind::Podman, "k8s-file", false, true, false, false, false};
   return kind == ir::BackendKind::Podman ? podman : docker;
 }
 
@@ -250,8 +250,13 @@ Result<std::string> CreateBody(const ContainerPlan& plan, const Flavour& flavour
   auto mount = [&](const char* type, const std::string& source, const std::string& target, bool read_only) {
     host["Mounts"].push_back({{"Type", type}, {"Source", source}, {"Target", target}, {"ReadOnly", read_only}});
   };
-  for (const Mount& one : launch.mounts) mount("bind", one.source, one.target, one.read_only);
-  for (const Mount& one : plan.mounts) mount("bind", one.source, one.target, one.read_only);
+  if (plan.copied) {
+    body["Labels"][std::string(kCopiedLabel)] = "1";
+    body["Volumes"][std::string(kPlacesRoot)] = Json::object();  // without a name: it goes with the container
+  } else {
+    for (const Mount& one : launch.mounts) mount("bind", one.source, one.target, one.read_only);
+    for (const Mount& one : plan.mounts) mount("bind", one.source, one.target, one.read_only);
+  }
   if (const ir::Value* mounts = Option(launch, "mounts")) {
     for (const ir::Mount& one : ir::MountsOf(*mounts)) mount(one.volume ? "volume" : "bind", one.source, one.target, one.read_only);
   }
@@ -328,6 +333,7 @@ std::optional<ContainerState> ParseContainer(std::string_view body) {
   const Json labels = Member(Member(container, "Config"), "Labels");
   out.run = Text(labels, kRunLabel.data());
   out.attempt = Text(labels, kAttemptLabel.data());
+  out.copied = !Text(labels, kCopiedLabel.data()).empty();
   return out;
 }
 
@@ -363,6 +369,18 @@ std::string ErrorMessage(std::string_view body) {
   }
   while (message.ends_with(' ') || message.ends_with('.')) message.pop_back();
   return message;
+}
+
+std::string MissingSource(std::string_view message) {
+  // docker: "… bind source path does not exist: /srv/data"; podman: "… statfs /srv/data: no such file or directory".
+  for (const auto& [before, after] : {std::pair<std::string_view, std::string_view>{"bind source path does not exist: ", ""}, {"statfs ", ": no such file or directory"}}) {
+    const size_t at = message.find(before);
+    if (at == std::string_view::npos) continue;
+    const std::string_view path = message.substr(at + before.size());
+    const size_t end = after.empty() ? path.size() : path.find(after);
+    if (end != std::string_view::npos && path.starts_with('/')) return std::string(path.substr(0, end));
+  }
+  return "";
 }
 
 bool IsNameTaken(int status, std::string_view message) { return (status == 409 || status == 500) && message.find("already in use") != std::string_view::npos; }

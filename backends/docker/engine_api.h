@@ -20,6 +20,7 @@ inline constexpr std::string_view kRunLabel = "jobc.run";
 inline constexpr std::string_view kAttemptLabel = "jobc.attempt";    ///< execution id
 inline constexpr std::string_view kInstanceLabel = "jobc.instance";  ///< address
 inline constexpr std::string_view kStateLabel = "jobc.state";        ///< StateLabel()
+inline constexpr std::string_view kCopiedLabel = "jobc.copied";      ///< there: files are copied in and out (ContainerPlan::copied)
 inline constexpr std::string_view kSecretsLabel = "jobc.secrets";    ///< directory of secret files on this machine, if any
 
 /// Names a state directory without telling where it is.
@@ -35,6 +36,7 @@ struct Flavour {
   bool slow_events = false;       ///< events lag: once the output has ended, the container is asked
   bool says_oom = true;           ///< State.OOMKilled can be trusted when it is false
   bool has_gpus = true;           ///< DeviceRequests are known
+  bool looks_at_sources = false;  ///< what is to be mounted has to be there when a container is created, not only when it starts
 };
 const Flavour& FlavourOf(ir::BackendKind kind);
 
@@ -75,7 +77,10 @@ struct ContainerPlan {
   std::vector<std::string> gpus;     ///< ids; empty: any
   std::string userns;                ///< of the users: `host` is without remapping; empty: as the engine has it
   bool no_memory = false, no_cpu = false, no_pids = false;  ///< the engine cannot enforce them: they are not asked for
+  bool copied = false;               ///< the engine does not see this machine's files: a volume of its own is at kPlacesRoot, and nothing of the launch is mounted
 };
+/// Below it are all places of an attempt.
+inline constexpr std::string_view kPlacesRoot = "/jobc";
 /// The body of POST /containers/create. Error: what cannot be said in it, as text that is not UTF-8.
 Result<std::string> CreateBody(const ContainerPlan& plan, const Flavour& flavour);
 
@@ -94,6 +99,7 @@ struct ContainerState {
   std::string id;
   std::string status;        ///< `created`, `running`, `exited`, `dead` …
   std::string run, attempt;  ///< its labels
+  bool copied = false;       ///< one of them
   int exit_code = 0;
   bool oom = false;
   std::string error;
@@ -108,6 +114,9 @@ struct Created {
   std::vector<std::string> warnings;
 };
 std::optional<Created> ParseCreated(std::string_view body);
+
+/// What `message` says is not there on the engine's machine as the source of a bind: a path; empty: it says nothing of that.
+std::string MissingSource(std::string_view message);
 
 /// `message` of an answer that is an error; the body itself where it is no JSON.
 std::string ErrorMessage(std::string_view body);

@@ -44,6 +44,12 @@ def free_port():
         return one.getsockname()[1]
 
 
+def elsewhere(base):
+    """Words before a command that let it see an empty /tmp, with nothing but `base`; the mounts are its own and go with it."""
+    script = 'mount -t tmpfs tmpfs /mnt && mkdir /mnt/base && mount --bind "$0" /mnt/base && mount -t tmpfs tmpfs /tmp && mkdir "$0" && mount --bind /mnt/base "$0" && cd "$0" && exec "$@"'
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, base]
+
+
 # ---- what an engine leaves ----
 
 
@@ -345,11 +351,12 @@ class Docker(Engine):
     programs = ("dockerd", "containerd", "runc")
     variables = {}
 
-    def __init__(self, base=None, live_restore=False, disk=None, tls=None):
+    def __init__(self, base=None, live_restore=False, disk=None, tls=None, far=False):
         """disk: bytes of a disk of its own for images and containers, in memory. tls: a directory with ca.pem, server.pem and
-        server-key.pem, for `tcp` (the tests themselves use the socket)."""
+        server-key.pem, for `tcp` (the tests themselves use the socket). far: it sees an empty /tmp in place of this one, where the
+        runs of tests lie, as the engine of another machine would."""
         super().__init__(base)
-        self.live_restore, self.disk, self.tls = live_restore, disk, tls
+        self.live_restore, self.disk, self.tls, self.far = live_restore, disk, tls, far
         self.tcp = f"tcp://127.0.0.1:{free_port()}" if tls else ""
         self.drivers = ("overlay2", "vfs")
 
@@ -381,7 +388,7 @@ class Docker(Engine):
         if self.tls:
             command += ["-H", self.tcp, "--tlsverify", "--tlscacert", f"{self.tls}/ca.pem", "--tlscert", f"{self.tls}/server.pem", "--tlskey", f"{self.tls}/server-key.pem"]
         for driver in self.drivers:
-            self._spawn([*command, "--storage-driver", driver], self.variables)
+            self._spawn([*(elsewhere(self.base) if self.far else []), *command, "--storage-driver", driver], self.variables)
             try:
                 self._answered()
                 self.drivers = (driver,)  # another one would not see what this one keeps
@@ -412,10 +419,10 @@ class Podman(Engine):
         policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
         return {"CONTAINERS_CONF": str(conf), "CONTAINERS_REGISTRIES_CONF": str(registries), "CONTAINERS_STORAGE_CONF": str(storage), "HOME": self.base, "XDG_RUNTIME_DIR": self.base}
 
-    def __init__(self, base=None, registries=()):
-        """registries: ports on loopback that speak HTTP without TLS (docker takes all of loopback for such)."""
+    def __init__(self, base=None, registries=(), far=False):
+        """registries: ports on loopback that speak HTTP without TLS (docker takes all of loopback for such). far: as of Docker."""
         super().__init__(base)
-        self.registries = registries
+        self.registries, self.far = registries, far
 
     def start(self):
         self._require("podman", "conmon", "runc")
@@ -423,7 +430,7 @@ class Podman(Engine):
             os.unlink(self.socket)
         except OSError:
             pass
-        self._spawn(self.command("system", "service", "-t", "0", self.host), self.environment())
+        self._spawn([*(elsewhere(self.base) if self.far else []), *self.command("system", "service", "-t", "0", self.host)], self.environment())
         self._answered()
 
     def remove(self):

@@ -1,5 +1,9 @@
 """What goes wrong with containers, as a person meets it: each ends with its exit code, its kind of error, and a message that says what
 happened and what to type."""
+import signal
+import socket
+import threading
+
 import daemons
 import images
 import registry
@@ -76,6 +80,66 @@ class Errors(story.Story, services.Case):
         with registry.Registry() as store:
             store.push("team/large", "1", images.unlike("large", 40 << 20))
             self.fails(docker, 'job a { submit { max_attempts = 1 } run = ["true"] }\n', None, store.host + "/team/large:1", "no space left on device", image=store.host + "/team/large:1")
+
+    def fake(self, answer):
+        """A socket where `answer(connection)` is what takes each connection."""
+        path = str(self.base / "fake.sock")
+        server = socket.socket(socket.AF_UNIX)
+        server.bind(path)
+        server.listen(16)
+        self.addCleanup(server.close)
+        self.addCleanup(server.shutdown, socket.SHUT_RDWR)
+
+        def serve():
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                threading.Thread(target=answer, args=(connection,), daemon=True).start()
+        threading.Thread(target=serve, daemon=True).start()
+        return "unix://" + path
+
+    def answers(self, body):
+        """Always with this."""
+        def answer(connection):
+            with connection:
+                while connection.recv(65536):
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        return answer
+
+    def refused(self, host, *parts, kind="docker"):
+        self.write(f'edition = 1\nprofile box default {{ backend = {kind} {{ host = "{host}" }}, image = "x:1" }}\njob a {{ run = ["true"] }}\n')
+        done = self.jobc("run", "a.job", code=14, timeout=100)
+        self.assertSays(done.err, host, *parts)
+        self.assertNotIn("internal", done.err)
+        return done
+
+    def test_an_engine_that_hangs(self):
+        release = threading.Event()
+        self.addCleanup(release.set)
+        self.refused(self.fake(lambda connection: (release.wait(), connection.close())), "no answer in time", "journalctl -u docker")
+
+    def test_an_engine_that_is_too_old(self):
+        host = self.fake(self.answers(b'{"Version": "18.06.3-ce", "ApiVersion": "1.38", "MinAPIVersion": "1.12"}'))
+        self.refused(host, "18.06.3-ce", "1.38", "at least 1.40")
+
+    def test_what_is_no_engine(self):
+        self.refused(self.fake(self.answers(b"<html>It works!</html>")), "no container engine")
+
+    def test_an_engine_that_is_stopped_for_a_while(self):
+        """As under a debugger, or on a machine that swaps: nobody answers, nothing is cut, and then all goes on."""
+        docker = self.own_engine(daemons.Docker)
+        image = docker.load(images.busybox())
+        self.write(f'edition = 1\nprofile box default {{ backend = docker {{ network = "none" }}, image = "{image}" }}\njob a {{ for i in range(3) run = ["sh", "-c", "echo up; sleep 1; echo ~{{i}}"] output {{ o: String = stdout() }} }}\nexport {{ all: List<String> = a[*].o }}\n')
+        process = self.start("run", "a.job", "--max-parallel", "1", env={"DOCKER_HOST": docker.host})
+        story.wait_until(lambda: docker.containers(), 30, "a container")
+        docker.process.send_signal(signal.SIGSTOP)
+        try:
+            story.wait_until(lambda: not docker.container_pids(), 20, "the program to end")
+        finally:
+            docker.process.send_signal(signal.SIGCONT)
+        self.assertEqual(self.finish(process).json, {"all": [f"up\n{i}\n" for i in range(3)]})
 
     def test_no_engine(self):
         self.write('edition = 1\nprofile box default { backend = docker, image = "x:1" }\njob a { run = ["true"] }\n')

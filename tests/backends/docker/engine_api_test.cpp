@@ -129,6 +129,29 @@ TEST(CreateBody, TakesMountsOfTheBackend) {
   EXPECT_EQ(mounts[3], Json::parse(R"({"Type":"bind","Source":"/srv/ref","Target":"/mnt/ref","ReadOnly":true})"));
 }
 
+TEST(CreateBody, MountsNothingOfThisMachineWhereItIsNotSeen) {
+  AttemptLaunch launch = Launch();
+  launch.mounts = {{"/run/out", "/jobc/out", false}};
+  launch.options = {{"mounts", JsonOption(R"({"ref":{"type":"bind","source":"/srv/ref","target":"/mnt/ref","read_only":true}})")}};
+  ImageInfo image;
+  ContainerPlan plan;
+  plan.launch = &launch;
+  plan.image = &image;
+  plan.copied = true;
+  plan.mounts = {{"/state/init", "/jobc/init", true}};
+  const Json body = Json::parse(CreateBody(plan, FlavourOf(ir::BackendKind::Docker)).value());
+  EXPECT_EQ(body["HostConfig"]["Mounts"], Json::parse(R"([{"Type":"bind","Source":"/srv/ref","Target":"/mnt/ref","ReadOnly":true}])"));
+  EXPECT_EQ(body["Volumes"], Json::parse(R"({"/jobc":{}})"));
+  EXPECT_EQ(body["Labels"]["jobc.copied"], "1");
+}
+
+TEST(Errors, SourceThatIsNotThere) {
+  EXPECT_EQ(MissingSource(R"(invalid mount config for type "bind": bind source path does not exist: /srv/a b)"), "/srv/a b");
+  EXPECT_EQ(MissingSource("statfs /srv/a: no such file or directory"), "/srv/a");
+  EXPECT_EQ(MissingSource("statfs /srv/a: permission denied"), "");
+  EXPECT_EQ(MissingSource("no such file or directory"), "");
+}
+
 TEST(CreateBody, AddsMembersOfOptions) {
   AttemptLaunch launch = Launch();
   launch.options = {{"options", JsonOption(R"({"ShmSize":1073741824,"CapAdd":["SYS_PTRACE"],"LogConfig":{"Type":"none"},"Mounts":[{"Type":"tmpfs","Target":"/fast"}]})")}};
