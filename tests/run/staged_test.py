@@ -392,6 +392,23 @@ job a {
         process.send_signal(signal.SIGINT)
         self.finish(process, code=130, timeout=20)
 
+    def test_killed_while_it_is_laid_down(self):
+        self.s3.fault(method="PUT", key="*", do="hang", times=1000)
+        self.write('edition = 1\njob a { staging = "s3://bucket/kept/here" run = ["echo", "x"] }')
+        process = self.start("run", "a.job")
+        wait_until(lambda: self.s3.requests("PUT"), what="the upload")
+        process.kill()
+        process.wait()
+        with self.s3.lock:
+            self.s3.faults.clear()
+        self.jobc("resume")
+        # The verdict was not committed, so it ran again, and lies there as another attempt.
+        self.assertEqual(self.instances()["a"]["state"], "succeeded")
+        (one,) = self.manifests().values()
+        self.assertTrue(one["complete"])
+        self.jobc("gc", "--older-than", "0s")
+        self.assertEqual(self.place.files(), {})
+
     def test_gc_without_the_server_keeps_the_run(self):
         self.run_staged(MAKE)
         self.more["JOBC_S3_ENDPOINT"] = "http://127.0.0.1:1"
