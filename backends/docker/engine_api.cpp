@@ -101,6 +101,111 @@ bool Has(std::string_view text, std::initializer_list<std::string_view> parts) {
   return std::any_of(parts.begin(), parts.end(), [&](std::string_view part) { return text.find(part) != std::string_view::npos; });
 }
 
+/// What engines and registries say, in small letters, of an image that will not come however often it is asked for, and why: the first
+/// that fits. Each is a part of what docker (its own pull and that by containerd) or podman writes.
+struct Refusal {
+  enum class Why : uint8_t { Space, Busy, Auth, Content, Platform, Format, Name, Trust, Missing } why;
+  std::string_view part;
+};
+constexpr Refusal kRefusals[] = {
+    {Refusal::Why::Space, "no space left on device"},
+    {Refusal::Why::Space, "disk quota exceeded"},
+    {Refusal::Why::Busy, "toomanyrequests"},
+    {Refusal::Why::Busy, "too many requests"},
+    {Refusal::Why::Busy, "pull rate limit"},
+    {Refusal::Why::Auth, "unauthorized"},
+    {Refusal::Why::Auth, "authentication required"},
+    {Refusal::Why::Auth, "no basic auth credentials"},
+    {Refusal::Why::Auth, "incorrect username or password"},
+    {Refusal::Why::Auth, "invalid username/password"},
+    {Refusal::Why::Auth, "status: 401"},
+    {Refusal::Why::Content, "verification failed for digest"},   // docker: a layer, a manifest or a configuration
+    {Refusal::Why::Content, "digest did not match"},             // podman
+    {Refusal::Why::Content, "does not match digest"},            // podman: a configuration
+    {Refusal::Why::Content, "unexpected commit digest"},         // containerd
+    {Refusal::Why::Content, "failed size validation"},           // containerd
+    {Refusal::Why::Content, "invalid checksum digest"},
+    {Refusal::Why::Content, "unsupported digest"},
+    {Refusal::Why::Content, "manifest digest mismatch"},
+    {Refusal::Why::Content, "blob size mismatch"},
+    {Refusal::Why::Content, "rootfs layers mismatch"},
+    {Refusal::Why::Content, "invalid tar header"},
+    {Refusal::Why::Content, "gzip: invalid"},
+    {Refusal::Why::Content, "invalid rootfs in image configuration"},
+    {Refusal::Why::Platform, "no matching manifest"},            // docker, of an index
+    {Refusal::Why::Platform, "no match for platform"},           // containerd
+    {Refusal::Why::Platform, "no image found in manifest list"}, // podman
+    {Refusal::Why::Platform, "no image found in image index"},   // podman
+    {Refusal::Why::Platform, "does not match the specified platform"},
+    {Refusal::Why::Platform, "cannot be used on this platform"},
+    {Refusal::Why::Platform, "exec format error"},
+    {Refusal::Why::Format, "unsupported manifest"},
+    {Refusal::Why::Format, "unsupported schema"},
+    {Refusal::Why::Format, "unsupported media type"},
+    {Refusal::Why::Format, "unsupported image-specific operation"},
+    {Refusal::Why::Format, "unknown media type"},
+    {Refusal::Why::Format, "encountered remote"},                // docker: a chart, a plugin
+    {Refusal::Why::Format, "did you mean to use plugin install"},
+    {Refusal::Why::Name, "invalid reference format"},
+    {Refusal::Why::Name, "invalid repository name"},
+    {Refusal::Why::Name, "invalid tag format"},
+    {Refusal::Why::Name, "must be lowercase"},
+    {Refusal::Why::Name, "did not resolve to an alias"},         // podman: no registry to look in
+    {Refusal::Why::Trust, "x509:"},
+    {Refusal::Why::Trust, "server gave http response to https client"},
+    {Refusal::Why::Missing, "pull access denied"},
+    {Refusal::Why::Missing, "requested access to the resource is denied"},
+    {Refusal::Why::Missing, "manifest unknown"},
+    {Refusal::Why::Missing, "name unknown"},
+    {Refusal::Why::Missing, "repository not known"},
+    {Refusal::Why::Missing, "does not exist"},
+    {Refusal::Why::Missing, "image not known"},
+    {Refusal::Why::Missing, "no such image"},
+    {Refusal::Why::Missing, "not found"},
+};
+
+std::optional<Refusal::Why> WhyRefused(std::string_view message) {
+  std::string small(message);
+  std::transform(small.begin(), small.end(), small.begin(), [](unsigned char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : static_cast<char>(c); });
+  for (const Refusal& one : kRefusals) {
+    if (small.find(one.part) != std::string::npos) return one.why;
+  }
+  return std::nullopt;
+}
+
+/// Nothing but a person can mend it.
+Verdict Final(Verdict verdict) {
+  verdict.no_retry = true;
+  return verdict;
+}
+
+Verdict PullFailure(Step step, int status, const std::string& message, const std::string& image, std::string_view name) {
+  using Kind = ir::ErrorKind;
+  using Why = Refusal::Why;
+  std::optional<Why> why = WhyRefused(message);
+  // A registry that is overloaded, or a proxy before it, says such things too.
+  if (!why && status == 429) why = Why::Busy;
+  if (!why && (status == 400 || (status == 404 && step == Step::Pull))) why = Why::Missing;
+  if (!why) {
+    if (status == 0 || status >= 500) return Failed(Kind::Network, fmt::format("the image `{}` could not be pulled: {}", image, message));
+    return Final(Failed(Kind::Image, fmt::format("the image `{}` cannot be used: {}", image, message)));
+  }
+  switch (*why) {
+    case Why::Space: break;  // told before
+    case Why::Busy: return Failed(Kind::Quota, fmt::format("the registry gives no more images for a while: {}. Log in with  {} login REGISTRY  for a higher limit", message, name));
+    case Why::Auth: return Final(Failed(Kind::Auth, fmt::format("the registry does not let this user have the image `{}`: {}. Log in with  {} login REGISTRY", image, message, name)));
+    case Why::Content:
+      return Final(Failed(Kind::Image, fmt::format("what the registry gives for the image `{}` is not what its digest promises: {}. Push it again, or take another one", image, message)));
+    case Why::Platform: return Final(Failed(Kind::Image, fmt::format("there is no image `{}` for this machine: {}", image, message)));
+    case Why::Format: return Final(Failed(Kind::Image, fmt::format("`{}` is no image that {} can run: {}", image, name, message)));
+    case Why::Name: return Final(Failed(Kind::Image, fmt::format("`{}` is no name of an image: {}", image, message)));
+    case Why::Trust:
+      return Final(Failed(Kind::Image, fmt::format("the registry of the image `{}` is not trusted: {}. Give {} its certificate, or name the registry as insecure in its configuration", image, message, name)));
+    case Why::Missing: break;
+  }
+  return Final(Failed(Kind::Image, fmt::format("there is no image `{}`: {}", image, message)));
+}
+
 std::string Size(int64_t bytes) {
   if (bytes < 10 << 20) return fmt::format("{} KiB", (bytes + 1023) >> 10);
   return fmt::format("{} MiB", bytes >> 20);
@@ -398,35 +503,23 @@ Verdict FailureOf(Step step, int status, const std::string& message, const Attem
   }
   switch (step) {
     case Step::Image:
-    case Step::Pull: {
-      if (Has(message, {"unauthorized", "authentication required", "no basic auth credentials", "incorrect username or password", "invalid username/password", "status: 401"})) {
-        return Failed(Kind::Auth, fmt::format("the registry does not let this user have the image `{}`: {}. Log in with  {} login REGISTRY", image, message, name));
-      }
-      // What a registry says of an image that it does not have, or does not show.
-      if (Has(message, {"pull access denied", "requested access to the resource is denied", "manifest unknown", "not found", "does not exist", "name unknown", "no matching manifest",
-                        "invalid reference format", "invalid checksum digest", "Digest did not match", "unsupported digest", "image not known", "No such image", "unsupported manifest"}) ||
-          status == 400 || (status == 404 && step == Step::Pull)) {
-        return Failed(Kind::Image, fmt::format("there is no image `{}`: {}", image, message));
-      }
-      if (status == 0 || status >= 500) {
-        return Failed(Kind::Network, fmt::format("the image `{}` could not be pulled: {}", image, message));
-      }
-      return Failed(Kind::Image, fmt::format("the image `{}` cannot be used: {}", image, message));
-    }
+    case Step::Pull: return PullFailure(step, status, message, image, name);
     case Step::Create:
       if (status == 404 && Has(message, {"No such image", "no such image", "image not known"})) {
         return Failed(Kind::Image, fmt::format("there is no image `{}` any more: {}", image, message));
       }
+      if (WhyRefused(message) == Refusal::Why::Platform) return PullFailure(step, status, message, image, name);
       break;
     case Step::Start:
       if (Has(message, {"executable file not found", "exec format error", "OCI runtime attempted to invoke a command that was not found"}) ||
           (Has(message, {"unable to start container process: exec"}) && Has(message, {"permission denied", "no such file or directory", "is a directory"}))) {
         const std::string program = launch.argv.empty() ? "the command" : "`" + launch.argv.front() + "`";
-        return Failed(Kind::Command, fmt::format("{} cannot be started in the image `{}`: {}", program, image, message));
+        return Failed(Kind::Command, fmt::format("{} cannot be started in the image `{}`: {}{}", program, image, message,
+                                                 Has(message, {"exec format error"}) ? ". It is no program, or the image is for another kind of processor" : ""));
       }
       if (Has(message, {"bind source path does not exist"})) break;
       if (Has(message, {"unable to find user", "no matching entries in passwd", "no matching entries in group"})) {
-        return Failed(Kind::Image, fmt::format("the image `{}` does not know the user: {}", image, message));
+        return Final(Failed(Kind::Image, fmt::format("the image `{}` does not know the user: {}", image, message)));
       }
       if (Has(message, {"could not select device driver"})) {
         return Failed(Kind::Submit, fmt::format("this engine has no graphics processors for containers: {}. Install the container toolkit of their maker, or ask for none", message));

@@ -60,7 +60,10 @@ class Errors(story.Story, services.Case):
             self.fails(engine, 'job a { submit { max_attempts = 1 } run = ["true"] }\n', None, store.host + "/team/cut:1", image=store.host + "/team/cut:1")
             self.assertGreater(store.cuts, 0)
             store.push("team/bad", "1", images.unlike("bad layer", 1 << 12), wrong_layer=True)
-            self.fails(engine, 'job a { submit { max_attempts = 1 } run = ["true"] }\n', "network", store.host + "/team/bad:1", "verification failed", image=store.host + "/team/bad:1")
+            # Nothing but a person can mend it: neither another submission nor another attempt is made.
+            bad = self.fails(engine, 'job a { retry { max_attempts = 3 } run = ["true"] }\n', "image", store.host + "/team/bad:1", "verification failed", image=store.host + "/team/bad:1")
+            self.assertNotIn("submission 2", bad.err)
+            self.assertEqual(len(self.instances()["a"]["attempts"]), 1)
 
     def test_wrong_credentials(self):
         with registry.Registry("token") as store, self.engine("docker") as engine:

@@ -314,6 +314,79 @@ TEST(Failures, MeanKinds) {
   }
 }
 
+// What cannot get better is not asked for again, neither as a submission nor as an attempt. The messages are those of dockerd 20.10
+// to 28 with its own image store and with containerd's, and of podman 4 and 5.
+TEST(Failures, OfAPullThatCannotGetBetterAreFinal) {
+  using Kind = ir::ErrorKind;
+  const FailureCase cases[] = {
+      // A layer, manifest or configuration with other content than its digest says.
+      {Step::Pull, 0, "filesystem layer verification failed for digest sha256:1f2d", Kind::Image},
+      {Step::Pull, 500, "manifest verification failed for digest sha256:77e1", Kind::Image},
+      {Step::Pull, 0, "image config verification failed for digest sha256:77e1", Kind::Image},
+      {Step::Pull, 0, "failed commit on ref \"layer-sha256:1f2d\": unexpected commit digest sha256:aaaa, expected sha256:1f2d: failed precondition", Kind::Image},
+      {Step::Pull, 0, "failed commit on ref \"layer-sha256:1f2d\": \"layer-sha256:1f2d\" failed size validation: 10 != 12: failed precondition", Kind::Image},
+      {Step::Pull, 0, "writing blob: storing blob to file \"/var/tmp/storage1/1\": Digest did not match, expected sha256:1f2d, got sha256:aaaa", Kind::Image},
+      {Step::Pull, 500, "copying system image from manifest list: reading blob sha256:1f2d: invalid tar header", Kind::Image},
+      {Step::Pull, 0, "parsing image configuration: Download config.json digest sha256:1 does not match expected sha256:2: config digest does not match digest sha256:2", Kind::Image},
+      {Step::Pull, 400, "invalid checksum digest length", Kind::Image},
+      {Step::Pull, 0, "layers from manifest don't match image configuration: invalid rootfs in image configuration", Kind::Image},
+      // It is not there, or not for everybody.
+      {Step::Pull, 404, "manifest for localhost:5000/x:2 not found: manifest unknown: manifest unknown", Kind::Image},
+      {Step::Pull, 404, "failed to resolve reference \"r/x:2\": r/x:2: not found", Kind::Image},
+      {Step::Pull, 500, "initializing source docker://r/x:2: reading manifest 2 in r/x: manifest unknown", Kind::Image},
+      {Step::Pull, 500, "initializing source docker://r/x:2: reading manifest 2 in r/x: name unknown: repository name not known to registry", Kind::Image},
+      {Step::Pull, 404, "pull access denied for x, repository does not exist or may require 'docker login': denied: requested access to the resource is denied", Kind::Image},
+      {Step::Pull, 500, "Head \"https://r/v2/x/manifests/1\": unauthorized: authentication required", Kind::Auth},
+      {Step::Pull, 500, "Head \"https://r/v2/x/manifests/1\": no basic auth credentials", Kind::Auth},
+      {Step::Pull, 500, "initializing source docker://r/x:1: unable to retrieve auth token: invalid username/password: unauthorized: incorrect username or password", Kind::Auth},
+      {Step::Pull, 0, "initializing source docker://r/x:1: Requesting bearer token: invalid status code from registry 401 (Unauthorized)", Kind::Auth},
+      // It is for another machine.
+      {Step::Pull, 404, "no matching manifest for linux/amd64 in the manifest list entries", Kind::Image},
+      {Step::Pull, 0, "no match for platform in manifest: not found", Kind::Image},
+      {Step::Pull, 500, "choosing an image from manifest list docker://r/x:1: no image found in manifest list for architecture \"amd64\", variant \"\", OS \"linux\"", Kind::Image},
+      {Step::Pull, 500, "choosing an image from manifest list docker://r/x:1: no image found in image index for architecture \"amd64\", variant \"\", OS \"linux\"", Kind::Image},
+      {Step::Pull, 0, "image operating system \"windows\" cannot be used on this platform", Kind::Image},
+      {Step::Create, 404, "image with reference x:1 was found but does not match the specified platform: wanted linux/arm64, actual: linux/amd64", Kind::Image},
+      // It is no image, or no name of one.
+      {Step::Pull, 0, "unsupported schema version 1", Kind::Image},
+      {Step::Pull, 0, "Encountered remote \"application/vnd.docker.plugin.v1+json\"(unknown) when fetching", Kind::Image},
+      {Step::Pull, 400, "invalid reference format: repository name must be lowercase", Kind::Image},
+      {Step::Pull, 500, "short-name \"x:1\" did not resolve to an alias and no unqualified-search registries are defined in \"/etc/containers/registries.conf\"", Kind::Image},
+      // Nobody trusts its registry.
+      {Step::Pull, 500, "Get \"https://r/v2/\": http: server gave HTTP response to HTTPS client", Kind::Image},
+      {Step::Pull, 500, "Get \"https://r/v2/\": x509: certificate signed by unknown authority", Kind::Image},
+      {Step::Image, 404, "this machine does not have it, and `pull = never` forbids to fetch it", Kind::Image},
+  };
+  for (const FailureCase& one : cases) {
+    Verdict verdict = FailureOf(one.step, one.status, one.message, Launch(), kDocker);
+    EXPECT_EQ(ir::KindName(verdict.kind), ir::KindName(one.kind)) << one.message;
+    EXPECT_TRUE(verdict.no_retry) << one.message;
+    EXPECT_THAT(verdict.message, HasSubstr(one.message));
+  }
+}
+
+TEST(Failures, OfAPullThatMayGetBetterAreNot) {
+  using Kind = ir::ErrorKind;
+  const FailureCase cases[] = {
+      {Step::Pull, 500, "Get \"https://r/v2/\": net/http: TLS handshake timeout", Kind::Network},
+      {Step::Pull, 500, "Get \"https://r/v2/\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)", Kind::Network},
+      {Step::Pull, 500, "Get \"https://r/v2/\": dial tcp: lookup r on 1.1.1.1:53: server misbehaving", Kind::Network},
+      {Step::Pull, 500, "received unexpected HTTP status: 503 Service Unavailable", Kind::Network},
+      {Step::Pull, 0, "unexpected EOF", Kind::Network},
+      {Step::Pull, 0, "read tcp 10.0.0.1:443: read: connection reset by peer", Kind::Network},
+      {Step::Pull, 500, "toomanyrequests: You have reached your pull rate limit. You may increase the limit by authenticating and upgrading", Kind::Quota},
+      {Step::Pull, 0, "initializing source docker://r/x:1: reading manifest 1 in r/x: toomanyrequests: too many requests", Kind::Quota},
+      {Step::Pull, 0, "failed to register layer: write /x: no space left on device", Kind::Staging},
+      {Step::Create, 404, "No such image: x:1", Kind::Image},  // it was here a moment ago
+  };
+  for (const FailureCase& one : cases) {
+    Verdict verdict = FailureOf(one.step, one.status, one.message, Launch(), kDocker);
+    EXPECT_EQ(ir::KindName(verdict.kind), ir::KindName(one.kind)) << one.message;
+    EXPECT_FALSE(verdict.no_retry) << one.message;
+    EXPECT_THAT(verdict.message, HasSubstr(one.message));
+  }
+}
+
 TEST(Events, OfBothEngines) {
   auto die = ParseEvent(R"({"status":"die","id":"abc","from":"x","Type":"container","Action":"die","Actor":{"ID":"abc","Attributes":{"exitCode":"7","image":"x","jobc.attempt":"r-1","jobc.run":"r","name":"n"}},"scope":"local","time":1795328803,"timeNano":1795328803670314603})");
   ASSERT_TRUE(die);
