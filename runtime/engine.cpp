@@ -1,6 +1,7 @@
 #include "runtime/engine.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <re2/re2.h>
 #include <sched.h>
@@ -31,6 +32,7 @@
 #include "runtime/process/process_client.h"
 #include "runtime/process/process_tree.h"
 #include "runtime/publish.h"
+#include "runtime/reproduce.h"
 #include "runtime/results.h"
 #include "runtime/retry.h"
 #include "runtime/reuse.h"
@@ -399,6 +401,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   struct FailureTrace {
     AttemptId id = 0;
     std::string reproduce;
+    std::string script;       ///< instead of a command: to be written to a file
     std::string stderr_tail;
     std::string staged;
     int64_t elapsed_ms = -1;
@@ -3335,6 +3338,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     trace.id = attempt;
     trace.staged = one.started_ms != 0 ? one.staging : std::string();
     trace.reproduce = ReproduceCommand(one.launch, plan.jobs[one.instance.job], plan.program.types, masker);
+    trace.script = ReproduceScript(one.launch, plan.jobs[one.instance.job], plan.program.types, masker);
     if (const process::LogReader* reader = Reader()) {
       if (auto tail = reader->Tail(attempt, process::LogStream::kStderr, kStderrLines, 64 << 10)) {
         trace.stderr_tail = *std::move(tail);
@@ -3396,6 +3400,21 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     pending_events.push_back(std::move(event));
   }
 
+  /// The command that runs it; empty if it cannot be written, which is no harm.
+  std::string WriteScript(AttemptId attempt, const std::string& text) {
+    constexpr uint32_t kMostScripts = 1000;  // nobody looks at more of them
+    const std::string path = fmt::format("{}/reproduce/{}.sh", run_dir, attempt);
+    if (scripts_written >= kMostScripts || !process::MakeDirectories(run_dir + "/reproduce")) {
+      return "";
+    }
+    process::UniqueFd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0700));
+    if (!fd || write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
+      return "";
+    }
+    ++scripts_written;
+    return "sh " + ShellQuote(path);
+  }
+
   FailureReport Report(const InstanceChanged& change, const RunEvent& event) {
     const ir::Job& job = plan.jobs[change.first.job];
     FailureReport report;
@@ -3417,7 +3436,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
     if (auto trace = traces.find(change.attempt); trace != traces.end()) {
       report.elapsed_ms = trace->second.elapsed_ms;
-      report.reproduce_command = trace->second.reproduce;
+      report.reproduce_command = trace->second.script.empty() ? trace->second.reproduce : WriteScript(trace->second.id, trace->second.script);
       report.staged = std::move(trace->second.staged);
       std::string_view tail = trace->second.stderr_tail;
       while (!tail.empty()) {
@@ -3636,6 +3655,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   std::unordered_map<uint32_t, std::vector<std::string>> failing_lines;
   std::unordered_set<uint64_t> ahead;  ///< packed instances that may start without a commit
   std::vector<AttemptId> without_next; ///< begun since, to be given a next one
+  uint32_t scripts_written = 0;        ///< to reproduce failures
   size_t most_waiting = kMostWaiting;  ///< attempts that are handed over to one place ahead of time
   std::vector<int64_t> last_ms;        ///< by job: how long its last attempt ran; -1: not known
   std::unordered_map<std::string, std::string> laid_down;  ///< where a content was laid down by this process, by ContentKey()

@@ -763,48 +763,13 @@ Result<std::vector<std::string>> ReadSecrets(const ir::Plan& plan, const Roots& 
   return texts;
 }
 
-namespace {
-
-/// Up to where the environment follows, and what stands before each variable and before the words of the command. The
-/// directories may be gone by then: those that stayed empty are used again.
-struct CommandParts {
-  std::string begin, variable, words;
-};
-
-std::optional<CommandParts> PartsFor(const AttemptLaunch& launch, ir::BackendKind kind) {
-  const AttemptPlaces& places = launch.places;
-  const std::string make = "mkdir -p " + ShellQuote(places.output_dir) + " " + ShellQuote(places.tmp_dir) + " && ";
-  if (!places.seen) {
-    return CommandParts{make + "cd " + ShellQuote(places.output_dir) + " && env", " ", ""};
-  }
-  const bool engine = kind == ir::BackendKind::Docker || kind == ir::BackendKind::Podman;
-  if (!engine || launch.image.empty()) {
-    return std::nullopt;
-  }
-  std::string begin = fmt::format("{}{} run --rm -w {}", make, ir::BackendName(kind), ShellQuote(places.seen->output_dir));
-  for (const Mount& mount : launch.mounts) {
-    if (mount.target != places.seen->secrets_dir) {
-      begin += " -v " + ShellQuote(mount.source + ":" + mount.target + (mount.read_only ? ":ro" : ""));
-    }
-  }
-  for (const char* name : {"HOME", "TMPDIR"}) {
-    begin += fmt::format(" -e {}={}", name, ShellQuote(places.seen->tmp_dir));
-  }
-  std::string words;
-  if (!launch.image_args && !launch.argv.empty()) {
-    words = " --entrypoint " + ShellQuote(launch.argv.front());
-  }
-  return CommandParts{std::move(begin), " -e ", words + " " + ShellQuote(launch.image)};
-}
-
-}  // namespace
-
 std::string ReproduceCommand(const AttemptLaunch& launch, const ir::Job& job, const ir::TypeTable& types, const Masker& masker) {
-  const std::optional<CommandParts> parts = PartsFor(launch, job.backend.kind);
-  if (!parts) {
+  const AttemptPlaces& places = launch.places;
+  if (places.seen) {
     return "";
   }
-  std::string command = parts->begin;
+  // The directories may be gone by then: those that stayed empty are used again.
+  std::string command = "mkdir -p " + ShellQuote(places.output_dir) + " " + ShellQuote(places.tmp_dir) + " && cd " + ShellQuote(places.output_dir) + " && env";
   for (const std::string& entry : launch.env) {
     size_t equal = entry.find('=');
     std::string name = entry.substr(0, equal);
@@ -817,11 +782,10 @@ std::string ReproduceCommand(const AttemptLaunch& launch, const ir::Job& job, co
     for (const ir::EnvEntry& e : job.env) {
       secret = secret || (e.name == name && types.HasSecret(e.type));
     }
-    command += parts->variable + name + "=" + (secret ? "\"$" + name + "\"" : ShellQuote(entry.substr(equal + 1)));
+    command += " " + name + "=" + (secret ? "\"$" + name + "\"" : ShellQuote(entry.substr(equal + 1)));
   }
-  command += masker.Mask(parts->words);
-  for (size_t i = parts->words.find(" --entrypoint ") == 0 ? 1 : 0; i < launch.argv.size(); ++i) {
-    command += " " + ShellQuote(masker.Mask(launch.argv[i]));
+  for (const std::string& word : launch.argv) {
+    command += " " + ShellQuote(masker.Mask(word));
   }
   // A report is for people: nobody copies a command of many pages, and it would push everything else out of sight.
   constexpr size_t kLongestCommand = 16 << 10;

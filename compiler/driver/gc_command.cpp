@@ -194,7 +194,7 @@ class Collector {
       return;
     }
     if (!run.finished || Age(run) < LeftoverAge()) return;
-    for (const char* name : {"attempts", "work", "tmp", "stage", "no-input"}) {
+    for (const char* name : {"attempts", "work", "tmp", "stage", "no-input", "reproduce"}) {
       const std::string path = dir + "/" + name;
       struct stat info;
       if (lstat(path.c_str(), &info) == 0) Remove({"attempts", id, name, 0}, path, dir);

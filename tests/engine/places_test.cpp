@@ -10,6 +10,7 @@
 #include "ir/json.h"
 #include "ir/mounts.h"
 #include "runtime/environment.h"
+#include "runtime/reproduce.h"
 #include "runtime/results.h"
 #include "tests/engine/run_fixture.h"
 
@@ -274,12 +275,28 @@ TEST_F(Places, AFailedAttemptCanBeRunAgainByHand) {
   RunWords({b.Str("tool"), InputRef(0, File()), b.Str("a b")});
   const auto prepared = Build();
   ASSERT_TRUE(prepared.ok);
-  const std::string command = ReproduceCommand(prepared.launch, b[job], b.types(), Masker());
-  EXPECT_THAT(command, HasSubstr("docker run --rm -w /jobc/out -v " + dir / "a/out:/jobc/out"));
-  EXPECT_THAT(command, HasSubstr("-v " + dir / "src/table.csv:/jobc/stage/in/table/table.csv:ro"));
-  EXPECT_THAT(command, HasSubstr("-e JOB_OUTPUT=/jobc/out"));
-  EXPECT_THAT(command, HasSubstr("--entrypoint tool debian:12 /jobc/stage/in/table/table.csv 'a b'"));
-  EXPECT_THAT(command, Not(HasSubstr("secrets")));
+  EXPECT_EQ(ReproduceCommand(prepared.launch, b[job], b.types(), Masker()), "") << "too long to be pasted";
+  const std::string script = ReproduceScript(prepared.launch, b[job], b.types(), Masker());
+  EXPECT_THAT(script, HasSubstr("exec docker run --rm -i $terminal"));
+  EXPECT_THAT(script, HasSubstr("-w /jobc/out"));
+  EXPECT_THAT(script, HasSubstr("-v " + dir / "a/out:/jobc/out"));
+  EXPECT_THAT(script, HasSubstr("-v " + dir / "src/table.csv:/jobc/stage/in/table/table.csv:ro"));
+  EXPECT_THAT(script, HasSubstr("-e JOB_OUTPUT=/jobc/out"));
+  EXPECT_THAT(script, HasSubstr("--entrypoint tool \\\n  debian:12 /jobc/stage/in/table/table.csv 'a b'"));
+  EXPECT_THAT(script, HasSubstr("--entrypoint \"$program\" debian:12 \"$@\"")) << "another command in the same container";
+  EXPECT_THAT(script, Not(HasSubstr("jobc/secrets")));
+  b[job].backend.kind = ir::BackendKind::Podman;
+  EXPECT_THAT(ReproduceScript(prepared.launch, b[job], b.types(), Masker()), HasSubstr("exec podman run --rm"));
+  b[job].backend.kind = ir::BackendKind::Apptainer;
+  const std::string by_tool = ReproduceScript(prepared.launch, b[job], b.types(), Masker());
+  EXPECT_THAT(by_tool, HasSubstr("\"$tool\" exec --contain --cleanenv --no-home"));
+  EXPECT_THAT(by_tool, HasSubstr("\"$p\"JOB_OUTPUT=/jobc/out"));
+  EXPECT_THAT(by_tool, HasSubstr("docker://debian:12 \\\n  tool /jobc/stage/in/table/table.csv 'a b'"));
+  // Scripts that a shell takes.
+  dir.Write("again.sh", by_tool);
+  EXPECT_EQ(std::system(("sh -n " + dir / "again.sh").c_str()), 0);
+  dir.Write("again.sh", script);
+  EXPECT_EQ(std::system(("sh -n " + dir / "again.sh").c_str()), 0);
 }
 
 TEST_F(Places, PathsThatTheJobReportsAreFoundOnThisMachine) {
