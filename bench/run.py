@@ -287,21 +287,21 @@ class Bench:
             up = self.file("up.job", f'edition = 1\njob make {{ run = ["ln", "{big}", output.big] output {{ big: File = "big" }} }}\npublish "s3://bench/up" {{ "big" = make.big }}\n')
             down = self.file("down.job", 'edition = 1\njob read { input { big: File = "s3://bench/up/big" } run = ["true"] }\n')
             ups, downs, peer_ups, peer_downs, peak = [], [], [], [], 0
-            for number in range(self.count(5) + 1):
+            # What is overwritten stays in the server's memory for hours, so there are three rounds at most.
+            for _ in range(min(self.count(3), 3)):
                 for peers, command in ((peer_ups, [*curl, "-T", str(big), f"{server.endpoint}/bench/curl"]), (peer_downs, [*curl, "-o", str(self.work / "got"), f"{server.endpoint}/bench/curl"])):
-                    sample = self.run(*command)
-                    if number > 0:
-                        peers.append(sample)
+                    peers.append(self.run(*command))
+                # Gone before the disk has it, as what jobc fetched is: nobody waits for the other's writes.
+                (self.work / "got").unlink()
                 self.fresh_state()
                 sample, took = self.published(up, env)
                 peak = max(peak, sample.peak)
-                if number > 0:
-                    ups.append(took)
+                ups.append(took)
                 self.fresh_state()
                 sample = self.run(self.jobc, "run", down, env=env)
                 peak = max(peak, sample.peak)
-                if number > 0:
-                    downs.append(sample.seconds)
+                downs.append(sample.seconds)
+                self.fresh_state()
             for name, ours, peers in (("up", ups, peer_ups), ("down", downs, peer_downs)):
                 took, peer = statistics.median(ours), median(peers)
                 yield Row(f"s3-{name}", f"{size >> 20:,} MiB {'published to' if name == 'up' else 'read from'} S3, hashed and compared", f"{size / MiB / took:,.0f} MiB / s", f"curl {size / MiB / peer:,.0f} MiB / s",
@@ -330,7 +330,7 @@ class Bench:
                 single = (time.perf_counter() - begin) / singles * objects
                 config = self.file("curl.conf", ("".join(f'{"upload-file" if name == "up" else "output"} = "{small / str(i) if name == "up" else self.work / "got"}"\nurl = "{server.endpoint}/bench/many/all/{i}"\n' for i in range(min(objects, 2000)))))
                 kept = self.run(*curl, "-K", config).seconds * objects / min(objects, 2000)
-                yield Row(f"s3-many-{name}", f"{objects:,} objects of 1 kB {'published' if name == 'up' else 'read as inputs, each looked at and fetched'}", f"{objects / took:,.0f} / s", f"a curl for each {objects / single:,.0f} / s",
+                yield Row(f"s3-many-{name}", f"{objects:,} objects of 1 kB {'published' if name == 'up' else 'read as inputs, named by the plan and fetched'}", f"{objects / took:,.0f} / s", f"a curl for each {objects / single:,.0f} / s",
                           f"≥ 5 × (is {single / took:.1f} ×)", single / took >= 5, seconds=took, peer_seconds=single)
                 yield Row(f"s3-many-{name}-kept", "", "", f"one curl, one connection {objects / kept:,.0f} / s", f"(is {kept / took:.1f} ×)", None, seconds=took, peer_seconds=kept)
 

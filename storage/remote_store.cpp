@@ -19,6 +19,7 @@
 #include "ir/json.h"
 #include "runtime/process/os.h"
 #include "runtime/results.h"
+#include "runtime/state_dir.h"
 #include "storage/identify.h"
 #include "storage/tree.h"
 #include "storage/uri.h"
@@ -74,8 +75,8 @@ std::optional<Known> ReadKnown(const std::string& path) {
 
 class RemoteStore : public RemoteFiles {
  public:
-  RemoteStore(const RemoteFilesHost& host, std::unique_ptr<Transfers> transfers)
-      : loop_(host.loop), run_id_(host.run_id), dir_(host.state_dir + "/store"), transfers_(std::move(transfers)) {
+  RemoteStore(const RemoteFilesHost& host, std::unique_ptr<Transfers> transfers, uint64_t record_above)
+      : loop_(host.loop), run_id_(host.run_id), state_dir_(host.state_dir), dir_(host.state_dir + "/store"), record_above_(record_above), transfers_(std::move(transfers)) {
     auto boot = process::ReadFile("/proc/sys/kernel/random/boot_id");
     boot_ = boot ? boot->substr(0, boot->find('\n')) : "";
   }
@@ -83,11 +84,14 @@ class RemoteStore : public RemoteFiles {
   ~RemoteStore() override {
     *alive_ = false;
     transfers_.reset();
+    // What has a record is gone on with, by this run or another one.
     for (const auto& [key, flight] : flights_) {
-      unlink(flight->path.c_str());
+      parts_.emplace(key, nullptr);
     }
     for (const auto& [key, part] : parts_) {
-      unlink(PartPath(key).c_str());
+      if (access(RecordPath(key).c_str(), F_OK) != 0) {
+        unlink(PartPath(key).c_str());
+      }
     }
   }
 
@@ -190,6 +194,47 @@ class RemoteStore : public RemoteFiles {
   }
   std::string ContentPath(const std::string& sha256) const { return dir_ + "/content/" + sha256.substr(0, 2) + "/" + sha256; }
   std::string PartPath(const std::string& key) const { return dir_ + "/part/" + key + "." + run_id_; }
+
+  std::string RecordPath(const std::string& key) const { return PartPath(key) + ".had"; }
+
+  /// Where the upload of a large file is kept while it is under way; also one that a run that is over left.
+  std::string UploadPath(const std::string& uri, uint64_t size) {
+    if (size <= record_above_) {
+      return "";
+    }
+    const std::string key = Sha256Hex(uri);
+    TakeOver(dir_ + "/upload", key);
+    return dir_ + "/upload/" + key + "." + run_id_;
+  }
+
+  /// What runs that nobody executes any more had of it becomes this run's: files `KEY.RUN` and `KEY.RUN.had` of `dir`.
+  void TakeOver(const std::string& dir, const std::string& key) {
+    const std::string own = dir + "/" + key + "." + run_id_;
+    DIR* stream = access(own.c_str(), F_OK) == 0 ? nullptr : opendir(dir.c_str());
+    if (stream == nullptr) {
+      return;
+    }
+    std::set<std::string> runs;
+    while (dirent* entry = readdir(stream)) {
+      const std::string_view name = entry->d_name;
+      if (name.starts_with(key + ".")) {
+        const std::string_view run = name.substr(key.size() + 1);
+        runs.emplace(run.substr(0, run.find('.')));
+      }
+    }
+    closedir(stream);
+    for (const std::string& run : runs) {
+      const std::string theirs = dir + "/" + key + "." + run;
+      if (run == run_id_ || RunLock::Holder(RunDir(state_dir_, run))) {
+        continue;
+      }
+      // The record first: without its bytes it counts for nothing.
+      rename((theirs + ".had").c_str(), (own + ".had").c_str());
+      if (rename(theirs.c_str(), own.c_str()) == 0) {
+        return;
+      }
+    }
+  }
 
   void Thread(std::function<void()> run, std::function<void()> then) {
     struct Work {
@@ -462,6 +507,10 @@ class RemoteStore : public RemoteFiles {
       part = std::make_shared<FetchedPart>();
     }
     spec.part = part;
+    if (spec.expected && spec.expected->size.value_or(0) > record_above_) {
+      spec.record = RecordPath(flight->key);
+      TakeOver(dir_ + "/part", flight->key);
+    }
     flight->transfer = transfers_->Fetch(std::move(spec), [this, flight](Outcome<Fetched> got) {
       flight->transfer = 0;
       if (!got) {
@@ -493,7 +542,7 @@ class RemoteStore : public RemoteFiles {
     flight->installing = true;
     auto problem = std::make_shared<std::string>();
     auto stamp = std::make_shared<Stamp>();
-    Thread([this_dir = dir_, file = flight->file, key = flight->key, run = run_id_, boot = boot_, from = flight->path, to = ContentPath(got.sha256), sha256 = got.sha256, problem, stamp] {
+    Thread([this_dir = dir_, file = flight->file, key = flight->key, run = run_id_, boot = boot_, from = flight->path, record = got.size > record_above_ ? RecordPath(flight->key) : "", to = ContentPath(got.sha256), sha256 = got.sha256, problem, stamp] {
       auto failed = [&](const char* doing) { *problem = fmt::format("cannot {} `{}`: {}", doing, to, std::strerror(errno)); };
       struct stat info;
       if (stat(from.c_str(), &info) != 0 || ((info.st_mode & 07777) != 0444 && chmod(from.c_str(), 0444) != 0)) {
@@ -521,6 +570,9 @@ class RemoteStore : public RemoteFiles {
         } else if (rename(from.c_str(), to.c_str()) != 0) {
           return failed("replace");
         }
+      }
+      if (!record.empty()) {
+        unlink(record.c_str());
       }
       if (auto known = Remember(this_dir, file, key, run, boot, to, sha256)) {
         *stamp = *known;
@@ -592,7 +644,8 @@ class RemoteStore : public RemoteFiles {
   }
 
   uv_loop_t* loop_;
-  std::string run_id_, dir_, boot_;
+  std::string run_id_, state_dir_, dir_, boot_;
+  uint64_t record_above_;
   std::unique_ptr<Transfers> transfers_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
   Ticket last_ticket_ = 0;
@@ -681,7 +734,7 @@ struct RemoteStore::Publication : public std::enable_shared_from_this<RemoteStor
       const PublishedFile& file = files[next++];
       ++under_way;
       auto id = std::make_shared<Transfers::Id>(0);
-      *id = store->transfers_->Put({file.source, "", Uri(file.path), file.sha256, false}, [self, id](Outcome<RemoteIdentity> put) {
+      *id = store->transfers_->Put({file.source, "", Uri(file.path), file.sha256, false, store->UploadPath(Uri(file.path), file.size)}, [self, id](Outcome<RemoteIdentity> put) {
         self->transfers.erase(*id);
         --self->under_way;
         if (!put) {
@@ -841,11 +894,12 @@ void RemoteStore::DropPublication(Ticket ticket) {
 Result<std::unique_ptr<RemoteFiles>> MakeRemoteStore(const RemoteFilesHost& host) { return MakeRemoteStore(host, TransferOptions()); }
 
 Result<std::unique_ptr<RemoteFiles>> MakeRemoteStore(const RemoteFilesHost& host, TransferOptions options) {
+  const uint64_t record_above = options.record_above;
   auto transfers = Transfers::Create(host.loop, std::move(options));
   if (!transfers) {
     return transfers.error();
   }
-  return std::unique_ptr<RemoteFiles>(new RemoteStore(host, *std::move(transfers)));
+  return std::unique_ptr<RemoteFiles>(new RemoteStore(host, *std::move(transfers), record_above));
 }
 
 std::vector<std::string> ChangedRemoteFiles(const ir::Plan& plan) {

@@ -7,6 +7,8 @@
 //                            where the server gives the content no name
 //   store/tree/KEY-RUN-N/    a directory: its files are other names of contents
 //   store/part/KEY.RUN       what is being fetched
+//   store/part/KEY.RUN.had   which bytes of it are there (fetch_record.h); what a run that is over left is taken over by the next
+//   store/upload/KEY.RUN     an upload in parts that is under way; KEY is the hash of the address
 #pragma once
 
 #include "runtime/remote_files.h"

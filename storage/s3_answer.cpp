@@ -204,6 +204,11 @@ class XmlParser {
   const char* problem_ = "";
 };
 
+bool ReadNumber(std::string_view text, uint64_t& number) {
+  auto read = std::from_chars(text.data(), text.data() + text.size(), number);
+  return !text.empty() && read.ec == std::errc() && read.ptr == text.data() + text.size();
+}
+
 }  // namespace
 
 std::string_view XmlElement::Text(std::string_view child) const {
@@ -257,13 +262,36 @@ Result<S3Page> ReadListing(std::string_view body) {
     S3Listed& object = page.objects.emplace_back();
     object.key = encoded ? UriDecode(one.Text("Key")) : std::string(one.Text("Key"));
     object.etag = one.Text("ETag");
-    const std::string_view size = one.Text("Size");
-    auto read = std::from_chars(size.data(), size.data() + size.size(), object.size);
-    if (object.key.empty() || size.empty() || read.ec != std::errc() || read.ptr != size.data() + size.size()) {
+    if (object.key.empty() || !ReadNumber(one.Text("Size"), object.size)) {
       return Error{"the answer has an object without a name or a size"};
     }
   }
   return page;
+}
+
+Result<S3Parts> ReadParts(std::string_view body) {
+  auto root = ParseXml(body);
+  if (!root) {
+    return root.error();
+  }
+  if (root->name != "ListPartsResult") {
+    return Error{"the answer is no list of parts"};
+  }
+  S3Parts out;
+  if (root->Text("IsTruncated") == "true") {
+    out.next = root->Text("NextPartNumberMarker");
+  }
+  for (const XmlElement& one : root->children) {
+    if (one.name != "Part") {
+      continue;
+    }
+    S3Part& part = out.parts.emplace_back();
+    part.etag = one.Text("ETag");
+    if (part.etag.empty() || !ReadNumber(one.Text("PartNumber"), part.number) || !ReadNumber(one.Text("Size"), part.size)) {
+      return Error{"the answer has a part without a number, a size or an etag"};
+    }
+  }
+  return out;
 }
 
 Result<std::string> ReadUploadId(std::string_view body) {

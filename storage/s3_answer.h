@@ -42,6 +42,17 @@ struct S3Page {
 /// Of ListObjectsV2.
 Result<S3Page> ReadListing(std::string_view body);
 
+struct S3Part {
+  uint64_t number = 0, size = 0;
+  std::string etag;
+};
+struct S3Parts {
+  std::vector<S3Part> parts;
+  std::string next;  ///< the marker of the next page; empty: there is none
+};
+/// Of ListParts.
+Result<S3Parts> ReadParts(std::string_view body);
+
 /// The id of a multipart upload that began.
 Result<std::string> ReadUploadId(std::string_view body);
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <ctime>
 
 #include "storage/s3_answer.h"
 
@@ -15,6 +16,18 @@ int64_t RetryAfter(const HttpHead& head) {
   int64_t seconds = 0;
   auto read = std::from_chars(text.data(), text.data() + text.size(), seconds);
   return read.ec == std::errc() && read.ptr == text.data() + text.size() && seconds > 0 ? std::min<int64_t>(seconds, 3600) * 1000 : 0;
+}
+
+/// By how much this machine's clock differs from that of the server.
+std::string ClockWords(const HttpHead& head) {
+  std::tm parts{};
+  const std::string date(head.Get("date"));
+  if (strptime(date.c_str(), "%a, %d %b %Y %H:%M:%S GMT", &parts) == nullptr) {
+    return "is wrong";
+  }
+  const int64_t seconds = static_cast<int64_t>(std::time(nullptr)) - static_cast<int64_t>(timegm(&parts));
+  const int64_t minutes = (seconds + (seconds < 0 ? -30 : 30)) / 60;
+  return minutes == 0 ? "is wrong" : fmt::format("is {} minutes {} that of the server", minutes < 0 ? -minutes : minutes, minutes < 0 ? "behind" : "ahead of");
 }
 
 bool IsBusy(int status) { return status == 408 || status == 429 || status == 500 || status == 502 || status == 503 || status == 504; }
@@ -117,7 +130,8 @@ class S3Storage : public Storage {
       region = error.region;
     }
     auto auth = [&](std::string_view why) { return Make(FailureKind::Auth, status, fmt::format("`{}`: {} ({})", uri, why, said)); };
-    if (status == 301 || status == 307 || code == "PermanentRedirect" || code == "AuthorizationHeaderMalformed" || code == "IllegalLocationConstraintException") {
+    const bool elsewhere = status == 400 && !region.empty() && region != settings_.region;  // all that a HEAD tells
+    if (elsewhere || status == 301 || status == 307 || code == "PermanentRedirect" || code == "AuthorizationHeaderMalformed" || code == "IllegalLocationConstraintException") {
       return Make(FailureKind::Refused, status, fmt::format("`{}` is not in the region `{}` ({}); set AWS_REGION{}", uri, settings_.region, said, region.empty() ? " to that of the bucket" : "=" + region));
     }
     if (code == "InvalidAccessKeyId") {
@@ -130,13 +144,13 @@ class S3Storage : public Storage {
       return auth("the session token is no longer good; log in again and set AWS_SESSION_TOKEN");
     }
     if (code == "RequestTimeTooSkewed") {
-      return auth("the clock of this machine is wrong by more than 15 minutes; set it");
+      return auth(fmt::format("the clock of this machine {}, more than the 15 minutes that are allowed; set it, for example with:  timedatectl set-ntp true", ClockWords(head)));
     }
     if (status == 401 || status == 403) {
       return auth(fmt::format("{} does not let `{}` (from {}) {} it; wrong credentials, or no right to this bucket", Server(), settings_.credentials.access_key, settings_.credentials_from, doing));
     }
     if (code == "NoSuchBucket") {
-      return Make(FailureKind::Missing, status, fmt::format("`{}`: {} has no bucket `{}` ({})", uri, Server(), address.bucket, said));
+      return Make(FailureKind::Refused, status, fmt::format("`{}`: {} has no bucket `{}` ({}); look at its name, and at the server (JOBC_S3_ENDPOINT, AWS_ENDPOINT_URL)", uri, Server(), address.bucket, said));
     }
     if (status == 404 || status == 410) {
       return Make(FailureKind::Missing, status, fmt::format("`{}` is not there ({}, asked {})", uri, said, Server()));

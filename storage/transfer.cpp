@@ -14,6 +14,8 @@
 #include <map>
 #include <unordered_map>
 
+#include "ir/json.h"
+#include "runtime/process/os.h"
 #include "storage/s3_answer.h"
 #include "support/sha256.h"
 
@@ -76,6 +78,54 @@ bool ReadContentRange(std::string_view text, uint64_t& first) {
   return read.ec == std::errc() && read.ptr != text.data() + text.size() && *read.ptr == '-';
 }
 
+/// An upload in parts that is under way, on the disk.
+struct UploadRecord {
+  std::string uri, upload, sha256;
+  uint64_t part_bytes = 0;
+  friend bool operator==(const UploadRecord&, const UploadRecord&) = default;
+
+  static std::optional<UploadRecord> Read(const std::string& path) {
+    auto text = path.empty() ? std::nullopt : process::ReadFile(path);
+    auto json = text ? ir::ParseJson(*text) : Result<ir::Value>(Error{""});
+    if (!json || json->kind() != ir::ValueKind::Map) {
+      return std::nullopt;
+    }
+    UploadRecord out;
+    for (auto& [name, field] : {std::pair("uri", &out.uri), std::pair("upload", &out.upload), std::pair("sha256", &out.sha256)}) {
+      const ir::Value* found = json->Find(name);
+      if (found == nullptr || found->kind() != ir::ValueKind::String) {
+        return std::nullopt;
+      }
+      *field = found->as_string();
+    }
+    const ir::Value* bytes = json->Find("part_bytes");
+    if (bytes == nullptr || bytes->kind() != ir::ValueKind::Int) {
+      return std::nullopt;
+    }
+    out.part_bytes = static_cast<uint64_t>(bytes->as_int());
+    return out;
+  }
+
+  /// Without one, an upload is only not gone on with.
+  void Write(const std::string& path) const {
+    if (path.empty() || !process::MakeDirectories(path.substr(0, path.rfind('/')))) {
+      return;
+    }
+    const std::string text = fmt::format("{{\"uri\":{},\"upload\":{},\"sha256\":{},\"part_bytes\":{}}}\n", ir::JsonQuote(uri), ir::JsonQuote(upload), ir::JsonQuote(sha256), part_bytes);
+    const File file(open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (file.get() >= 0 && write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
+      unlink(path.c_str());
+    }
+  }
+
+  /// Unless another upload stands there by now.
+  static void Remove(const std::string& path, const std::string& upload) {
+    if (auto found = Read(path); found && found->upload == upload) {
+      unlink(path.c_str());
+    }
+  }
+};
+
 /// Work for a thread, and what the loop does after it.
 struct Work {
   uv_work_t request{};
@@ -127,13 +177,22 @@ struct Transfers::Impl {
       }
       exchanges_.clear();
     }
-    /// After `ms`, unless the task is gone by then.
-    void Later(int64_t ms, std::function<void()> then) {
-      impl_.Later(ms, [weak = weak_from_this(), then = std::move(then)] {
+    /// When the loop comes by, unless the task is gone by then.
+    void Soon(std::function<void()> then) { impl_.Later(0, IfAlive(std::move(then))); }
+    /// Before the next try, in `ms`.
+    void BackOff(int64_t ms, std::function<void()> then) {
+      if (impl_.options.timers != nullptr) {
+        impl_.options.timers->After(ms, IfAlive(std::move(then)));
+      } else {
+        impl_.Later(ms, IfAlive(std::move(then)));
+      }
+    }
+    std::function<void()> IfAlive(std::function<void()> then) {
+      return [weak = weak_from_this(), then = std::move(then)] {
         if (auto self = weak.lock(); self && !self->over_) {
           then();
         }
-      });
+      };
     }
     void Thread(std::function<void()> run, std::function<void()> then) {
       auto self = shared_from_this();
@@ -314,10 +373,15 @@ struct Transfers::Impl {
   }
 
   /// What was sent of an upload that nobody finishes costs money until it is removed. Nobody waits for the answer.
-  void AbortUpload(const Storage* storage, const Address& address, const std::string& upload) {
+  /// `record` goes with it.
+  void AbortUpload(const Storage* storage, const Address& address, const std::string& upload, const std::string& record) {
     Exchange exchange;
     exchange.make = [storage, address, upload] { return storage->Request({"DELETE", address, {{"uploadId", upload}}, {}}, std::time(nullptr)); };
-    exchange.on_end = [](const HttpHead&, const std::string&, const HttpEnd&) {};
+    exchange.on_end = [upload, record](const HttpHead& head, const std::string&, const HttpEnd& end) {
+      if (end.ok() && (head.status < 300 || head.status == 404)) {
+        UploadRecord::Remove(record, upload);
+      }
+    };
     Enqueue(std::move(exchange));
   }
 
@@ -414,7 +478,7 @@ class Transfers::Impl::SmallTask : public Task {
       Failure failure = end.ok() ? storage_->Explain(address_, state->ask.doing, head, body) : ExplainEnd(address_, state->ask.doing, end);
       const int64_t delay = state->retries.Next(failure, false);
       if (delay >= 0) {
-        Later(delay, [this, state] { Try(state); });
+        BackOff(delay, [this, state] { Try(state); });
         return;
       }
       failure.message += Tried(state->retries.failed());
@@ -435,9 +499,15 @@ class Transfers::Impl::HeadTask : public SmallTask {
       return Finish(done_, Outcome<RemoteIdentity>(std::move(failure)));
     }
     AskFor({{"HEAD", address_, {}, {}}, "look at", "", 1 << 20}, [this](Outcome<Answer> answer) {
+      const int status = answer ? 0 : answer.failure().status;
       // Addresses that are signed for GET alone, and servers that never heard of HEAD.
-      if (!answer && address_.scheme == Scheme::Https && (answer.failure().status == 403 || answer.failure().status == 405 || answer.failure().status == 501)) {
-        AskFor({{"GET", address_, {}, {{"range", "bytes=0-0"}}}, "look at", "", 1 << 20}, [this](Outcome<Answer> first) { End(first); });
+      const bool other_server = address_.scheme == Scheme::Https && (status == 403 || status == 405 || status == 501);
+      // What is wrong stands in the body, which the answer to a HEAD has not.
+      const bool no_words = address_.scheme == Scheme::S3 && status >= 300 && status < 500;
+      if (other_server || no_words) {
+        AskFor({{"GET", address_, {}, {{"range", "bytes=0-0"}}}, "look at", "", 1 << 20}, [this, answer](Outcome<Answer> first) mutable {
+          End(first || first.failure().status != 416 ? first : answer);
+        });
         return;
       }
       End(answer);
@@ -560,14 +630,20 @@ class Transfers::Impl::FetchTask : public Task {
     }
     storage_ = *found;
     FetchedPart& part = *spec_.part;
-    // Bytes that are there are the first ones of what is wanted only if both have the same name.
+    if (spec_.expected && spec_.expected->known() && spec_.expected->size.value_or(0) > impl_.options.record_above && !spec_.record.empty()) {
+      recorded_ = true;
+      if (part.bytes.empty()) {
+        part = FetchRecord::Read(spec_.record).value_or(FetchedPart());
+      }
+    }
+    // Bytes that are there are those of what is wanted only if both have the same name.
     if (!part.identity.known() || (spec_.expected && !Difference(*spec_.expected, part.identity).empty())) {
       part = {};
     }
     if (spec_.expected) {
       identity_ = *spec_.expected;
       has_identity_ = true;
-    } else if (part.bytes > 0) {
+    } else if (!part.bytes.empty()) {
       identity_ = part.identity;
       has_identity_ = true;
     }
@@ -582,27 +658,50 @@ class Transfers::Impl::FetchTask : public Task {
       }
     } else {
       fd = open(spec_.path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-      struct stat info;
-      if (fd >= 0 && (fstat(fd, &info) != 0 || static_cast<uint64_t>(info.st_size) < part.bytes)) {
-        part.bytes = 0;
-      }
     }
     file_ = std::make_shared<File>(fd);
-    if (fd < 0 || ftruncate(fd, static_cast<off_t>(part.bytes)) != 0) {
-      return Fail(Local(fmt::format("cannot write `{}`: {}", spec_.path, std::strerror(errno))));
+    struct stat info;
+    if (fd >= 0 && (fstat(fd, &info) != 0 || static_cast<uint64_t>(info.st_size) < part.bytes.End())) {
+      part = {};
     }
-    moved_ = contiguous_ = part.bytes;
+    // Before anything is taken away or written: what a record names is there at any time.
+    if (fd < 0 || (recorded_ && !StartRecord()) || ftruncate(fd, static_cast<off_t>(part.bytes.End())) != 0) {
+      return Fail(CannotWrite());
+    }
+    moved_ = part.bytes.Sum();
     hash_ = std::make_shared<Sha256>(identity_.size.value_or(0));
-    const uint64_t size = identity_.size.value_or(0);
-    if (identity_.known() && size > contiguous_ && size - contiguous_ > impl_.options.split_above) {
-      for (uint64_t begin = contiguous_; begin < size; begin += impl_.options.part_bytes) {
-        segments_.emplace(begin, Segment{begin, std::min(size, begin + impl_.options.part_bytes), begin, NewRetries()});
+    if (identity_.known() && identity_.size) {
+      const uint64_t size = *identity_.size;
+      const uint64_t step = size - moved_ > impl_.options.split_above ? impl_.options.part_bytes : size;
+      uint64_t at = 0;
+      auto missing_until = [&](uint64_t end) {
+        for (; at < end; at = std::min(end, at + step)) {
+          segments_.emplace(at, Segment{at, std::min(end, at + step), at, NewRetries()});
+        }
+      };
+      for (const auto& [from, to] : part.bytes.all()) {
+        missing_until(from);
+        Segment there{from, to, to, NewRetries()};
+        there.done = true;
+        segments_.emplace(from, std::move(there));
+        at = to;
       }
-    } else if (!identity_.known() || !identity_.size || contiguous_ < size || size == 0) {
-      segments_.emplace(contiguous_, Segment{contiguous_, identity_.known() && identity_.size ? size : kToTheEnd, contiguous_, NewRetries()});
+      missing_until(size);
+      if (size == 0) {
+        segments_.emplace(0, Segment{0, 0, 0, NewRetries()});
+      }
+    } else {
+      const uint64_t from = part.bytes.First();
+      segments_.emplace(from, Segment{from, kToTheEnd, from, NewRetries()});
+      contiguous_ = from;
     }
     Launch();
     Advance();
+  }
+
+  void Abandon() override {
+    NoteAll();
+    DropExchanges();
   }
 
  private:
@@ -612,11 +711,34 @@ class Transfers::Impl::FetchTask : public Task {
     uint64_t at = 0;          ///< the next byte
     Retries retries;
     uint64_t tried_from = 0;  ///< `at` when it was asked for last
+    uint64_t noted = 0;       ///< up to here in the record, or `begin` if that is later
     bool active = false, done = false;
     std::optional<Failure> wrong;  ///< what is wrong with the answer that comes
     bool ignored_range = false;
     uint64_t exchange = 0;
   };
+
+  Failure CannotWrite() const {
+    const int error = errno;
+    return Local(fmt::format("cannot write `{}`: {}{}", spec_.path, std::strerror(error), error == ENOSPC || error == EDQUOT ? "; make room, or name another state directory with `--state DIR`" : ""));
+  }
+
+  bool StartRecord() {
+    auto begun = record_.Begin(spec_.record, {identity_, spec_.part->bytes});
+    if (!begun) {
+      errno = begun.error().code;
+    }
+    return begun.ok();
+  }
+
+  /// Tells the record of what came since the last time.
+  void Note(Segment& segment) {
+    const uint64_t from = std::max(segment.noted, segment.begin);
+    if (recorded_ && segment.at > from) {
+      record_.Add(from, segment.at);
+      segment.noted = segment.at;
+    }
+  }
 
   Retries NewRetries() { return Retries(impl_.options.retry, id_ * 104729 + segments_.size()); }
 
@@ -638,7 +760,7 @@ class Transfers::Impl::FetchTask : public Task {
   }
 
   void AskLater(int64_t delay, uint64_t begin) {
-    Later(delay, [this, begin, generation = generation_] {
+    BackOff(delay, [this, begin, generation = generation_] {
       if (generation == generation_) {
         Ask(begin);
       }
@@ -694,7 +816,7 @@ class Transfers::Impl::FetchTask : public Task {
     if (found == segments_.end() || (!found->second.wrong && !found->second.ignored_range)) {
       return;
     }
-    Later(0, [this, begin, generation = generation_] {
+    Soon([this, begin, generation = generation_] {
       if (generation == generation_) {
         Wrong(begin);
       }
@@ -751,12 +873,22 @@ class Transfers::Impl::FetchTask : public Task {
         continue;
       }
       if (count < 0) {
-        segment.wrong = Local(fmt::format("cannot write `{}`: {}{}", spec_.path, std::strerror(errno), errno == ENOSPC || errno == EDQUOT ? "; make room, or name another state directory with `--state DIR`" : ""));
+        const bool full = errno == ENOSPC || errno == EDQUOT;
+        segment.wrong = CannotWrite();
+        if (full) {
+          Forget();  // a full disk helps nobody, and the run has to write down how it ends
+        }
         return;
+      }
+      if (identity_.known()) {
+        spec_.part->bytes.Add(segment.at, segment.at + static_cast<uint64_t>(count));
       }
       segment.at += static_cast<uint64_t>(count);
       moved_ += static_cast<uint64_t>(count);
       bytes.remove_prefix(static_cast<size_t>(count));
+    }
+    if (segment.at - std::max(segment.noted, segment.begin) >= impl_.options.record_bytes) {
+      Note(segment);
     }
     Advance();
   }
@@ -766,6 +898,7 @@ class Transfers::Impl::FetchTask : public Task {
     if (segment.wrong || segment.ignored_range) {
       return Wrong(begin);
     }
+    Note(segment);
     const bool success = end.ok() && head.status >= 200 && head.status < 300;
     if (success && (segment.at == segment.end || segment.end == kToTheEnd)) {
       segment.end = segment.at;
@@ -807,8 +940,8 @@ class Transfers::Impl::FetchTask : public Task {
     hash_ = std::make_shared<Sha256>(identity_.size.value_or(0));
     ++generation_;
     *spec_.part = {};
-    if (ftruncate(file_->get(), 0) != 0) {
-      return Fail(Local(fmt::format("cannot write `{}`: {}", spec_.path, std::strerror(errno))));
+    if ((recorded_ && !StartRecord()) || ftruncate(file_->get(), 0) != 0) {
+      return Fail(CannotWrite());
     }
     Segment whole{0, identity_.size.value_or(kToTheEnd), 0, std::move(retries)};
     whole.active = true;
@@ -828,7 +961,6 @@ class Transfers::Impl::FetchTask : public Task {
     }
     if (identity_.known()) {
       spec_.part->identity = identity_;
-      spec_.part->bytes = contiguous_;
     }
     if (hashing_) {
       return;
@@ -879,7 +1011,27 @@ class Transfers::Impl::FetchTask : public Task {
     Finish(done_, Outcome<Fetched>(std::move(out)));
   }
 
-  void Fail(Failure failure) { Finish(done_, Outcome<Fetched>(std::move(failure))); }
+  void Forget() {
+    spec_.part->bytes = {};
+    recorded_ = false;
+    unlink(spec_.record.c_str());
+    if (ftruncate(file_->get(), 0) != 0) {
+      unlink(spec_.path.c_str());
+    }
+  }
+
+  void NoteAll() {
+    for (auto& [begin, segment] : segments_) {
+      if (!segment.wrong && !segment.ignored_range) {
+        Note(segment);
+      }
+    }
+  }
+
+  void Fail(Failure failure) {
+    NoteAll();
+    Finish(done_, Outcome<Fetched>(std::move(failure)));
+  }
 
   FetchSpec spec_;
   Done done_;
@@ -888,6 +1040,8 @@ class Transfers::Impl::FetchTask : public Task {
   RemoteIdentity identity_;
   bool has_identity_ = false;
   std::shared_ptr<File> file_;
+  FetchRecord record_;
+  bool recorded_ = false;
   std::map<uint64_t, Segment> segments_;   ///< by first byte; those that are whole and before all others are gone
   uint64_t contiguous_ = 0;
   uint64_t hashed_ = 0;
@@ -946,7 +1100,7 @@ class Transfers::Impl::PutTask : public SmallTask {
   void Abandon() override {
     DropExchanges();
     if (!upload_.empty()) {
-      impl_.AbortUpload(storage_, address_, upload_);
+      impl_.AbortUpload(storage_, address_, upload_, spec_.record);
     }
   }
 
@@ -960,10 +1114,19 @@ class Transfers::Impl::PutTask : public SmallTask {
   void Fail(Failure failure) {
     if (!upload_.empty()) {
       DropExchanges();
-      impl_.AbortUpload(storage_, address_, upload_);
-      upload_.clear();
+      GiveUp();
     }
     Finish(done_, Outcome<RemoteIdentity>(std::move(failure)));
+  }
+
+  void GiveUp() {
+    impl_.AbortUpload(storage_, address_, upload_, spec_.record);
+    upload_.clear();
+  }
+
+  void Made() {
+    UploadRecord::Remove(spec_.record, upload_);
+    upload_.clear();
   }
 
   void Digest(uint64_t from, uint64_t to, std::function<void(std::string)> then) {
@@ -1070,7 +1233,7 @@ class Transfers::Impl::PutTask : public SmallTask {
         failure.message += Tried(whole_retries_.failed());
         return Fail(std::move(failure));
       }
-      Later(delay, [this] { TryWhole(); });
+      BackOff(delay, [this] { TryWhole(); });
     };
     Exchange(std::move(exchange));
   }
@@ -1080,6 +1243,9 @@ class Transfers::Impl::PutTask : public SmallTask {
     AskFor({{"HEAD", address_, {}, {}}, "look at", "", 1 << 20}, [this, failure](Outcome<Answer> answer) {
       if (answer && !spec_.sha256.empty() && answer->head.Get("x-amz-meta-sha256") == spec_.sha256) {
         moved_ = size_;
+        if (!upload_.empty()) {
+          GiveUp();
+        }
         return Finish(done_, Outcome<RemoteIdentity>(IdentityOf(answer->head)));
       }
       Fail(answer || answer.failure().kind == FailureKind::Missing ? failure : answer.failure());
@@ -1089,6 +1255,53 @@ class Transfers::Impl::PutTask : public SmallTask {
   // In parts.
 
   void Begin() {
+    for (uint64_t from = 0; from < size_; from += part_bytes_) {
+      parts_.push_back({from, std::min(size_, from + part_bytes_), "", "", Retries(impl_.options.retry, id_ * 7 + from)});
+    }
+    auto found = UploadRecord::Read(spec_.record);
+    if (!found || found->uri != spec_.uri) {
+      return Create();
+    }
+    upload_ = found->upload;
+    if (*found != UploadRecord{spec_.uri, upload_, spec_.sha256, part_bytes_} || spec_.sha256.empty()) {
+      GiveUp();
+      return Create();
+    }
+    FindParts("");
+  }
+
+  /// What an upload of this very content has already. Each of its parts was sent with its hash, so it is what was cut from it.
+  void FindParts(const std::string& after) {
+    ObjectRequest request{"GET", address_, {{"uploadId", upload_}}, {}};
+    if (!after.empty()) {
+      request.query.emplace_back("part-number-marker", after);
+    }
+    AskFor({std::move(request), "write", "", 4 << 20}, [this, after](Outcome<Answer> answer) {
+      auto found = answer ? ReadParts(answer->body) : Result<S3Parts>(Error{""});
+      if (!answer && MayHelp(answer.failure().kind)) {
+        upload_.clear();  // it stays for the next time
+        return Fail(answer.failure());
+      }
+      if (!found) {
+        GiveUp();  // it is not there any more, or may not be looked at
+        for (Part& part : parts_) {
+          part.etag.clear();
+        }
+        return Create();
+      }
+      for (S3Part& one : found->parts) {
+        if (one.number >= 1 && one.number <= parts_.size() && parts_[one.number - 1].to - parts_[one.number - 1].from == one.size) {
+          parts_[one.number - 1].etag = std::move(one.etag);
+        }
+      }
+      if (!found->next.empty() && found->next != after) {
+        return FindParts(found->next);
+      }
+      NextParts();
+    });
+  }
+
+  void Create() {
     ObjectRequest request{"POST", address_, {{"uploads", ""}}, PutHeaders()};
     AskFor({std::move(request), "write", "", 1 << 20}, [this](Outcome<Answer> answer) {
       if (!answer) {
@@ -1099,8 +1312,8 @@ class Transfers::Impl::PutTask : public SmallTask {
         return Fail({FailureKind::Refused, fmt::format("`{}`: {}", spec_.uri, id.error().message), 0, answer->head.status});
       }
       upload_ = *std::move(id);
-      for (uint64_t from = 0; from < size_; from += part_bytes_) {
-        parts_.push_back({from, std::min(size_, from + part_bytes_), "", "", Retries(impl_.options.retry, id_ * 7 + from)});
+      if (!spec_.sha256.empty()) {
+        UploadRecord{spec_.uri, upload_, spec_.sha256, part_bytes_}.Write(spec_.record);
       }
       NextParts();
     });
@@ -1109,6 +1322,10 @@ class Transfers::Impl::PutTask : public SmallTask {
   void NextParts() {
     while (active_ < impl_.options.parts_at_once && next_ < parts_.size()) {
       const size_t index = next_++;
+      if (!parts_[index].etag.empty()) {
+        moved_ += parts_[index].to - parts_[index].from;
+        continue;
+      }
       ++active_;
       Digest(parts_[index].from, parts_[index].to, [this, index](std::string sha256) {
         parts_[index].sha256 = std::move(sha256);
@@ -1144,7 +1361,7 @@ class Transfers::Impl::PutTask : public SmallTask {
         failure.message += Tried(part.retries.failed());
         return Fail(std::move(failure));
       }
-      Later(delay, [this, index] { TryPart(index); });
+      BackOff(delay, [this, index] { TryPart(index); });
     };
     Exchange(std::move(exchange));
   }
@@ -1163,7 +1380,7 @@ class Transfers::Impl::PutTask : public SmallTask {
       // Servers begin to answer before they know: an error may come with status 200.
       const S3Error error = answer ? ReadS3Error(answer->body) : S3Error();
       if (answer && error.code.empty()) {
-        upload_.clear();
+        Made();
         RemoteIdentity identity = IdentityOf(answer->head);
         if (auto root = ParseXml(answer->body)) {
           identity.etag = root->Text("ETag");
@@ -1188,7 +1405,7 @@ class Transfers::Impl::PutTask : public SmallTask {
   void CheckMade(Failure failure) {
     AskFor({{"HEAD", address_, {}, {}}, "look at", "", 1 << 20}, [this, failure](Outcome<Answer> answer) {
       if (answer && answer->head.Get("x-amz-meta-sha256") == spec_.sha256 && IdentityOf(answer->head).size == size_) {
-        upload_.clear();
+        Made();
         return Finish(done_, Outcome<RemoteIdentity>(IdentityOf(answer->head)));
       }
       Fail(failure);

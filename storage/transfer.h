@@ -12,33 +12,43 @@
 #include <string>
 #include <vector>
 
+#include "storage/fetch_record.h"
 #include "storage/storage.h"
 #include "support/result.h"
 
 namespace jobc::storage {
 
+/// Where back-offs are waited for; tests have one whose time is only counted.
+class Timers {
+ public:
+  virtual ~Timers() = default;
+  /// Calls `then` once from the loop, after `ms` and never at once.
+  virtual void After(int64_t ms, std::function<void()> then) = 0;
+};
+
 struct TransferOptions {
   RetryPolicy retry;
+  std::shared_ptr<Timers> timers;          ///< null: the loop's own
   uint32_t parallel = 16;                  ///< requests at a time
   uint64_t part_bytes = uint64_t{16} << 20;
   uint64_t split_above = uint64_t{64} << 20;  ///< larger objects are moved in parts
   uint32_t parts_at_once = 4;              ///< of one object
+  uint64_t record_above = uint64_t{1} << 20;   ///< smaller ones are fetched anew by another process
+  uint64_t record_bytes = uint64_t{256} << 10; ///< of each part that may be fetched again after a kill
   int64_t connect_ms = 10'000;
   int64_t stall_ms = 60'000;               ///< without a byte
   Surroundings surroundings = ProcessSurroundings();
-};
-
-/// How much of a file that is being fetched is there; kept by the caller, so that a later Fetch() goes on.
-struct FetchedPart {
-  RemoteIdentity identity;
-  uint64_t bytes = 0;      ///< the first ones of the file are right
 };
 
 struct FetchSpec {
   std::string uri;
   std::string path;                        ///< written; made if missing, with mode 0600, or 0444 what is small
   std::optional<RemoteIdentity> expected;  ///< any other content is FailureKind::Changed
-  std::shared_ptr<FetchedPart> part;       ///< may be null
+  /// What of it is there; kept by the caller, so that a later Fetch() goes on. May be null.
+  std::shared_ptr<FetchedPart> part;
+  /// Where that is kept on the disk (fetch_record.h), so that another process goes on; empty: nowhere. Used for what is above
+  /// `TransferOptions::record_above`, whose content has a name. Stays when the file is whole, for the caller to remove.
+  std::string record{};
 };
 
 struct Fetched {
@@ -53,6 +63,9 @@ struct PutSpec {
   std::string uri;              ///< s3://
   std::string sha256;           ///< of the content if known: saves reading it once more, and is kept with the object
   bool create_only = false;     ///< an object that is there stays: success if it has the same sha256, else FailureKind::Exists
+  /// Where an upload in parts is kept while it is under way, if `sha256` is given: one that a killed process left there is gone
+  /// on with, or removed if it is one of another content. Empty: nowhere.
+  std::string record{};
 };
 
 /// A part of what a bucket holds, by key in byte order.

@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import subprocess
 import sys
 import unittest
 
@@ -118,9 +119,27 @@ export { texts: List<String> = read[*].text }
         self.assertSays(done.err, "error[E703]: the file `s3://bucket/dir/data.txt` does not exist", "a.job:4:24", "needed before anything runs")
         self.assertNothingBegan()
         self.more = {"AWS_ACCESS_KEY_ID": "OTHER"}
-        self.assertSays(self.read(code=3).err, "error[E703]: the file `s3://bucket/dir/data.txt` cannot be asked for", "does not let `OTHER` (from AWS_ACCESS_KEY_ID) look at it")
+        self.assertSays(self.read(code=3).err, "error[E703]: the file `s3://bucket/dir/data.txt` cannot be asked for", "does not know the access key `OTHER` (from AWS_ACCESS_KEY_ID)", "set AWS_ACCESS_KEY_ID")
         self.more = {"JOBC_S3_ENDPOINT": "http://127.0.0.1:1"}
         self.assertSays(self.read(code=3).err, "error[E703]", "look at the endpoint")
+
+    def test_what_is_wrong_is_said_before_anything_runs(self):
+        self.s3.put("dir/data.txt", b"x")
+        self.assertSays(self.read("s3://nobody/data.txt", code=3).err, "has no bucket `nobody` (404 NoSuchBucket); look at its name, and at the server")
+        self.more = {"AWS_REGION": "eu-west-1"}
+        self.assertSays(self.read(code=3).err, "is not in the region `eu-west-1` (400 AuthorizationHeaderMalformed); set AWS_REGION")
+        self.more = {}
+        for method in ("HEAD", "GET"):
+            self.s3.fault(method=method, key="dir/data.txt", do="status", status=301, code="PermanentRedirect", region="eu-central-1")
+        self.assertSays(self.read(code=3).err, "is not in the region `us-east-1` (301 PermanentRedirect); set AWS_REGION=eu-central-1")
+        self.assertNothingBegan()
+
+    def test_a_clock_that_is_wrong(self):
+        self.s3.put("dir/data.txt", b"x")
+        self.s3.clock = 20 * 60
+        self.assertSays(self.read(code=3).err, "the clock of this machine is 20 minutes behind that of the server", "timedatectl set-ntp true")
+        self.s3.clock = -3 * 3600
+        self.assertSays(self.read(code=3).err, "the clock of this machine is 180 minutes ahead of that of the server")
 
     def test_check_asks_nobody(self):
         self.write("edition = 1\n" + READ.replace("@URI@", "s3://bucket/dir/data.txt"))
@@ -133,7 +152,7 @@ export { texts: List<String> = read[*].text }
         self.jobc("plan", "a.job", "-o", "plan.json")
         self.more = {"AWS_SECRET_ACCESS_KEY": "topsecretwrong"}
         done = self.jobc("run", "plan.json", code=3)
-        self.assertSays(done.err, "s3://bucket/dir/data.txt", "wrong credentials, or no right to this bucket")
+        self.assertSays(done.err, "s3://bucket/dir/data.txt", "the secret key for `TESTKEY` (from AWS_ACCESS_KEY_ID) is wrong; set AWS_SECRET_ACCESS_KEY")
         self.assertNotIn("topsecretwrong", done.err)
         self.more = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
         done = self.jobc("run", "plan.json", code=3)
@@ -185,6 +204,93 @@ export { texts: List<String> = read[*].text }
         process.kill()
         process.wait()
         self.assertEqual(self.jobc("resume").json, {"text": "in the end\n"})
+
+    BIG = 'sha256(input.data)'
+
+    def cut_by_a_kill(self, size, after):
+        """A run that is killed when `after` bytes of a large object are there; the sha256 of the object."""
+        content = servers.pattern(size)
+        self.s3.put("dir/data.txt", content)
+        self.s3.fault(key="dir/data.txt", do="stall", after=after)
+        self.write("edition = 1\n" + READ.replace("@URI@", "s3://bucket/dir/data.txt").replace("stdout()", self.BIG).replace('"cat"', '"test", "-e"'))
+        process = self.start("run", "a.job")
+        parts = self.at / ".jobc" / "store" / "part"
+        wait_until(lambda: any(path.stat().st_size >= after for path in parts.glob("*") if not path.name.endswith(".had")), what="the bytes before the cut")
+        process.kill()
+        process.wait()
+        return servers.hashlib.sha256(content).hexdigest()
+
+    def test_what_a_killed_run_had_is_not_fetched_again(self):
+        sha256 = self.cut_by_a_kill(3_000_000, 2_000_000)
+        self.assertEqual(self.jobc("resume").json, {"text": sha256})
+        self.assertLess(self.s3.sent, 3_000_000 + 300_000)
+        self.assertEqual(list((self.at / ".jobc" / "store" / "part").iterdir()), [])
+
+    def test_another_run_goes_on_with_it(self):
+        sha256 = self.cut_by_a_kill(3_000_000, 2_000_000)
+        self.assertEqual(self.jobc("run", "a.job").json, {"text": sha256})
+        self.assertLess(self.s3.sent, 3_000_000 + 300_000)
+
+    def test_no_run_goes_on_with_what_changed_meanwhile(self):
+        self.cut_by_a_kill(3_000_000, 2_000_000)
+        content = b"x" * 3_000_000
+        self.s3.put("dir/data.txt", content)
+        self.assertEqual(self.jobc("run", "a.job").json, {"text": servers.hashlib.sha256(content).hexdigest()})
+
+    def test_a_failed_run_leaves_what_it_has(self):
+        content = servers.pattern(3_000_000)
+        self.s3.put("dir/data.txt", content)
+        self.s3.fault(key="dir/data.txt", do="cut", after=2_000_000)
+        self.s3.fault(key="dir/data.txt", do="status", status=403, code="ExpiredToken")
+        text = READ.replace("stdout()", self.BIG).replace('"cat"', '"test", "-e"')
+        self.read(text=text, code=10)
+        self.assertEqual(self.read(text=text).json, {"text": servers.hashlib.sha256(content).hexdigest()})
+        self.assertEqual(self.s3.sent, 3_000_000)
+
+    def test_memory_does_not_grow_with_sizes(self):
+        size = 160 << 20
+        self.s3.put("dir/data.txt", servers.pattern(size))
+        self.write(f'''edition = 1
+job copy {{
+  input {{ data: File = "s3://bucket/dir/data.txt" }}
+  script = <<~SH
+    cp ~{{input.data}} copy
+    touch {self.flags}/here
+    until [ -e {self.flags}/go ]; do sleep 0.02; done
+  SH
+  output {{ copy: File = "copy" }}
+}}
+publish "s3://bucket/out" {{ "copy" = copy.copy }}
+''')
+        self.s3.fault(method="PUT", key="out/jobc-manifest.json", do="hang")
+        process = self.start("run", "a.job")
+
+        def peak():
+            status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+            return int(status.split("VmHWM:")[1].split()[0]) << 10
+
+        self.wait_for("here", 60)
+        self.assertLess(peak(), 64 << 20)
+        self.flag("go").touch()
+        wait_until(lambda: self.s3.requests("PUT", "out/jobc-manifest.json"), what="the whole object", seconds=60)
+        self.assertLess(peak(), 64 << 20)
+        self.assertEqual(len(self.s3.objects["out/copy"]["content"]), size)
+        self.jobc("cancel")
+        process.communicate()
+
+    def test_a_full_disk_below_the_store(self):
+        self.s3.put("dir/data.txt", servers.pattern(4_000_000))
+        self.write("edition = 1\n" + READ.replace("@URI@", "s3://bucket/dir/data.txt").replace('"cat"', '"test", "-e"'))
+        disk = self.base / "disk"
+        disk.mkdir()
+        script = f'mount -t tmpfs -o size=2m,mode=777 tmpfs "{disk}" || exit 77; mkdir .jobc; ln -s "{disk}" .jobc/store; "{self.program}" run a.job; code=$?; du -s "{disk}" >&2; exit $code'
+        done = subprocess.run(["unshare", "-m" if os.geteuid() == 0 else "-rm", "sh", "-c", script], cwd=self.at, env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        if done.returncode == 77 or "unshare" in done.stderr:
+            self.skipTest("no mount for this user here")
+        self.assertEqual(done.returncode, 10, done.stderr)
+        self.assertSays(done.stderr, "cannot write `", "No space left on device; make room, or name another state directory with `--state DIR`")
+        self.assertEqual(self.failure()[0], "staging")
+        self.assertLess(int(done.stderr.strip().splitlines()[-1].split()[0]), 100, "the disk is as free as it was")
 
     def test_its_size_is_known_before_it_is_here(self):
         self.s3.put("dir/data.txt", b"x" * 5000)
@@ -421,6 +527,26 @@ publish "@TO@" { prune = true
         self.jobc("cancel")
         self.assertSays(self.finish(process, "run", code=130).out, "interrupted")
         self.assertNotIn("out/jobc-manifest.json", self.s3.objects)
+
+    def test_an_upload_that_was_killed_goes_on(self):
+        size = (64 << 20) + 1
+        self.s3.fault(method="PUT", key="out/big", do="hang", query="partNumber=3&")
+        self.write(f'''edition = 1
+job make {{ run = ["truncate", "-s", "{size}", "big"] output {{ big: File = "big" }} }}
+publish "s3://bucket/out" {{ "big" = make.big }}
+''')
+        process = self.start("run", "a.job")
+        wait_until(lambda: any(len(upload["parts"]) == 4 for upload in self.s3.uploads.values()), what="all parts but one", seconds=60)
+        process.kill()
+        process.wait()
+        self.jobc("resume", timeout=120)
+        self.assertEqual(len(self.s3.objects["out/big"]["content"]), size)
+        sent = sorted(one["query"].split("&")[0] for one in self.s3.requests("PUT", "out/big"))
+        self.assertLessEqual(len(sent), 7, sent)
+        self.assertEqual(sent.count("partNumber=1"), 1)
+        self.assertEqual(self.s3.begun, 1)
+        self.assertEqual(self.s3.uploads, {})
+        self.assertEqual(list((self.at / ".jobc" / "store" / "upload").iterdir()), [])
 
     def test_no_such_bucket(self):
         self.assertSays(self.run_job(self.MAKE.replace("@TO@", "s3://nobody/out"), code=10).err, "has no bucket `nobody`")

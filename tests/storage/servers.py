@@ -1,7 +1,7 @@
 """Servers for the tests of remote files. S3: strict, every signature, payload hash and condition is checked as AWS does, and it can
 be told to fail: cut a connection, say that it is busy, forget an object. Https: with or without etags, ranges and HEAD.
 
-As a program: `servers.py s3` prints its port and serves until its stdin ends; PUT /_faults, PUT /_set, GET /_log and PUT /_object/KEY?size=N
+As a program: `servers.py s3` prints its port and serves until its stdin ends; PUT /_faults, PUT /_set, GET /_log, GET /_sent and PUT /_object/KEY?size=N
 tell it what to do. In Python: S3Server(), HttpsServer(directory)."""
 import datetime
 import hashlib
@@ -13,6 +13,7 @@ import pathlib
 import socket
 import sys
 import threading
+import time
 import urllib.parse
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
@@ -23,7 +24,7 @@ ACCESS_KEY, SECRET_KEY, REGION = "TESTKEY", "test/secret+key", "us-east-1"
 
 class Fault:
     """What happens to the next `times` requests with this method and key: {"method": "GET", "key": "a", "times": 1, "do": …}.
-    cut (after `after` bytes of the body), status (`status`, `code`, `retry_after`), forget (the object, before the answer),
+    cut and stall (after `after` bytes of the body), more (than was asked for), status (`status`, `code`, `retry_after`, `region`), forget (the object, before the answer),
     change (the object to `text`, before the answer), hang (until the server ends), lose_answer (it is done, the answer is cut),
     version (it gets the version `text`), whole (ranges are ignored), no_conditions (If-None-Match is ignored)."""
 
@@ -33,6 +34,7 @@ class Fault:
 
 class Base:
     scheme = "http"
+    sent = 0
 
     def __init__(self, handler):
         outer = self
@@ -88,6 +90,9 @@ class BaseHandler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+    def date_time_string(self, timestamp=None):
+        return super().date_time_string((time.time() if timestamp is None else timestamp) + getattr(self.server_of, "clock", 0))
+
     def answer(self, status, body=b"", headers=(), length=None):
         self.send_response(status)
         for name, value in headers:
@@ -114,15 +119,29 @@ class BaseHandler(http.server.BaseHTTPRequestHandler):
             status = 206
             headers = [*headers, ("Content-Range", f"bytes {first}-{last}/{len(content)}")]
         body = content[first:last + 1]
-        if fault and fault.do == "cut" and self.command == "GET":
+        if fault and fault.do == "more":
+            body += b"more"
+        if fault and fault.do in ("cut", "stall") and self.command == "GET":
             self.send_response(status)
             for name, value in headers:
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body[:fault.more.get("after", 0)])
+            part = body[:fault.more.get("after", 0)]
+            self.wfile.write(part)
+            self.count(len(part))
+            if fault.do == "cut":
+                return self.cut()
+            self.wfile.flush()
+            self.server_of.ended.wait()
             return self.cut()
+        self.count(len(body) if self.command == "GET" else 0)
         self.answer(status, body if self.command == "GET" else b"", headers, len(body))
+
+    def count(self, size):
+        """Bytes of contents that were sent."""
+        with self.server_of.lock:
+            self.server_of.sent += size
 
 
 class S3Handler(BaseHandler):
@@ -151,6 +170,7 @@ class S3Handler(BaseHandler):
             return self.cut()
         if fault and fault.do == "status":
             wait = [("Retry-After", str(fault.more["retry_after"]))] if "retry_after" in fault.more else []
+            wait += [("x-amz-bucket-region", fault.more["region"])] if "region" in fault.more else []
             return self.error(fault.more["status"], fault.more.get("code", "SlowDown"), "as told", wait)
         problem = server.check_signature(self, url, body)
         if problem:
@@ -180,6 +200,8 @@ class S3Handler(BaseHandler):
             for name, value in json.loads(body).items():
                 setattr(server, name, value)
             return self.answer(200)
+        if url.path == "/_sent":
+            return self.answer(200, str(server.sent).encode())
         if url.path == "/_log":
             with server.lock:
                 return self.answer(200, json.dumps(server.log).encode())
@@ -216,9 +238,23 @@ class S3Handler(BaseHandler):
         self.answer(200, f'<?xml version="1.0" encoding="UTF-8"?>\n<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>{server.bucket}</Name><EncodingType>url</EncodingType>'
                          f"<IsTruncated>{'true' if len(keys) > len(page) else 'false'}</IsTruncated>{text}</ListBucketResult>".encode())
 
+    def list_parts(self, query):
+        with self.server_of.lock:
+            upload = self.server_of.uploads.get(query["uploadId"])
+            parts = sorted(upload["parts"].items()) if upload else []
+        if upload is None:
+            return self.error(404, "NoSuchUpload")
+        parts = [one for one in parts if one[0] > int(query.get("part-number-marker", 0))]
+        page = parts[:self.server_of.page]
+        text = "".join(f"<Part><PartNumber>{number}</PartNumber><ETag>{etag(content).replace(chr(34), '&quot;')}</ETag><Size>{len(content)}</Size></Part>" for number, content in page)
+        more = f"<NextPartNumberMarker>{page[-1][0]}</NextPartNumberMarker><IsTruncated>true</IsTruncated>" if len(parts) > len(page) else "<IsTruncated>false</IsTruncated>"
+        self.answer(200, f"<ListPartsResult>{more}{text}</ListPartsResult>".encode())
+
     def object_get(self, key, query, body, fault):
         if "list-type" in query:
             return self.list_objects(query)
+        if "uploadId" in query:
+            return self.list_parts(query)
         if one := self.found(key):
             self.send_object(one["content"], [("ETag", one["etag"]), ("Accept-Ranges", "bytes"), *one["meta"]], fault)
 
@@ -243,7 +279,8 @@ class S3Handler(BaseHandler):
         server = self.server_of
         if "uploads" in query:
             with server.lock:
-                upload = f"u&{len(server.uploads) + 1}"
+                server.begun += 1
+                upload = f"u&{server.begun}"
                 server.uploads[upload] = {"key": key, "parts": {}, "meta": self.meta()}
             return self.ok(fault, f"<InitiateMultipartUploadResult><Bucket>b</Bucket><UploadId>{upload.replace('&', '&amp;')}</UploadId></InitiateMultipartUploadResult>".encode())
         with server.lock:
@@ -291,6 +328,8 @@ class S3Server(Base):
     bucket = "bucket"
     smallest_part = 0  # S3: 5 MiB
     page = 1000        # of a list
+    clock = 0          # seconds by which this server's is ahead
+    begun = 0          # uploads in parts
     lists = True       # whether the caller may list the bucket
 
     def __init__(self):
@@ -323,7 +362,7 @@ class S3Server(Base):
             return 400, "AuthorizationHeaderMalformed", f"the region '{region}' is wrong; expecting '{REGION}'"
         date = request.headers.get("x-amz-date", "")
         when = datetime.datetime.strptime(date, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.timezone.utc)
-        if abs((datetime.datetime.now(datetime.timezone.utc) - when).total_seconds()) > 900 or not date.startswith(day):
+        if abs((datetime.datetime.now(datetime.timezone.utc) - when).total_seconds() + self.clock) > 900 or not date.startswith(day):
             return 403, "RequestTimeTooSkewed", "the clock is wrong"
         claimed = request.headers.get("x-amz-content-sha256")
         if claimed is None:

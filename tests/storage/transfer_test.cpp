@@ -203,7 +203,7 @@ TEST_F(TransferTest, ALaterFetchGoesOnWithWhatIsThere) {
   ASSERT_FALSE(first.ok());
   EXPECT_EQ(first.failure().kind, FailureKind::Busy);
   EXPECT_THAT(first.failure().message, HasSubstr("(503 SlowDown); try again later (tried"));
-  EXPECT_EQ(part->bytes, 11'000u);
+  EXPECT_EQ(part->bytes.First(), 11'000u);
   Control("PUT", "/_faults", R"([{"key": "none"}])");
   transfers_.reset();
   uv_run(&loop_, UV_RUN_DEFAULT);
@@ -212,6 +212,211 @@ TEST_F(TransferTest, ALaterFetchGoesOnWithWhatIsThere) {
   ASSERT_TRUE(got.ok()) << got.failure().message;
   EXPECT_EQ(Text(dir_ + "/got"), Content("o"));
   EXPECT_EQ(Requests("\"range\": null, \"if_match\": \"\\\""), 1u);  // only the first one asked for all
+}
+
+TEST(ByteRanges, JoinsWhatTouches) {
+  ByteRanges ranges;
+  EXPECT_EQ(ranges.First(), 0u);
+  ranges.Add(10, 20);
+  ranges.Add(30, 40);
+  ranges.Add(50, 50);
+  EXPECT_EQ(ranges.First(), 0u);
+  EXPECT_EQ(ranges.Sum(), 20u);
+  ranges.Add(20, 25);
+  ranges.Add(0, 10);
+  EXPECT_EQ(ranges.First(), 25u);
+  ranges.Add(24, 35);
+  EXPECT_EQ(ranges.all(), (std::map<uint64_t, uint64_t>{{0, 40}}));
+  ranges.Add(5, 6);
+  ranges.Add(60, 70);
+  ranges.Add(41, 100);
+  EXPECT_EQ(ranges.all(), (std::map<uint64_t, uint64_t>{{0, 40}, {41, 100}}));
+  EXPECT_EQ(ranges.End(), 100u);
+}
+
+TEST_F(TransferTest, ARecordSaysWhatIsThereAndNoMore) {
+  const std::string path = dir_ + "/record";
+  FetchedPart part{{"\"e\"", "v", 1000}, {}};
+  part.bytes.Add(0, 10);
+  {
+    FetchRecord record;
+    ASSERT_TRUE(record.Begin(path, part).ok());
+    record.Add(500, 600);
+  }
+  part.bytes.Add(500, 600);
+  auto read = FetchRecord::Read(path);
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->identity, part.identity);
+  EXPECT_EQ(read->bytes, part.bytes);
+  const std::string text = Text(path);
+  for (size_t size = 0; size <= text.size(); ++size) {  // killed while it was written
+    std::ofstream(path, std::ios::binary) << text.substr(0, size);
+    auto some = FetchRecord::Read(path);
+    EXPECT_EQ(some.has_value(), size > text.find('\n'));
+    EXPECT_LE(some.value_or(FetchedPart()).bytes.Sum(), 110u);
+  }
+  for (const char* line : {"600 500\n", "0 1001\n", "0 x\n", "0  5\n", "-1 5\n", "1000\n"}) {
+    std::ofstream(path, std::ios::binary) << text << line;
+    EXPECT_EQ(FetchRecord::Read(path)->bytes, part.bytes) << line;
+  }
+  std::string other = text;
+  other.replace(other.find("\"boot\":\"") + 8, 4, "0000");  // before the machine was started anew
+  std::ofstream(path, std::ios::binary) << other;
+  EXPECT_FALSE(FetchRecord::Read(path));
+}
+
+TEST_F(TransferTest, AnotherProcessGoesOnWithWhatWasThere) {
+  constexpr size_t kSize = 200'000;
+  Object("o", kSize);
+  auto identity = Head("s3://bucket/o");
+  options_.record_above = 1000;
+  options_.record_bytes = 1;
+  const FetchSpec spec{"s3://bucket/o", dir_ + "/got", *identity, nullptr, dir_ + "/record"};
+  options_.parts_at_once = 1;
+  size_t rounds = 0;
+  for (; rounds < 200; ++rounds) {
+    Faults(R"([{"key": "o", "do": "cut", "after": 4321}, {"key": "o", "do": "status", "status": 403, "code": "AccessDenied"}])");
+    transfers_.reset();
+    uv_run(&loop_, UV_RUN_DEFAULT);
+    auto got = Fetch(spec);
+    if (got.ok()) {
+      EXPECT_EQ(got->sha256, Sha256Hex(Content("o")));
+      break;
+    }
+  }
+  EXPECT_GT(rounds, 40u);
+  EXPECT_EQ(Text(dir_ + "/got"), Content("o"));
+  EXPECT_EQ(Control("GET", "/_sent"), std::to_string(kSize));  // no byte twice
+}
+
+TEST_F(TransferTest, FetchesOnlyTheGaps) {
+  options_.record_above = 1000;
+  Object("o", 200'000);
+  auto identity = Head("s3://bucket/o");
+  const std::string content = Content("o");
+  std::string there(200'000, 'x');
+  FetchedPart part{*identity, {}};
+  for (auto [from, to] : {std::pair(0, 5'000), std::pair(30'000, 61'234), std::pair(150'000, 199'999)}) {
+    there.replace(static_cast<size_t>(from), static_cast<size_t>(to - from), content, static_cast<size_t>(from), static_cast<size_t>(to - from));
+    part.bytes.Add(static_cast<uint64_t>(from), static_cast<uint64_t>(to));
+  }
+  ASSERT_TRUE(FetchRecord().Begin(dir_ + "/record", part).ok());
+  std::ofstream(dir_ + "/got", std::ios::binary) << there;
+  auto got = Fetch({"s3://bucket/o", dir_ + "/got", *identity, nullptr, dir_ + "/record"});
+  ASSERT_TRUE(got.ok()) << got.failure().message;
+  EXPECT_EQ(Text(dir_ + "/got"), content);
+  EXPECT_EQ(got->sha256, Sha256Hex(content));
+  EXPECT_EQ(Control("GET", "/_sent"), std::to_string(200'000 - part.bytes.Sum()));
+}
+
+TEST_F(TransferTest, ARecordOfAnotherContentCountsForNothing) {
+  options_.record_above = 1000;
+  Object("o", 25'000);
+  auto identity = Head("s3://bucket/o");
+  FetchedPart part{{"\"another\"", "", 25'000}, {}};
+  part.bytes.Add(0, 20'000);
+  ASSERT_TRUE(FetchRecord().Begin(dir_ + "/record", part).ok());
+  std::ofstream(dir_ + "/got", std::ios::binary) << std::string(25'000, 'x');
+  auto got = Fetch({"s3://bucket/o", dir_ + "/got", *identity, nullptr, dir_ + "/record"});
+  ASSERT_TRUE(got.ok());
+  EXPECT_EQ(Text(dir_ + "/got"), Content("o"));
+  // Nor does one whose bytes are not there.
+  part.identity = *identity;
+  ASSERT_TRUE(FetchRecord().Begin(dir_ + "/record", part).ok());
+  std::filesystem::resize_file(dir_ + "/got", 19'999);
+  ASSERT_TRUE(Fetch({"s3://bucket/o", dir_ + "/got", *identity, nullptr, dir_ + "/record"}).ok());
+  EXPECT_EQ(Text(dir_ + "/got"), Content("o"));
+}
+
+TEST_F(TransferTest, TakesNoMoreThanWasAskedFor) {
+  Object("o", 25'000);
+  auto identity = Head("s3://bucket/o");
+  Faults(R"([{"key": "o", "do": "more"}])");
+  auto got = Fetch({"s3://bucket/o", dir_ + "/got", *identity, nullptr, ""});
+  ASSERT_FALSE(got.ok());
+  EXPECT_THAT(got.failure().message, HasSubstr("it had 25000 bytes and has 25004 now"));
+  Faults(R"([{"key": "o", "do": "cut", "after": 9000}, {"key": "o", "do": "more"}])");
+  got = Fetch({"s3://bucket/o", dir_ + "/got", *identity, nullptr, ""});
+  ASSERT_FALSE(got.ok());
+  EXPECT_EQ(got.failure().kind, FailureKind::Refused);
+  EXPECT_THAT(got.failure().message, HasSubstr("the server sent more bytes than it said"));
+}
+
+/// Time passes only when nobody would do anything else.
+class CountedTimers : public Timers {
+ public:
+  void After(int64_t ms, std::function<void()> then) override {
+    waits.push_back(ms);
+    due.push_back(std::move(then));
+  }
+  bool Step() {
+    if (due.empty()) return false;
+    auto then = std::move(due.front());
+    due.erase(due.begin());
+    then();
+    return true;
+  }
+  std::vector<int64_t> waits;
+  std::vector<std::function<void()>> due;
+};
+
+class BackOffTest : public TransferTest {
+ protected:
+  void SetUp() override {
+    TransferTest::SetUp();
+    options_.retry = RetryPolicy();
+    options_.timers = timers_;
+  }
+  std::vector<int64_t> WaitsOf(const std::string& faults) {
+    Faults(faults);
+    timers_->waits.clear();
+    transfers_.reset();
+    uv_run(&loop_, UV_RUN_DEFAULT);
+    std::optional<Outcome<Fetched>> got;
+    transfers().Fetch({"s3://bucket/o", dir_ + "/got", std::nullopt, nullptr, ""}, [&](Outcome<Fetched> one) { got.emplace(std::move(one)); });
+    while (!got) {
+      if (!timers_->Step()) uv_run(&loop_, UV_RUN_ONCE);
+    }
+    ok_ = got->ok();
+    return timers_->waits;
+  }
+  std::shared_ptr<CountedTimers> timers_ = std::make_shared<CountedTimers>();
+  bool ok_ = false;
+};
+
+TEST_F(BackOffTest, DoublesEachTimeAndIsHalfAtRandom) {
+  Object("o", 100);
+  options_.retry.tries = 12;
+  const std::string busy = R"([{"key": "o", "do": "status", "status": 503, "times": 11}])";
+  const std::vector<int64_t> waits = WaitsOf(busy);
+  EXPECT_TRUE(ok_);
+  const std::vector<int64_t> most{250, 500, 1000, 2000, 4000, 8000, 16'000, 20'000, 20'000, 20'000, 20'000};
+  ASSERT_EQ(waits.size(), most.size());
+  for (size_t i = 0; i < most.size(); ++i) {
+    EXPECT_GE(waits[i], most[i] / 2);
+    EXPECT_LE(waits[i], most[i]);
+  }
+  EXPECT_EQ(WaitsOf(busy), waits);  // the same seed
+}
+
+TEST_F(BackOffTest, GivesUpAfterSixTries) {
+  Object("o", 100);
+  EXPECT_EQ(WaitsOf(R"([{"key": "o", "do": "status", "status": 503, "times": 6}])").size(), 5u);
+  EXPECT_FALSE(ok_);
+}
+
+TEST_F(BackOffTest, DoesAsTheServerAsks) {
+  Object("o", 100);
+  EXPECT_EQ(WaitsOf(R"([{"key": "o", "do": "status", "status": 503, "retry_after": 7}])"), (std::vector<int64_t>{7000}));
+  EXPECT_EQ(WaitsOf(R"([{"key": "o", "do": "status", "status": 429, "retry_after": 3600}])"), (std::vector<int64_t>{60'000}));  // no longer than a minute
+}
+
+TEST_F(BackOffTest, BeginsAnewWhenBytesCame) {
+  Object("o", 10'000);
+  const std::vector<int64_t> waits = WaitsOf(R"([{"key": "o", "do": "cut", "after": 1000, "times": 9}])");
+  EXPECT_TRUE(ok_);
+  ASSERT_EQ(waits.size(), 9u);
+  for (int64_t wait : waits) EXPECT_LE(wait, 250);
 }
 
 TEST_F(TransferTest, NeverMixesTwoContents) {
@@ -311,6 +516,50 @@ TEST_F(TransferTest, RemovesTheUploadThatItGivesUp) {
   EXPECT_EQ(put.failure().kind, FailureKind::Auth);
   while (Requests("\"method\": \"DELETE\"") == 0) uv_run(&loop_, UV_RUN_ONCE);
   EXPECT_EQ(Content("o"), "");
+}
+
+// What a killed process left: the parts that are there are not sent again.
+TEST_F(TransferTest, GoesOnWithAnUploadThatWasLeft) {
+  const std::string text = Bytes(123'456);
+  const PutSpec spec{Write(text), "", "s3://bucket/o", Sha256Hex(text), false, dir_ + "/upload/record"};
+  Faults(R"([{"method": "PUT", "key": "o", "do": "hang", "query": "partNumber=3&"}])");
+  transfers().Put(spec, [](Outcome<RemoteIdentity>) {});
+  while (Requests("partNumber=13&") == 0 || !std::filesystem::exists(spec.record)) uv_run(&loop_, UV_RUN_ONCE);
+  for (int i = 0; i < 200 && Requests("partNumber=12&") == 0; ++i) uv_run(&loop_, UV_RUN_ONCE);
+  transfers_.reset();  // with no time left to tell the server
+  uv_run(&loop_, UV_RUN_DEFAULT);
+  ASSERT_TRUE(std::filesystem::exists(spec.record));
+  Control("PUT", "/_set", R"({"page": 5})");
+  const size_t sent = Requests("\"method\": \"PUT\"");
+  auto put = Put(spec);
+  ASSERT_TRUE(put.ok()) << put.failure().message;
+  EXPECT_EQ(Content("o"), text);
+  EXPECT_LE(Requests("\"method\": \"PUT\"") - sent, 4u);  // those that were on their way
+  EXPECT_EQ(Requests("\"query\": \"uploads="), 1u);
+  EXPECT_FALSE(std::filesystem::exists(spec.record));
+}
+
+TEST_F(TransferTest, RemovesALeftUploadOfAnotherContent) {
+  PutSpec spec{Write(Bytes(50'000)), "", "s3://bucket/o", Sha256Hex(Bytes(50'000)), false, dir_ + "/upload/record"};
+  Faults(R"([{"method": "PUT", "key": "o", "do": "hang", "query": "partNumber=3&"}])");
+  transfers().Put(spec, [](Outcome<RemoteIdentity>) {});
+  while (Requests("partNumber=3&") == 0) uv_run(&loop_, UV_RUN_ONCE);
+  transfers_.reset();
+  uv_run(&loop_, UV_RUN_DEFAULT);
+  const std::string other = Bytes(60'001);
+  spec.path = Write(other);
+  spec.sha256 = Sha256Hex(other);
+  ASSERT_TRUE(Put(spec).ok());
+  EXPECT_EQ(Content("o"), other);
+  while (Requests("\"method\": \"DELETE\"") == 0) uv_run(&loop_, UV_RUN_ONCE);
+}
+
+TEST_F(TransferTest, BeginsAnewWhereTheServerForgotTheUpload) {
+  const std::string text = Bytes(50'000);
+  const PutSpec spec{Write(text), "", "s3://bucket/o", Sha256Hex(text), false, dir_ + "/record"};
+  std::ofstream(spec.record) << R"({"uri":"s3://bucket/o","upload":"gone","sha256":")" << spec.sha256 << R"(","part_bytes":10000})";
+  ASSERT_TRUE(Put(spec).ok());
+  EXPECT_EQ(Content("o"), text);
 }
 
 TEST_F(TransferTest, MakesAnObjectOnlyOnce) {
