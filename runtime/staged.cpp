@@ -259,7 +259,7 @@ Result<void> CopyFile(const StagedFile& file, const std::string& target, const s
     if (count < 0) return Cannot("copy to", target, errno);
     if (count == 0) break;
   }
-  if (fchmod(out.get(), file.executable ? 0555 : 0444) != 0 || fsync(out.get()) != 0) return Cannot("write", target, errno);
+  if (fchmod(out.get(), file.executable ? 0555 : 0444) != 0) return Cannot("write", target, errno);
   return {};
 }
 
@@ -272,7 +272,24 @@ Result<void> WriteText(const std::string& path, std::string_view text, mode_t mo
     if (count < 0) return Cannot("write", path, errno);
     rest.remove_prefix(static_cast<size_t>(count));
   }
-  if (fchmod(out.get(), mode) != 0 || fsync(out.get()) != 0) return Cannot("write", path, errno);
+  if (fchmod(out.get(), mode) != 0) return Cannot("write", path, errno);
+  return {};
+}
+
+/// All of them are on the disk then. Writing begins for all before any is waited for: a file system's own journal then takes
+/// them together, which is many times faster than one after the other.
+Result<void> SyncFiles(const std::vector<std::string>& paths) {
+  for (const bool wait : {false, true}) {
+    for (const std::string& path : paths) {
+      process::UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+      if (!fd) return Cannot("read", path, errno);
+      if (!wait) {
+        (void)sync_file_range(fd.get(), 0, 0, SYNC_FILE_RANGE_WRITE);
+      } else if (fsync(fd.get()) != 0) {
+        return Cannot("write", path, errno);
+      }
+    }
+  }
   return {};
 }
 
@@ -387,6 +404,7 @@ Result<void> LayDownStaged(StagedSet& set, const std::atomic<bool>& stop) {
   }
   if (auto written = WriteText(manifest, StagedManifest(set, false), 0644); !written) return written;
   std::string made_last;
+  std::vector<std::string> written_files;
   for (StagedFile& file : set.files) {
     if (stop.load()) return Stopped();
     const std::string target = set.base + "/" + file.path;
@@ -401,13 +419,17 @@ Result<void> LayDownStaged(StagedSet& set, const std::atomic<bool>& stop) {
       if (symlink(file.link.c_str(), target.c_str()) != 0) return Cannot("create", target, errno);
     } else if (file.is_text) {
       if (auto written = WriteText(target, file.text, 0444); !written) return written;
+      if (!file.text.empty()) written_files.push_back(target);
     } else if (file.at.empty() || !LinkTo(file.at, file, target)) {
       if (auto copied = CopyFile(file, target, stop); !copied) return copied;
+      written_files.push_back(target);
     }
     file.at.clear();  // it lies here as well
   }
   const std::string last = manifest + ".new";
   if (auto written = WriteText(last, StagedManifest(set, true), 0444); !written) return written;
+  written_files.push_back(last);
+  if (auto synced = SyncFiles(written_files); !synced) return synced;
   if (rename(last.c_str(), manifest.c_str()) != 0) return Cannot("write", manifest, errno);
   process::UniqueFd dir(open(set.base.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!dir || fsync(dir.get()) != 0) return Cannot("write", set.base, errno);
