@@ -815,7 +815,9 @@ struct Scheduler::Core {
       why = fmt::format(
           "`{}` needs {} {}, {} {}; {}", Address(ref), show(amount), what,
           can_clip ? "this machine has" : "there are only", show(total),
-          can_clip ? "lower its `resources`, or set `oversubscribe = true` in the backend to run it all the same"
+          can_clip ? (j.job->backend.kind == ir::BackendKind::Process
+                          ? "lower its `resources`, or set `oversubscribe = true` in the backend to run it all the same"
+                          : "lower its `resources`")
                    : "raise the pool's `slots` or lower the claim");
       return false;
     };

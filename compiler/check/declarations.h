@@ -143,7 +143,9 @@ struct Declarations {
   };
   std::deque<UnitBlocks> unit_blocks;                        ///< same order as Checker::units
   std::vector<ProfileInfo> profiles;
-  std::optional<Result<Lock>> lock;                          ///< of the root's directory, once a remote import asked for it
+  /// Whether the lock beside the root names the content of an image. One that cannot be read does not; the plan says so.
+  bool Locks(const Checker& c, std::string_view image);
+  std::optional<Result<Lock>> lock;                          ///< of the root's directory, once a remote import or an image asked for it
   Unit* test_unit = nullptr;                                 ///< of a test file without jobs: sees the names of the file it is about
   std::set<std::pair<uint32_t, uint32_t>> shell_scripts;     ///< heredocs that Model::shell_scripts holds: source, offset
   /// What a job is under a profile: (Model::profiles, job). Only those that the profile touches.

@@ -1263,11 +1263,15 @@ class Body {
     if (out_.cache_salt.valid()) return;
     if (out_.image.valid()) {
       if (!c_.exprs.IsConst(out_.image) || c_.exprs.ConstValue(out_.image).kind() != ir::ValueKind::String) return;  // looked at by the plan
-      if (NamesImageContent(c_.exprs.ConstValue(out_.image).as_string())) return;
+      const std::string& image = c_.exprs.ConstValue(out_.image).as_string();
+      if (NamesImageContent(image) || c_.declarations->Locks(c_, image)) return;
     }
     auto& d = c_.diags.Emit(cache->item->span, diag::MissingAttribute, "`cache = true`", out_.image.valid() ? "an image with its digest, or `cache_salt`" : "`cache_salt`");
     d.Label(out_.image.valid() ? "a tag may name another image tomorrow" : "no image says which versions of programs made the result");
-    if (const Placed* image = merged_.Attr("image"); image != nullptr && out_.image.valid()) d.Secondary(image->item->span, "this image has no digest");
+    if (const Placed* image = merged_.Attr("image"); image != nullptr && out_.image.valid()) {
+      d.Secondary(image->item->span, "this image has no digest");
+      d.AddHelp("pin what its tag means now:  jobc lock");
+    }
     d.AddHelp("add, and change when the programs change:  cache_salt = \"1\"");
   }
 

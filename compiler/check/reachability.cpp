@@ -698,10 +698,11 @@ class Reachability {
       return;
     }
     if (image.empty() || image[0] == '/' || image[0] == '.' || image.ends_with(".sif") || NamesImageContent(image)) return;  // a file for apptainer
+    if (c_.declarations->Locks(c_, image)) return;
     const size_t name = image.rfind('/') + 1;
     auto& d = c_.diags.Emit(SpanOf(job.image), diag::ImageByTag, image).Label("may be another image tomorrow");
     d.AddHelp(fmt::format("name its content:  image = \"{}@sha256:…\"", image.substr(0, image.find(':', name))));
-    if (image.find("://") == std::string::npos) d.Note(fmt::format("after `docker pull {0}`, `docker image inspect -f '{{{{index .RepoDigests 0}}}}' {0}` prints it", image));
+    if (IsLockable(image)) d.AddHelp("or let job.lock pin what the tag means now:  jobc lock");
   }
 
   void Images() {

@@ -10,6 +10,11 @@
 #include "stdlib/stdlib.h"
 
 namespace jobc::check {
+bool Declarations::Locks(const Checker& c, std::string_view image) {
+  if (!lock) lock = ReadLock(LockPath(c.sources[c.model.root].directory));
+  return lock->ok() && (*lock)->images.count(std::string(image)) != 0;
+}
+
 namespace {
 
 /// Deeper module nesting than this can only be a mistake.
@@ -492,17 +497,16 @@ class Declarer {
 /// The text of a remote import, as `job.lock` beside the root pins it; nullopt after E106 or E801. Never uses the network.
 std::optional<std::string> Declarer::LockedText(const std::string& address, Span where) {
   const Source& root = c_.sources[c_.model.root];
-  const std::string path = (root.directory.empty() ? "" : root.directory + "/") + std::string(kLockName);
   const std::string command = root.path.empty() ? "jobc lock" : "jobc lock " + root.name;
-  if (!d_.lock) d_.lock = ReadLock(path);
+  if (!d_.lock) d_.lock = ReadLock(LockPath(root.directory));
   if (!d_.lock->ok()) {
     c_.diags.Emit(where, diag::ImportNotFound, address, d_.lock->error().message)
         .Label("needs the lock")
         .AddHelp("repair it, or remove it and type:  " + command);
     return std::nullopt;
   }
-  const auto entry = (*d_.lock)->find(address);
-  if (entry == (*d_.lock)->end()) {
+  const auto entry = (*d_.lock)->imports.find(address);
+  if (entry == (*d_.lock)->imports.end()) {
     c_.diags.Emit(where, diag::ImportNotLocked, address)
         .Label("remote imports are pinned by their hash, so that a check never needs the network")
         .AddHelp("to fetch and pin it, type:  " + command);

@@ -182,7 +182,7 @@ constexpr OptionSpec kLintOptions[] = {
 };
 constexpr OptionSpec kLockOptions[] = {
     {"--check", "", ValueKind::None, "", "fetch and write nothing; exit with 4 if the lock is not up to date"},
-    {"--update", "", ValueKind::Text, "NAME", "take what the address gives now: an import's name or address, or `all`", true},
+    {"--update", "", ValueKind::Text, "NAME", "take what is there now: the name or address of an import, the name of an image, or `all`", true},
     JOBC_FORMAT_OPTION,
 };
 constexpr ArgumentSpec kTestArguments[] = {
@@ -272,10 +272,11 @@ constexpr CommandSpec kCommands[] = {
     {"lint", "the warnings of `check`, findings about style, and those of shellcheck; a baseline holds what is known",
      "Exits with 4 if it finds something that is not in the baseline, with 3 if there is an error. A comment\n"
      "`# jobc: allow(W704)` at the end of a line, or on the line before it, silences a warning there.", kFilesArguments, kLintOptions, RunLint},
-    {"lock", "fetch what is imported from the network, and pin it by its hash in `job.lock`",
-     "The only command that fetches sources. The lock lies beside the files it is for and belongs under version control; the\n"
-     "texts lie in the cache, by hash. Without FILE, what nothing imports any more is removed from the lock. Exits with 3 if\n"
-     "something cannot be fetched or is no longer what is locked.", kFilesArguments, kLockOptions, RunLock},
+    {"lock", "pin what comes from the network in `job.lock`: imports by their hash, images by their digest",
+     "The only command that fetches sources or asks what a tag means. The lock lies beside the files it is for and belongs under\n"
+     "version control; texts of imports lie in the cache, by hash. What is locked is not asked for again without `--update`.\n"
+     "Without FILE, what is used no more is removed from the lock. Exits with 3 if something cannot be found or is no longer\n"
+     "what is locked.", kFilesArguments, kLockOptions, RunLock},
     {"test", "run the `test` blocks of files: no process is started",
      "Of `x.job`, also those of `x_test.job` beside it. Parameters, what jobs do, and time are as a test says; everything else\n"
      "is what a run does. Exits with 10 if a test failed, with 3 if a file has errors.", kTestArguments, kTestOptions, RunTest},

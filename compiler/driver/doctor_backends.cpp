@@ -217,6 +217,13 @@ BackendReport ExamineEngine(ir::BackendKind kind) {
   if (const std::string driver = TextAt(facts, "Driver"); !driver.empty()) {
     out.details.push_back({area, "storage", true, true, fmt::format("{}{}", driver, driver == "vfs" ? ": each container copies its whole image" : ""), ""});
   }
+  if (podman) {
+    out.details.push_back({area, "gpu", false, false, "not given by podman's service: a job that asks for them fails", "use `docker`, or name the device:  options = { Devices = [{ PathOnHost = \"/dev/nvidia0\" }] }"});
+  } else if (info) {
+    const ir::Value* runtimes = At(facts, "Runtimes");
+    const bool there = runtimes != nullptr && At(*runtimes, "nvidia") != nullptr;
+    out.details.push_back({area, "gpu", there, false, there ? "the runtime `nvidia` is there" : "no runtime `nvidia`: a job that asks for them fails", there ? "" : "install nvidia-container-toolkit, then  nvidia-ctk runtime configure --runtime=docker"});
+  }
   if (!podman && info) {
     const bool live = TrueAt(facts, "LiveRestoreEnabled");
     out.details.push_back({area, "restart of the engine", live, false, live ? "containers go on (live-restore)" : "ends all containers: such attempts are `node_lost`", live ? "" : "\"live-restore\": true in /etc/docker/daemon.json"});

@@ -66,21 +66,51 @@ Result<Lock> ReadLock(const std::string& path) {
         !entry.contains("size") || !entry["size"].is_number_unsigned()) {
       return bad(fmt::format("the entry of \"{}\" has no sha256 and size", url));
     }
-    lock[url] = {entry["sha256"].get<std::string>(), entry["size"].get<uint64_t>()};
+    lock.imports[url] = {entry["sha256"].get<std::string>(), entry["size"].get<uint64_t>()};
+  }
+  if (!json.contains("images")) return lock;
+  if (!json["images"].is_object()) return bad("its `images` are no object");
+  for (const auto& [image, digest] : json["images"].items()) {
+    const std::string text = digest.is_string() ? digest.get<std::string>() : "";
+    if (!text.starts_with("sha256:") || !IsSha256(text.substr(7))) return bad(fmt::format("the entry of the image \"{}\" is no digest", image));
+    lock.images[image] = text;
   }
   return lock;
 }
 
 std::string LockText(const Lock& lock) {
-  nlohmann::ordered_json none;
+  auto quoted = [](const std::string& word) { return nlohmann::json(word).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace); };
   std::string text = "{\n  \"schema\": \"jobc.lock/1\",\n  \"imports\": {";
   bool first = true;
-  for (const auto& [url, entry] : lock) {
-    text += fmt::format("{}\n    {}: {{\"sha256\": \"{}\", \"size\": {}}}", first ? "" : ",",
-                        nlohmann::json(url).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), entry.sha256, entry.size);
+  for (const auto& [url, entry] : lock.imports) {
+    text += fmt::format("{}\n    {}: {{\"sha256\": \"{}\", \"size\": {}}}", first ? "" : ",", quoted(url), entry.sha256, entry.size);
     first = false;
   }
-  return text + (first ? "}\n}\n" : "\n  }\n}\n");
+  text += first ? "}" : "\n  }";
+  if (!lock.images.empty()) {
+    text += ",\n  \"images\": {";
+    first = true;
+    for (const auto& [image, digest] : lock.images) {
+      text += fmt::format("{}\n    {}: \"{}\"", first ? "" : ",", quoted(image), digest);
+      first = false;
+    }
+    text += "\n  }";
+  }
+  return text + "\n}\n";
+}
+
+std::string LockPath(const std::string& directory) { return directory.empty() ? std::string(kLockName) : directory + "/" + std::string(kLockName); }
+
+bool IsLockable(std::string_view image) {
+  if (image.empty() || image[0] == '/' || image[0] == '.' || image.ends_with(".sif") || image.find('@') != std::string_view::npos) return false;
+  if (image.starts_with("sha256:") || IsSha256(std::string(image))) return false;
+  return image.find("://") == std::string_view::npos || image.starts_with("docker://");
+}
+
+std::string PinnedImage(std::string_view image, std::string_view digest) {
+  const size_t colon = image.rfind(':');
+  if (colon != std::string_view::npos && image.find('/', colon) == std::string_view::npos) image = image.substr(0, colon);
+  return std::string(image) + "@" + std::string(digest);
 }
 
 Result<void> WriteFileAtomically(const std::string& path, std::string_view text) {

@@ -1,4 +1,5 @@
-// Imports from the network: `job.lock`, which pins each by its hash, and the cache that holds their texts by hash. The
+// What a file takes from the network: `job.lock`, which pins each import by its hash and each image by its digest, and the cache that
+// holds the texts of imports by hash. The
 // check only reads both; only `jobc lock` writes them (and only it uses the network). Everything read from the cache is
 // hashed again, so a lock that is kept under version control decides what is compiled, whatever lies in the cache.
 #pragma once
@@ -22,13 +23,23 @@ struct LockEntry {
   uint64_t size = 0;
 };
 
-/// By address, as it is imported.
-using Lock = std::map<std::string, LockEntry>;
+struct Lock {
+  std::map<std::string, LockEntry> imports;    ///< by address, as it is imported
+  std::map<std::string, std::string> images;   ///< `sha256:…` of the manifest by name, as the file has it
+};
 
 /// An absent file is an empty lock; the error says what is wrong with one that cannot be read.
 Result<Lock> ReadLock(const std::string& path);
 /// The file's text: sorted, an entry a line, so that a change is a line of a diff.
 std::string LockText(const Lock& lock);
+/// Of the sources in `directory`; empty: the working directory.
+std::string LockPath(const std::string& directory);
+
+/// Whether what `image` means is for a registry to say, so that it can be locked: no file, and no name of a content.
+bool IsLockable(std::string_view image);
+/// `name@sha256:…` for `name` and `name:tag`; `docker://` before it stays.
+std::string PinnedImage(std::string_view image, std::string_view digest);
+
 /// Replaced whole or not at all.
 Result<void> WriteFileAtomically(const std::string& path, std::string_view text);
 

@@ -16,6 +16,7 @@
 #include "compiler/check/budget.h"
 #include "compiler/check/schema.h"
 #include "compiler/check/staged_names.h"
+#include "compiler/lock/lock.h"
 #include "compiler/lower/early.h"
 #include "compiler/lower/retries.h"
 #include "ir/evaluate.h"
@@ -1144,8 +1145,40 @@ class Lowerer {
     if (options_.bounds || limits.time_ms) check::ReportUnbounded(plan_, bounds, places, options_.bounds, diags_);
   }
 
+  /// Puts the digest that the lock has for it in place of an image's tag, so that the plan names contents.
+  void PinImage(uint32_t j) {
+    ir::Job& job = plan_.jobs[j];
+    if (!job.image.valid() || !check::SchemaOf(job.backend.kind).can.takes_image) return;
+    std::string image, why;
+    ForEachValue(j, job.image, [&](const ir::Value& value, const std::string& address) {
+      if (value.kind() != ir::ValueKind::String) return true;
+      if (image.empty()) image = value.as_string();
+      if (image == value.as_string()) return true;
+      why = fmt::format("it is not the same for all instances: `{}` for {}", value.as_string(), address);
+      return false;
+    });
+    if (image.empty()) why = "it is known only while the run goes on";
+    if (options_.images != nullptr) options_.images->push_back({why.empty() ? image : "", job.backend.kind, job.address, why});
+    if (!why.empty() || !IsLockable(image)) return;
+    if (!lock_) {
+      lock_ = ReadLock(LockPath(root_directory_));
+      if (!lock_->ok()) {
+        diags_.Emit(PlaceSpan(job.image).valid() ? PlaceSpan(job.image) : model_.job_spans[j], diag::LockBroken, lock_->error().message)
+            .Label("the digest of this image may be in it")
+            .AddHelp("repair it, or remove it and type:  jobc lock");
+      }
+    }
+    if (!lock_->ok()) return;
+    if (auto found = (*lock_)->images.find(image); found != (*lock_)->images.end()) {
+      const ir::TypeId type = plan_.program.exprs[job.image].type;
+      const ir::Place place = plan_.program.exprs.place(job.image);
+      job.image = plan_.program.exprs.Constant(type, ir::Value::String(PinnedImage(image, found->second)), place);
+    }
+  }
+
   void CheckSettings() {
     for (uint32_t j = 0; j < plan_.jobs.size(); ++j) {
+      PinImage(j);
       CheckInputFiles(j);
       CheckFaults(j);
       CheckBackend(j);
@@ -1332,6 +1365,7 @@ class Lowerer {
   const SourceManager& sources_;
   Diagnostics& diags_;
   std::string root_directory_;
+  std::optional<Result<Lock>> lock_;  ///< of the root's directory, once an image asked for it
   PlanContext context_;
   std::set<std::string> told_remote_;
   std::map<std::string, std::string> staging_;  ///< what is wrong with a place of `staging`, by text

@@ -31,6 +31,14 @@ struct RemoteDescription {
   std::optional<uint64_t> size;
 };
 
+/// An image that a job of the plan runs.
+struct PlannedImage {
+  std::string image;       ///< as the file names it; empty: `why` says why it is not known
+  ir::BackendKind backend = ir::BackendKind::Docker;
+  std::string address;     ///< of the job
+  std::string why;
+};
+
 struct LowerOptions {
   std::string profile;      ///< "": the file's default profile, or none; "none": no profile
   std::vector<ParamOption> params;
@@ -41,6 +49,8 @@ struct LowerOptions {
   std::vector<std::pair<uint32_t, ir::Value>> values;
   /// Of a test: files that are not there count as empty ones.
   bool missing_files_are_empty = false;
+  /// Gets the images of the plan, before the lock beside the root puts digests in place of their tags.
+  std::vector<PlannedImage>* images = nullptr;
   /// Asks the servers of remote files, as many answers as addresses. Without it nobody is asked.
   std::function<std::vector<RemoteDescription>(const std::vector<std::string>&)> describe_remote;
   /// Why nothing can be laid down at a place of `staging` that is written well: as the source has it, and absolute. Empty: it

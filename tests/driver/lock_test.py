@@ -143,7 +143,7 @@ class Lock(unittest.TestCase):
         self.assertIn("`jobc explain E801`", done.stderr)
         self.assertIn("jobc lock --update qc", done.stderr)
         self.assertEqual((self.at / "job.lock").read_bytes(), before)
-        self.assertIn("nothing imports `cq`; did you mean `qc`?", self.jobc("lock", "--update", "cq", code=3).stderr)
+        self.assertIn("no import and no image is called `cq`; did you mean `qc`?", self.jobc("lock", "--update", "cq", code=3).stderr)
         self.assertIn("updated", self.jobc("lock", "--update", "qc").stderr)
         self.assertIn('["echo","8"]', self.jobc("plan", "main.job", "--expand", "--json").stdout)
         self.assertIn("unchanged", self.jobc("lock", "--update", f"{self.url}/lib/qc.job").stderr)

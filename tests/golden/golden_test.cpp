@@ -247,6 +247,7 @@ std::string TestName(const testing::TestParamInfo<fs::path>& info) {
 /// What no file of this folder can show, with the test that does.
 const std::set<std::string_view> kShownElsewhere = {
     "SourceTooLarge",             // the next test: a file of that size would be too large for the repository
+    "LockBroken",                 // tests/driver/lock_images_test.py: needs a damaged lock
     "LockDiffers",                // tests/driver/lock_test.py: needs a cache and an address
     "JobsTooDeep",                // tests/driver/chains_test.py, for the same reason
     "NameStyle", "Undocumented", "ShellFinding",  // tests of `jobc lint`, which alone gives them

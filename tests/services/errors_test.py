@@ -1,5 +1,6 @@
 """What goes wrong with containers, as a person meets it: each ends with its exit code, its kind of error, and a message that says what
 happened and what to type."""
+import glob
 import signal
 import socket
 import threading
@@ -64,6 +65,17 @@ class Errors(story.Story, services.Case):
             bad = self.fails(engine, 'job a { retry { max_attempts = 3 } run = ["true"] }\n', "image", store.host + "/team/bad:1", "verification failed", image=store.host + "/team/bad:1")
             self.assertNotIn("submission 2", bad.err)
             self.assertEqual(len(self.instances()["a"]["attempts"]), 1)
+
+    def test_graphics_processors_that_are_not_there(self):
+        if glob.glob("/dev/nvidia*"):
+            self.skip("this machine may have some")
+        text = 'job a { submit { max_attempts = 1 } resources { gpu = 1 } run = ["true"] }\n'
+        with self.engine("docker") as engine:
+            self.assertNotIn("oversubscribe", self.fails(engine, text, None, "`a` needs 1 gpus, this machine has 0", "lower its `resources`", code=14).err)
+            self.assertSays(self.jobc("doctor", "docker", env={"DOCKER_HOST": engine.host}).out, "no runtime `nvidia`", "nvidia-container-toolkit")
+        with self.engine("podman") as engine:
+            self.fails(engine, text, None, "`a` needs 1 gpus, this machine has 0", code=14)
+            self.assertSays(self.jobc("doctor", "podman", env={"CONTAINER_HOST": engine.host}).out, "a job that asks for them fails", "use `docker`")
 
     def test_wrong_credentials(self):
         with registry.Registry("token") as store, self.engine("docker") as engine:

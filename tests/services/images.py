@@ -20,6 +20,7 @@ import tarfile
 BUSYBOX = "/bin/busybox"
 # Both engines know an image by this name as it stands: podman would put `localhost/` before a shorter one.
 PREFIX = "localhost/jobc-test/"
+ARCHITECTURE = "amd64" if os.uname().machine == "x86_64" else "arm64"
 USER = 1234  # of the image whose USER is not root
 
 
@@ -32,11 +33,11 @@ def sha256(data):
 
 
 class Image:
-    def __init__(self, name, layer, config):
+    def __init__(self, name, layer, config, architecture=None):
         self.name = PREFIX + name + ":1"
         self.layer = layer
         self.config = json.dumps({
-            "architecture": "amd64" if os.uname().machine == "x86_64" else "arm64", "os": "linux", "created": "2024-01-01T00:00:00Z",
+            "architecture": architecture or ARCHITECTURE, "os": "linux", "created": "2024-01-01T00:00:00Z",
             "config": config, "rootfs": {"type": "layers", "diff_ids": [sha256(layer)]}, "history": [{"created": "2024-01-01T00:00:00Z"}],
         }, sort_keys=True).encode()
         self.id = sha256(self.config)

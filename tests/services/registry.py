@@ -1,5 +1,6 @@
 """A registry of the tests' own: version 2 of the distribution API on loopback, to pull from. Strict about what it is asked, and able
-to be as bad as registries are: wrong digests, connections cut in the middle of a layer, refused credentials.
+to be as bad as registries are: wrong digests, connections cut in the middle of a layer, refused credentials, tokens that expire, answers
+that are errors, or that never come.
 
     with registry.Registry(auth="basic") as r: r.push("team/tool", "1", image); … r.host + "/team/tool:1" …
 """
@@ -15,6 +16,7 @@ import urllib.parse
 
 USER, PASSWORD = "worker", "correct horse: battery"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
@@ -33,6 +35,11 @@ class Registry:
         self.cuts = 0          # how many were
         self.asked = []        # "GET /v2/…", in order
         self.tokens = {}       # token -> scope
+        self.used = {}         # token -> how often it was
+        self.uses = None       # how often a token may be used before it has expired
+        self.faults = []       # see fail()
+        self.no_digest = False # whether answers lack the header with the digest
+        self.over = threading.Event()
         self.lock = threading.Lock()
         registry = self
 
@@ -56,6 +63,7 @@ class Registry:
         return self
 
     def __exit__(self, *_):
+        self.over.set()
         self.server.shutdown()
         self.server.server_close()
 
@@ -71,6 +79,37 @@ class Registry:
             if cut_after is not None:
                 self.cut_after[layer] = cut_after
         return digest
+
+    def push_index(self, name, tag, images):
+        """A manifest list: images by architecture. Returns its digest."""
+        entries = []
+        for architecture, image in images.items():
+            digest = self.push(name, "for-" + architecture, image)
+            entries.append({"mediaType": MANIFEST, "size": len(self.manifests[name, digest]), "digest": digest, "platform": {"architecture": architecture, "os": "linux"}})
+        index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).encode()
+        digest = sha256(index)
+        with self.lock:
+            self.manifests[name, tag] = self.manifests[name, digest] = index
+        return digest
+
+    def fail(self, what, status, times=None, code="UNKNOWN", message="told to fail", **headers):
+        """Requests for `what` (ping, manifests, blobs or token) get this status, or no answer at all if it is 0; the first `times` of them."""
+        with self.lock:
+            self.faults.append({"what": what, "status": status, "left": times, "code": code, "message": message, "headers": headers})
+
+    def fault_for(self, what):
+        with self.lock:
+            for fault in self.faults:
+                if fault["what"] == what and fault["left"] != 0:
+                    if fault["left"] is not None:
+                        fault["left"] -= 1
+                    return fault
+        return None
+
+    def count(self, what):
+        """How often `what` was asked for with GET or HEAD."""
+        with self.lock:
+            return sum(f"/{what}/" in line or line.endswith("/" + what) for line in self.asked)
 
     def docker_config(self, user=USER, password=PASSWORD):
         """What `docker login` leaves in ~/.docker/config.json."""
@@ -98,6 +137,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def error(self, status, code, message, **headers):
         self.answer(status, json.dumps({"errors": [{"code": code, "message": message}]}).encode(), **headers)
 
+    def fails(self, what):
+        """Whether this request was to fail, and has."""
+        fault = self.registry.fault_for(what)
+        if fault is None:
+            return False
+        if fault["status"] == 0:
+            self.registry.over.wait(300)
+            self.close_connection = True
+        else:
+            self.error(fault["status"], fault["code"], fault["message"], **fault["headers"])
+        return True
+
     def basic(self):
         kind, _, word = self.headers.get("Authorization", "").partition(" ")
         if kind.lower() != "basic":
@@ -118,6 +169,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         kind, _, token = self.headers.get("Authorization", "").partition(" ")
         scope = registry.tokens.get(token)
         if kind.lower() == "bearer" and scope is not None and (name == "" or scope == name):
+            if registry.uses is not None:
+                with registry.lock:
+                    used = registry.used[token] = registry.used.get(token, 0) + 1
+                if used > registry.uses:
+                    self.error(401, "UNAUTHORIZED", "token has expired", WWW_Authenticate=f'Bearer realm="http://{registry.host}/token",service="tests",scope="repository:{name}:pull",error="invalid_token"')
+                    return False
             return True
         challenge = f'Bearer realm="http://{registry.host}/token",service="tests"' + (f',scope="repository:{name}:pull"' if name else "")
         self.error(401, "UNAUTHORIZED", "authentication required", WWW_Authenticate=challenge)
@@ -137,6 +194,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         with registry.lock:
             registry.asked.append(f"{self.command} {url.path}")
         if url.path == "/token" and registry.auth == "token":
+            if self.fails("token"):
+                return None
             query = urllib.parse.parse_qs(url.query)
             good = self.basic()
             if not good:
@@ -149,6 +208,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 registry.tokens[token] = scope.split(":")[1] if scope else ""
             return self.answer(200, json.dumps({"token": token, "access_token": token, "expires_in": 300}).encode())
         if url.path == "/v2/":
+            if self.fails("ping"):
+                return None
             return self.answer(200, b"{}") if self.allowed("") else None
         found = re.fullmatch(r"/v2/(?P<name>[a-z0-9/._-]+)/(?P<what>manifests|blobs)/(?P<reference>[A-Za-z0-9_.:-]+)", url.path)
         if not found:
@@ -156,14 +217,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         name, reference = found["name"], found["reference"]
         if not self.allowed(name):
             return None
+        if self.fails(found["what"]):
+            return None
         if found["what"] == "manifests":
             manifest = registry.manifests.get((name, reference))
             if manifest is None:
                 return self.error(404, "MANIFEST_UNKNOWN", "manifest unknown")
             accepted = ",".join(self.headers.get_all("Accept") or [])
-            if MANIFEST not in accepted and "*/*" not in accepted:
-                return self.error(404, "MANIFEST_UNKNOWN", f"only as {MANIFEST}")
-            return self.answer(200, manifest, MANIFEST, Docker_Content_Digest=sha256(manifest))
+            kind = json.loads(manifest)["mediaType"]
+            if kind not in accepted and "*/*" not in accepted:
+                return self.error(404, "MANIFEST_UNKNOWN", f"only as {kind}")
+            return self.answer(200, manifest, kind, **({} if registry.no_digest else {"Docker_Content_Digest": sha256(manifest)}))
         if not DIGEST.match(reference):
             return self.error(400, "DIGEST_INVALID", "no digest")
         data = registry.blobs.get((name, reference))
