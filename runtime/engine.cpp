@@ -58,8 +58,8 @@ constexpr uint64_t kHashInLoop = 1 << 20;
 /// to be wrong, so that nobody waits long behind an attempt that is not short while another place is free.
 constexpr int64_t kShortMs = 50;
 /// While so much waits at a place, no more is handed over to it, and never more attempts than that.
-constexpr int64_t kWaitingMs = 6;
-constexpr size_t kMostWaiting = 3;
+constexpr int64_t kWaitingMs = 8;
+constexpr size_t kMostWaiting = 7;
 
 int64_t Number(std::string_view text) { return std::strtoll(std::string(text).c_str(), nullptr, 10); }
 
@@ -1298,7 +1298,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
     auto written = journal->Append(record);
     if (!written) {
-      JournalFailed(written.error());
+      CannotWrite(written.error());
       return 0;
     }
     return *written;
@@ -1330,7 +1330,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
     std::vector<uint64_t> next = WriteAhead();
     if (auto done = journal->Commit(); !done) {
-      JournalFailed(done.error());
+      CannotWrite(done.error());
       return;
     }
     ahead.insert(next.begin(), next.end());
@@ -1345,7 +1345,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     std::vector<uint64_t> next = WriteAhead();
     auto left = journal->CommitBehind();
     if (!left) {
-      JournalFailed(left.error());
+      CannotWrite(left.error());
       return;
     }
     if (!*left) {
@@ -1370,7 +1370,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       return;
     }
     if (sync_result != 0) {
-      JournalFailed(journal->SyncFailed(sync_result));
+      CannotWrite(journal->SyncFailed(sync_result));
     } else {
       ahead.insert(sync_ahead.begin(), sync_ahead.end());
       Emit(sync_events, sync_reports);
@@ -1407,11 +1407,24 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     return out;
   }
 
-  void JournalFailed(const Error& error) {
+  /// The journal or the log: what happens from now on could be lost, so nothing more does.
+  void CannotWrite(const Error& error) {
     if (!environment_failed) {
       environment_failed = true;
       environment_message = error.message;
       scheduler->EnvironmentFailed(error.message, Now());
+    }
+  }
+
+  /// Before a commit that says of the log's bytes that they are there.
+  void FlushLog() {
+    log->Flush();
+    LookAtLog();
+  }
+
+  void LookAtLog() {
+    if (log->failure()) {
+      CannotWrite(*log->failure());
     }
   }
 
@@ -1467,6 +1480,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
     answered = false;
     pumping = true;
+    LookAtLog();
     for (;;) {
       std::vector<Action> actions = scheduler->TakeActions();
       if (actions.empty() && reaped.empty()) {
@@ -1486,7 +1500,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
         // Intents, verdicts and final states are durable before anything that depends on them begins. An instance
         // became ready after what it depends on was recorded, so an intent that was journaled ahead is enough.
         if (NeedsCommit(actions)) {
-          log->Flush();
+          FlushLog();
           Commit();
           EmitPending(false);
         }
@@ -1531,7 +1545,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       auto* self = static_cast<Impl*>(handle->data);
       self->busy = self->ends >= kBusyEnds;
       self->ends = 0;
-      self->log->Flush();
+      self->FlushLog();
       self->CommitInBackground();
       self->PumpBeforePoll();
     }, static_cast<uint64_t>(wait_ms), 0);
@@ -2451,7 +2465,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   void Put(const StoredOutputs& stored) {
     if (!environment_failed) {
       if (auto put = journal->PutOutputs(stored); !put) {
-        JournalFailed(put.error());
+        CannotWrite(put.error());
       }
     }
   }
@@ -2501,7 +2515,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     exports_json = json;
     if (!environment_failed && !plan.exports.empty()) {
       if (auto put = journal->PutExports(json); !put) {
-        JournalFailed(put.error());
+        CannotWrite(put.error());
       }
       exports_sum = ChecksumOfExports(json);
     }
@@ -3588,7 +3602,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       }
     }
     Pump();
-    log->Flush();
+    FlushLog();
     Commit();
     return answer;
   }

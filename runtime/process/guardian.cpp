@@ -271,7 +271,7 @@ class Shim {
 
  private:
   static constexpr int64_t kStartedDelayUs = 1000;
-  static constexpr int64_t kEndedDelayUs = 2000;
+  static constexpr int64_t kEndedDelayUs = 4000;
   static constexpr size_t kShimReceiveBytes = 16 * 1024;
 
   /// Our guardian or jobc is gone, or does not need us any more: nothing may stay alive.

@@ -65,7 +65,7 @@ constexpr uint32_t kV2LimitsReady = 1;  ///< kLimitsReady said so
 constexpr uint32_t kAfter = 2;          ///< starts when `after` has ended with success and is reaped, else never
 
 /// The most pairs of pipes that a slot has: one for what runs, one for each of those that wait for it.
-constexpr uint32_t kMostPairs = 4;
+constexpr uint32_t kMostPairs = 8;
 
 struct StartBody {
   uint64_t memory_bytes = 0;

@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "runtime/process/protocol.h"
 #include "tests/process/harness.h"
 
 namespace jobc::process {
@@ -511,7 +512,7 @@ TEST_P(Process, BeginsOneAfterTheOther) {
   for (int round = 0; round < 3; ++round) {
     std::vector<uint64_t> chain = {run.StartShell("cat gate; echo text 0; echo error 0 >&2")};
     run.Until([&] { return run.seen[chain[0]].started.pid != 0; });
-    for (int i = 1; i < 4; ++i) {
+    for (uint32_t i = 1; i < kMostPairs; ++i) {
       chain.push_back(run.StartShellAfter(fmt::format("echo text {}; echo error {} >&2", i, i), chain.back()));
       ASSERT_NE(chain.back(), 0u) << i;
     }

@@ -296,6 +296,30 @@ exit $code"""
         self.assertEqual({one["address"]: one["state"] for one in status["instances"]}, {"first": "succeeded", "fill": "succeeded"})
         self.assertEqual(self.flag("first").read_text(), "x\n", "what had finished ran again")
 
+    def test_a_log_that_cannot_be_written_ends_the_run(self):
+        # Nothing is journaled while the only attempt prints: the log alone finds that the disk is full.
+        disk = self.base / "disk"
+        disk.mkdir()
+        self.write(f'''edition = 1
+job fill {{ script = <<~SH
+  until [ -e {self.flags}/full ]; do sleep 0.02; done
+  while :; do echo line; sleep 0.02; done
+SH
+}}
+''')
+        script = f'''mount -t tmpfs -o size=6m,mode=777 tmpfs "{disk}" || exit 77
+{self.program} run a.job --state {disk}/state & jobc=$!
+until grep -q . {disk}/state/runs/*/lock 2>/dev/null && {self.program} status --state {disk}/state --json --instances 2>/dev/null | grep -q '"running"'; do sleep 0.05; done
+cat /dev/zero > {disk}/big
+touch {self.flags}/full
+wait $jobc'''
+        unshare = ["unshare", "-m"] if ROOT else ["unshare", "-rm"]
+        done = subprocess.run([*unshare, "sh", "-c", script], cwd=self.at, env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+        if done.returncode == 77 or b"unshare" in done.stderr:
+            self.skipTest("no mount for this user here")
+        self.assertEqual(done.returncode, 15, done.stderr.decode())
+        self.assertSays(done.stderr.decode(), "cannot write the log", "No space left on device", "jobc resume")
+
 
 if __name__ == "__main__":
     unittest.main()
