@@ -43,6 +43,8 @@ constexpr int64_t kRequestMs = 120'000;      ///< an engine that does not answer
 constexpr int64_t kPatienceMs = 60'000;      ///< for an engine that is away, until its attempts are lost
 constexpr int64_t kFirstBackoffMs = 100, kMostBackoffMs = 2'000;
 constexpr int64_t kProgressMs = 10'000;      ///< between two notes about a pull
+constexpr int64_t kLogTryMs = 100;           ///< until a log that is not there yet is asked for again
+constexpr int kMostLogTries = 20;
 constexpr int64_t kLateLogMs = 5'000;        ///< for the end of the output after that of the program
 constexpr size_t kPiece = 1 << 20;           ///< of files that are copied
 constexpr int64_t kStallMs = 120'000;        ///< without a byte of them
@@ -379,6 +381,7 @@ class DockerBackend : public Backend {
     int64_t started_ms = 0, ended_ms = 0;
     uint64_t output = 0;         ///< the request of its output
     bool output_done = false;
+    int log_tries = 0;           ///< how often the engine had no log of it
     docker::LogFrames frames;
     std::array<uint64_t, 2> got{}, skip{};  ///< bytes of stdout and stderr: taken so far; to be left out of what comes again
     uint64_t last_output = 0;
@@ -1386,16 +1389,29 @@ class DockerBackend : public Backend {
     HttpRequest request = Request(*attempt.link, "GET", ApiPath("/containers/" + attempt.container + "/logs", {{"follow", "1"}, {"stdout", "1"}, {"stderr", "1"}}));
     HttpHandlers handlers;
     auto status = std::make_shared<int>(0);
+    auto refusal = std::make_shared<std::string>();
     handlers.on_head = [status](const HttpHead& head) { *status = head.status; };
-    handlers.on_data = [this, id, status](std::string_view bytes) {
-      if (*status == 200) TakeOutput(id, bytes);
+    handlers.on_data = [this, id, status, refusal](std::string_view bytes) {
+      if (*status == 200) {
+        TakeOutput(id, bytes);
+      } else if (refusal->size() < 65536) {
+        refusal->append(bytes);
+      }
       return true;
     };
-    handlers.on_end = [this, id, status](const HttpEnd& end) {
+    handlers.on_end = [this, id, status, refusal](const HttpEnd& end) {
       auto found = attempts_.find(id);
       if (found == attempts_.end()) return;
       found->second.output = 0;
-      if (end.ok() && *status != 200) Note(*found->second.link, "the engine does not give the output of a container back: some of it is missing");
+      if (end.ok() && *status != 200) {
+        // A container that is just being started has no log for a moment.
+        if (*status != 404 && ++found->second.log_tries < kMostLogTries) {
+          return Later(id, &Attempt::retry, kLogTryMs, [this, id](Attempt& now) {
+            if (now.link->up && now.output == 0 && !now.output_done) ReadLogs(id, now);
+          });
+        }
+        Note(*found->second.link, fmt::format("the engine does not give the output of a container back: {}. Some of it is missing", docker::ErrorMessage(*refusal)));
+      }
       OutputStops(id, found->second, end);
     };
     attempt.output = client_->Send(std::move(request), std::move(handlers));
