@@ -43,8 +43,9 @@ constexpr int64_t kRequestMs = 120'000;      ///< an engine that does not answer
 constexpr int64_t kPatienceMs = 60'000;      ///< for an engine that is away, until its attempts are lost
 constexpr int64_t kFirstBackoffMs = 100, kMostBackoffMs = 2'000;
 constexpr int64_t kProgressMs = 10'000;      ///< between two notes about a pull
-constexpr int64_t kLogTryMs = 100;           ///< until a log that is not there yet is asked for again
-constexpr int kMostLogTries = 20;
+constexpr int64_t kLogTryMs = 100;           ///< until a log that is not there yet is asked for again; twice as long each time
+constexpr int64_t kMostLogTryMs = 5'000;
+constexpr int kMostLogTries = 6;             ///< after the end of the program
 constexpr int64_t kLateLogMs = 5'000;        ///< for the end of the output after that of the program
 constexpr size_t kPiece = 1 << 20;           ///< of files that are copied
 constexpr int64_t kStallMs = 120'000;        ///< without a byte of them
@@ -257,8 +258,12 @@ class DockerBackend : public Backend {
       }
       if (!state || state->run != host_.run_id || state->attempt != now.launch.execution_id) return Unattached(id, AttachAnswer::Gone, "");
       if (!state->Lives() && !state->Ended()) {
-        Remove(*now.link, state->id);  // it never began
-        return Unattached(id, AttachAnswer::Gone, "");
+        // It never began. A start that is still on its way finds it gone, or is ended with it, before anything starts in its stead.
+        return AskFor(id, "DELETE", ApiPath("/containers/" + state->id, {{"force", "1"}, {"v", "1"}}), "", [this, id, container = state->id](Attempt& gone, const Reply& removal) {
+          if (!removal.end.ok()) return Unattached(id, AttachAnswer::Unknown, removal.end.message);
+          if (!removal.Is(200) && removal.status != 404) Remove(*gone.link, container);
+          Unattached(id, AttachAnswer::Gone, "");
+        });
       }
       host_.events->OnAttached(id, AttachAnswer::Found, "");
       if (attempts_.count(id) == 0) return;
@@ -381,7 +386,11 @@ class DockerBackend : public Backend {
     int64_t started_ms = 0, ended_ms = 0;
     uint64_t output = 0;         ///< the request of its output
     bool output_done = false;
-    int log_tries = 0;           ///< how often the engine had no log of it
+    bool from_log = false;       ///< it is read from the engine's log, and whole only if it was read after the end
+    bool log_final = false;      ///< the request of its output was sent after that
+    bool waits_for_log = false;  ///< its end is told once that has come
+    int log_tries = 0;           ///< how often the log was refused, ended early or came to a halt
+    std::string lost_output;     ///< why the engine does not give it
     docker::LogFrames frames;
     std::array<uint64_t, 2> got{}, skip{};  ///< bytes of stdout and stderr: taken so far; to be left out of what comes again
     uint64_t last_output = 0;
@@ -582,7 +591,7 @@ class DockerBackend : public Backend {
                                                                link.endpoint.text)));
         }
       } else {
-        if (!found->Lives()) attempt.away = true;
+        if (!found->Lives() && !attempt.died) attempt.away = true;
         if (attempt.phase == Phase::Starting) Started(id, attempt);
         auto still = attempts_.find(id);
         if (still == attempts_.end()) continue;
@@ -1008,12 +1017,13 @@ class DockerBackend : public Backend {
     attempt.copied = state.copied;
     attempt.phase = Phase::Starting;
     attempt.started_ms = state.started_ms;
+    attempt.from_log = true;
     Started(id, attempt);
     auto found = attempts_.find(id);
     if (found == attempts_.end()) return;
-    ReadLogs(id, attempt);
     attempt.oom = attempt.oom || state.oom;
-    if (state.Ended()) Died(id, attempt, state.exit_code, state.finished_ms);
+    if (state.Ended()) return Died(id, attempt, state.exit_code, state.finished_ms);  // then its log is whole
+    ReadLogs(id, attempt);
   }
 
   void Unattached(AttemptId id, AttachAnswer answer, const std::string& why) {
@@ -1386,7 +1396,11 @@ class DockerBackend : public Backend {
     if (attempt.output != 0) client_->Cancel(attempt.output);
     attempt.frames = {};
     attempt.skip = attempt.got;
-    HttpRequest request = Request(*attempt.link, "GET", ApiPath("/containers/" + attempt.container + "/logs", {{"follow", "1"}, {"stdout", "1"}, {"stderr", "1"}}));
+    attempt.from_log = true;
+    attempt.log_final = attempt.died || attempt.told_exit;
+    std::vector<std::pair<std::string, std::string>> query = {{"stdout", "1"}, {"stderr", "1"}};
+    if (!attempt.log_final) query.emplace_back("follow", "1");
+    HttpRequest request = Request(*attempt.link, "GET", ApiPath("/containers/" + attempt.container + "/logs", query));
     HttpHandlers handlers;
     auto status = std::make_shared<int>(0);
     auto refusal = std::make_shared<std::string>();
@@ -1402,30 +1416,73 @@ class DockerBackend : public Backend {
     handlers.on_end = [this, id, status, refusal](const HttpEnd& end) {
       auto found = attempts_.find(id);
       if (found == attempts_.end()) return;
-      found->second.output = 0;
-      if (end.ok() && *status != 200) {
-        // A container that is just being started has no log for a moment.
-        if (*status != 404 && ++found->second.log_tries < kMostLogTries) {
-          return Later(id, &Attempt::retry, kLogTryMs, [this, id](Attempt& now) {
-            if (now.link->up && now.output == 0 && !now.output_done) ReadLogs(id, now);
-          });
-        }
-        Note(*found->second.link, fmt::format("the engine does not give the output of a container back: {}. Some of it is missing", docker::ErrorMessage(*refusal)));
-      }
-      OutputStops(id, found->second, end);
+      Attempt& now = found->second;
+      now.output = 0;
+      if (!end.ok() || *status == 200) return OutputStops(id, now, end);
+      if (!now.link->up) return;  // TakeUp() goes on with it
+      if (!now.log_final) return LogEndsEarly(id, now);
+      const std::string why = docker::ErrorMessage(*refusal);
+      if (*status == 404 || ++now.log_tries >= kMostLogTries) return OutputIsLost(id, now, why);
+      ReadLogsLater(id, now);
     };
     attempt.output = client_->Send(std::move(request), std::move(handlers));
+  }
+
+  void ReadLogsLater(AttemptId id, const Attempt& attempt) {
+    const int64_t wait = std::min(kLogTryMs << std::min(attempt.log_tries, 10), kMostLogTryMs);
+    Later(id, &Attempt::retry, wait, [this, id](Attempt& now) {
+      if (now.link->up && now.output == 0 && !now.output_done) ReadLogs(id, now);
+    });
+  }
+
+  /// Before its end is known. A container that is just being started has no log for a moment, or an empty one that ends at
+  /// once, and the end of one that is followed may come before that of the program: its state says which it is.
+  void LogEndsEarly(AttemptId id, Attempt& attempt) {
+    if (attempt.died) return ReadLogs(id, attempt);
+    if (attempt.phase == Phase::Running) Inspect(id);
+  }
+
+  /// Nothing depends on it where the program failed.
+  void OutputIsLost(AttemptId id, Attempt& attempt, std::string why) {
+    if (attempt.output != 0) client_->Cancel(std::exchange(attempt.output, 0));
+    attempt.output_done = true;
+    attempt.lost_output = why.empty() ? "it says nothing of why" : std::move(why);
+    if (attempt.waits_for_log) return TellExit(id, attempt);
+    if (!attempt.told_exit) return;
+    Note(*attempt.link, fmt::format("the engine does not give the output of a container back: {}. Some of it is missing", attempt.lost_output));
+    OutputEnded(id);
+  }
+
+  /// It has ended: its output is read once more, and only then is it told, since whether it succeeded may depend on that.
+  void AwaitLog(AttemptId id, Attempt& attempt) {
+    attempt.waits_for_log = true;
+    attempt.log_tries = 0;
+    // Without an engine TakeUp() does it, or GiveUp().
+    if (attempt.link->up && (attempt.output == 0 || !attempt.log_final)) ReadLogs(id, attempt);
+    WatchLog(id);
+  }
+  void WatchLog(AttemptId id) {
+    Later(id, &Attempt::late, kLateLogMs, [this, id](Attempt& now) {
+      if (now.output_done) return;
+      WatchLog(id);
+      if (!now.link->up || now.output == 0 || uv_now(host_.loop) - now.last_output < static_cast<uint64_t>(kLateLogMs)) return;
+      if (++now.log_tries >= kMostLogTries) return OutputIsLost(id, now, "it does not come to its end");
+      ReadLogs(id, now);
+    });
   }
 
   void OutputStops(AttemptId id, Attempt& attempt, const HttpEnd& end) {
     if (!attempt.link->up) return;  // TakeUp() goes on with it
     if (!end.ok()) {
+      if (attempt.waits_for_log && ++attempt.log_tries >= kMostLogTries) return OutputIsLost(id, attempt, end.message);
       // A moment, in which the stream of events ends too if it is the engine that went away.
       return Later(id, &Attempt::retry, 100, [this, id](Attempt& now) {
         if (now.link->up && now.output == 0 && !now.output_done) ReadLogs(id, now);
       });
     }
+    if (attempt.from_log && !attempt.log_final) return LogEndsEarly(id, attempt);
     attempt.output_done = true;
+    if (attempt.waits_for_log) return TellExit(id, attempt);
     if (attempt.told_exit) return OutputEnded(id);
     if (flavour_.slow_events && !attempt.died && attempt.phase == Phase::Running) Inspect(id);
   }
@@ -1487,12 +1544,19 @@ class DockerBackend : public Backend {
         now.asked = false;
         if (reply.end.ok() && reply.status == 404) {
           Fail(id, Failed(ir::ErrorKind::NodeLost, fmt::format("its container was removed from outside at {}", now.link->endpoint.text)));
+        } else if (now.from_log && now.output == 0 && !now.output_done) {
+          ++now.log_tries;
+          ReadLogsLater(id, now);
         }
         return;
       }
       if (!state->Ended()) {
         now.asked = false;  // the event comes
-        if (now.died) Conclude(id, now);
+        if (now.died) return Conclude(id, now);
+        if (now.from_log && now.output == 0 && !now.output_done) {
+          ++now.log_tries;
+          ReadLogsLater(id, now);
+        }
         return;
       }
       now.oom = now.oom || state->oom;
@@ -1540,6 +1604,7 @@ class DockerBackend : public Backend {
   }
 
   void TellExit(AttemptId id, Attempt& attempt) {
+    if (attempt.from_log && !attempt.output_done && !attempt.waits_for_log) return AwaitLog(id, attempt);
     const auto report = container::ReadInitEnd(attempt.launch.places);
     const bool by_signal = report ? report->exit.signal.has_value() : attempt.exit_code > 128;
     attempt.phase = Phase::Ended;
@@ -1569,7 +1634,13 @@ class DockerBackend : public Backend {
       }
       exit.out_of_memory = exit.out_of_memory || (attempt.oom && exit.exit_code.value_or(1) != 0);
       exit.wall_ms = report && report->exit.wall_ms != 0 ? report->exit.wall_ms : attempt.ended_ms;
-      host_.events->OnExited(id, exit);
+      const std::string lost = attempt.lost_output.empty() ? "" : fmt::format("{} at {} does not give its output back", ir::BackendName(flavour_.kind), attempt.link->endpoint.text);
+      if (!lost.empty() && exit.exit_code.value_or(1) == 0 && !exit.out_of_memory && !attempt.cancelled) {
+        host_.events->OnFailed(id, Failed(ir::ErrorKind::NodeLost, fmt::format("its program ended with 0, but {}: {}. What it said is not known, so it has not succeeded", lost, attempt.lost_output)));
+      } else {
+        if (!lost.empty()) Note(*attempt.link, fmt::format("{} of {}: {}. Some of it is missing", lost, attempt.launch.address, attempt.lost_output));
+        host_.events->OnExited(id, exit);
+      }
     }
     auto found = attempts_.find(id);
     if (found == attempts_.end()) return;
