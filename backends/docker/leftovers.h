@@ -1,9 +1,12 @@
-// Containers that a dead jobc left at an engine, for `jobc gc`: found by their labels, removed one by one. Blocking; not for
-// the engine's loop.
+// Containers that a dead jobc left at an engine, for `jobc gc`, `jobc cancel` and a new run that uses the results of a dead one: found
+// by their labels, ended and removed. Whoever removes some holds the lock of their run. Blocking; not for the engine's loop.
 #pragma once
 
+#include <compare>
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,5 +34,26 @@ std::optional<std::vector<Leftover>> ParseLeftovers(std::string_view body);
 Result<std::vector<Leftover>> ListLeftovers(const Endpoint& endpoint, const std::string& state_dir);
 /// Kills it if it runs, and removes it. What is not there any more is no error.
 Result<void> RemoveLeftover(const Endpoint& endpoint, const Leftover& leftover);
+
+/// An engine as the jobs of a plan name it; empty: the usual one of this user.
+struct EngineName {
+  ir::BackendKind kind = ir::BackendKind::Docker;
+  std::string host, context;
+  friend auto operator<=>(const EngineName&, const EngineName&) = default;
+};
+/// Where containers of the plan's jobs run; empty: none of them do.
+std::set<EngineName> EnginesOf(const ir::Plan& plan);
+
+struct LeftContainer {
+  ir::BackendKind kind = ir::BackendKind::Docker;
+  Endpoint endpoint;
+  Leftover container;
+};
+/// All containers of the runs at these engines, each once. Error: one of the engines cannot be asked; for people, with what to type.
+Result<std::vector<LeftContainer>> FindContainers(const std::set<EngineName>& engines, const std::set<std::string>& runs);
+
+/// TERM to all of them at once; to each KILL when its grace is over; then they are removed, and their secret files. Error: what could
+/// not be removed; the others are.
+Result<void> EndContainers(const std::vector<LeftContainer>& containers, const std::function<int64_t(const Leftover&)>& grace_ms);
 
 }  // namespace jobc::docker

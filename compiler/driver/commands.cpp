@@ -240,10 +240,11 @@ constexpr CommandSpec kCommands[] = {
      "Goes on from the journal with the stored plan: what succeeded, failed or was skipped stays, everything else is decided\n"
      "again. Exits as the run does; with 15 if another process executes it.", kRunArgument, kResumeOptions, RunResume},
     {"retry", "give failed jobs of a run fresh attempts and go on", "", kRetryArguments, kResumeOptions, RunRetry},
-    {"cancel", "end a run, a job or an instance that another jobc executes",
+    {"cancel", "end a run, a job or an instance, also when its jobc is dead",
      "The whole run: as Ctrl-C there; all jobs are cancelled, `finally` runs, the run exits with 130. A job or an instance: it\n"
-     "is `cancelled` and counts as failed, for the others by its `on_error`. Exits with 0 also if there was nothing left to\n"
-     "cancel, with 2 if there is no such run or job, with 15 if the run's process cannot be reached.",
+     "is `cancelled` and counts as failed, for the others by its `on_error`. If the run's jobc is dead, its containers are ended\n"
+     "and removed, and what was not final is `cancelled`. Exits with 0 also if there was nothing left to cancel, with 2 if there\n"
+     "is no such run or job, with 14 if the engine of its containers does not answer, with 15 if its process cannot be reached.",
      kCancelArguments, kCancelOptions, RunCancel},
     {"gc", "remove what runs left behind: containers, directories of attempts, expired runs",
      "Of a state directory: containers of runs that have ended or died, directories of the attempts of ended runs, and runs that\n"

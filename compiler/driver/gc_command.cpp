@@ -127,15 +127,7 @@ class Collector {
       }
     }
     // Engines that its jobs name themselves.
-    for (const ir::Job& job : (*reader)->plan().jobs) {
-      std::string host, context;
-      for (const ir::NamedExpr& option : job.backend.options) {
-        const ir::ExprPool& exprs = (*reader)->plan().program.exprs;
-        if ((option.name != "host" && option.name != "context") || !exprs.IsConst(option.value) || exprs.ConstValue(option.value).kind() != ir::ValueKind::String) continue;
-        (option.name == "host" ? host : context) = exprs.ConstValue(option.value).as_string();
-      }
-      if (OutlivesJobc(job.backend.kind)) engines_[job.backend.kind].insert({host, context});
-    }
+    for (const docker::EngineName& engine : docker::EnginesOf((*reader)->plan())) engines_[engine.kind].insert({engine.host, engine.context});
   }
 
   int64_t Age(const RunFacts& run) const { return now_ - run.since_ms; }
@@ -168,11 +160,16 @@ class Collector {
         if (!known && RunLock::Holder(RunDir(state_dir_, one.run))) continue;
         if (!known && now_ - one.created_ms < std::min<int64_t>(LeftoverAge(), 3600'000)) continue;
         if (!dry_) {
+          std::optional<class RunLock> lock;  // not the command of this name
+          if (known) {
+            auto taken = RunLock::Take(RunDir(state_dir_, one.run));
+            if (!taken.ok()) continue;  // somebody goes on with it just now
+            lock.emplace(*std::move(taken));
+          }
           if (auto removed = docker::RemoveLeftover(*endpoint, one); !removed.ok()) {
             Fail(fmt::format("the container {} of the run {} cannot be removed: {}", one.id.substr(0, 12), one.run, removed.error().message));
             continue;
           }
-          if (!one.secrets.empty() && one.secrets.find("jobc-" + one.run) != std::string::npos) (void)process::RemoveTree(one.secrets).ok();
         }
         items_.push_back({"container", one.run, fmt::format("{} {} ({})", ir::BackendName(kind), one.instance.empty() ? one.attempt : one.instance, one.status), 0});
       }

@@ -22,6 +22,9 @@ job sum {{ input {{ files: List<File> = far[*].made }} run = ["cat", ...input.fi
 export {{ n: List<Int> = far[*].n, text: String = sum.text }}
 '''
 
+# Told to end, it says so.
+TRAPS = TEXT.replace("echo before;", "told() {{ touch /flags/term~{{i}}; exit 3; }}; trap told TERM; echo before;")
+
 
 class Adoption:
     kind = ""
@@ -99,6 +102,43 @@ class Adoption:
         wait_until(lambda: not self.mine(), what="the containers to be gone")
         self.flag("go").touch()
         self.assertEqual(self.jobc("resume").json["n"], [0, 1, 2])
+
+    def test_cancel_ends_and_removes_them(self):
+        self.write(TRAPS.format(kind=self.kind.split("-")[0], flags=self.flags, image=IMAGE))
+        self.kill_in_the_middle("run", "a.job", "--max-parallel", "3")
+        # One of them first: the others go on, and so does the run.
+        one = self.jobc("cancel", 'far["1"]')
+        self.assertSays(one.err, "no process executes the run", "1 container was ended and removed", "jobc resume")
+        self.assertEqual(len(self.mine()), 2)
+        self.assertTrue(self.flag("term1").exists(), "TERM before KILL")
+        self.assertEqual(self.states()['far["1"]'], "cancelled")
+        self.assertEqual(self.jobc("status", "--json").json["status"], "crashed")
+        # An engine that does not answer: nothing is changed.
+        gone = {"CONTAINER_HOST" if self.kind.startswith("podman") else "DOCKER_HOST": f"unix://{self.base}/nobody"}
+        away = self.jobc("cancel", code=14, env=gone)
+        self.assertSays(away.err, "may still run", "nobody", "jobc cancel")
+        self.assertEqual(self.jobc("status", "--json").json["status"], "crashed")
+        self.assertEqual(len(self.mine()), 2)
+        whole = self.jobc("cancel", "--json")
+        self.assertEqual((whole.json["containers"], whole.json["cancelled"]), (2, 3), "far 0, far 2 and sum")
+        self.assertEqual(self.mine(), [])
+        self.assertEqual(sorted(path.name for path in self.flags.glob("term*")), ["term0", "term1", "term2"])
+        status = self.jobc("status", "--json").json
+        self.assertEqual(status["status"], "interrupted")
+        self.assertEqual(set(self.states().values()), {"cancelled"})
+        self.assertSays(self.jobc("cancel", env=gone).err, "nothing to cancel", "has ended")
+        # What was cancelled is decided again.
+        self.flag("go").touch()
+        done = self.jobc("resume")
+        self.assertEqual(done.json["n"], [0, 1, 2])
+        self.assertEqual(len(self.ran()), 6)
+
+    def test_cancel_at_once(self):
+        self.write(TRAPS.format(kind=self.kind.split("-")[0], flags=self.flags, image=IMAGE))
+        self.kill_in_the_middle("run", "a.job", "--max-parallel", "3")
+        self.assertSays(self.jobc("cancel", "--now").err, "it is cancelled, 3 containers were ended and removed", "jobc resume")
+        self.assertEqual(list(self.flags.glob("term*")), [])
+        self.assertEqual(self.mine(), [])
 
 
 class DockerAdoption(Adoption, Story, services.Case):
