@@ -6,22 +6,11 @@
 #include <vector>
 
 #include "ir/mounts.h"
+#include "runtime/launch_options.h"
 #include "runtime/state_dir.h"
 
 namespace jobc {
 namespace {
-
-const ir::Value* Option(const AttemptLaunch& launch, std::string_view name) {
-  for (const auto& [key, value] : launch.options) {
-    if (key == name) return &value;
-  }
-  return nullptr;
-}
-
-std::string TextOption(const AttemptLaunch& launch, std::string_view name) {
-  const ir::Value* value = Option(launch, name);
-  return value != nullptr && value->kind() == ir::ValueKind::String ? value->as_string() : std::string();
-}
 
 struct Variable {
   std::string name, value;

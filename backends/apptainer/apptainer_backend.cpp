@@ -13,6 +13,7 @@
 #include "backends/apptainer/command.h"
 #include "backends/container/init.h"
 #include "backends/process/process_backend.h"
+#include "runtime/launch_options.h"
 #include "runtime/process/os.h"
 
 namespace jobc {
@@ -59,13 +60,7 @@ class ApptainerBackend : public Backend, private BackendEvents {
   void Submit(const AttemptLaunch& launch) override {
     Attempt attempt;
     attempt.launch = launch;
-    std::string command;
-    for (const auto& [name, value] : launch.options) {
-      if (name == "command" && value.kind() == ir::ValueKind::String) {
-        command = value.as_string();
-      }
-    }
-    auto tool = FindApptainer(command);
+    auto tool = FindApptainer(TextOption(launch, "command"));
     auto made = tool ? apptainer::MakeCommand(launch, *tool, init_, fmt::format("{}/{}", launch.places.SeenStage(), kEnvName)) : Result<apptainer::Command>(tool.error());
     AttemptLaunch process = launch;
     if (made) {

@@ -6,18 +6,10 @@
 
 #include "backends/container/init.h"
 #include "ir/mounts.h"
+#include "runtime/launch_options.h"
 
 namespace jobc::apptainer {
 namespace {
-
-const ir::Value* Option(const AttemptLaunch& launch, std::string_view name) {
-  for (const auto& [key, value] : launch.options) {
-    if (key == name) {
-      return &value;
-    }
-  }
-  return nullptr;
-}
 
 bool IsFile(std::string_view image) {
   return image.starts_with('/') || image.starts_with("./") || image.starts_with("../") || image.ends_with(".sif") || image.ends_with(".img") || image.ends_with(".sqsh");

@@ -26,6 +26,7 @@
 #include "backends/docker/tar.h"
 #include "ir/mounts.h"
 #include "runtime/http_client.h"
+#include "runtime/launch_options.h"
 #include "runtime/process/attempt_dir.h"
 #include "runtime/process/os.h"
 
@@ -128,17 +129,6 @@ struct Reply {
   std::string body;
   bool Is(int low) const { return end.ok() && status / 100 * 100 == low; }
 };
-
-const ir::Value* Option(const AttemptLaunch& launch, std::string_view name) {
-  for (const auto& [key, value] : launch.options) {
-    if (key == name) return &value;
-  }
-  return nullptr;
-}
-std::string TextOption(const AttemptLaunch& launch, std::string_view name) {
-  const ir::Value* value = Option(launch, name);
-  return value != nullptr && value->kind() == ir::ValueKind::String ? value->as_string() : std::string();
-}
 
 class DockerBackend : public Backend {
  public:

@@ -10,6 +10,7 @@
 
 #include "ir/json.h"
 #include "ir/mounts.h"
+#include "runtime/launch_options.h"
 #include "support/sha256.h"
 
 namespace jobc::docker {
@@ -88,13 +89,6 @@ void MergeInto(Json& into, const Json& from) {
       slot = value;
     }
   }
-}
-
-const ir::Value* Option(const AttemptLaunch& launch, std::string_view name) {
-  for (const auto& [key, value] : launch.options) {
-    if (key == name) return &value;
-  }
-  return nullptr;
 }
 
 bool Has(std::string_view text, std::initializer_list<std::string_view> parts) {
