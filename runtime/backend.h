@@ -64,6 +64,15 @@ struct Mount {
   friend bool operator==(const Mount&, const Mount&) = default;
 };
 
+/// An attempt that another run of the same state directory submitted; it keeps the name and the places that it got there.
+struct AttemptOrigin {
+  std::string run;         ///< its id
+  std::string run_dir;
+  AttemptId id = 0;        ///< in that run
+
+  std::string ExecutionId() const { return run + "-" + std::to_string(id); }
+};
+
 /// What a backend is given to run one attempt.
 struct AttemptLaunch {
   AttemptId id = 0;
@@ -71,6 +80,7 @@ struct AttemptLaunch {
   InstanceRef instance;
   std::string address;
   std::string execution_id;
+  std::string run;                ///< the run that submitted it, for Attach(); empty: this one
   std::vector<std::string> argv;
   std::vector<std::string> env;   ///< NAME=value, complete
   AttemptPlaces places;
@@ -159,6 +169,8 @@ class Backend {
   /// The directories that Prepare() of an earlier process of this run made for an attempt, with nothing in them touched.
   /// Nothing: attempts end with their jobc here, or the directories are gone; either way the attempt is lost.
   virtual std::optional<AttemptPlaces> FindPlaces(AttemptId, bool /*secrets*/) { return std::nullopt; }
+  /// The same for an attempt that another run submitted, whose process is gone and whose lock this one holds; here it is `id`.
+  virtual std::optional<AttemptPlaces> FindPlacesOf(AttemptId /*id*/, bool /*secrets*/, const AttemptOrigin&) { return std::nullopt; }
   /// Looks for an attempt of an earlier process of this run by what Submit() makes of its execution id; only those that
   /// FindPlaces() knows are asked for. `launch`: as it was submitted. `handle`: as OnStarted told it, empty if it did not
   /// come so far. Answered by OnAttached(). If it is found, its output is sent to the log once more from the beginning: the
@@ -189,6 +201,7 @@ struct BackendHost {
   std::string run_dir;
   std::string state_dir;
   bool secret_files = false;      ///< some job of the run has them
+  bool takes_over = false;        ///< attempts of other runs of the state directory may be attached
   /// The options `host` and `context` of the jobs of this kind, each pair once; empty where they say nothing. The others: the first job
   /// there that needs such a limit, so that an engine which cannot enforce it is found out before anything runs; empty: none.
   struct Engine {

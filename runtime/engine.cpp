@@ -364,12 +364,21 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     InstanceRef instance;
     uint32_t number = 1;
     std::string handle;
+    std::shared_ptr<const AttemptOrigin> origin;  ///< another run submitted it; null: this one did
     int64_t started_ms = 0;           ///< 0: not known to have started
     bool wanted = false;              ///< it goes on if it is found; else it is ended
     bool asked = false;
     AttachAnswer answer = AttachAnswer::Gone;
     std::string why;
     StartAttempt start;
+  };
+
+  /// An attempt of another run that an instance of this one takes over instead of starting one, until its place has answered.
+  struct Taking {
+    Adoptable from;
+    StartAttempt start;
+    int64_t intent = 0;
+    std::string cache_key;
   };
 
   /// An attempt of which nothing is alive, to be told after its verdict.
@@ -506,12 +515,14 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     return Finish(failure) && WriteOpened(failure);
   }
 
+  bool IsOrigin(const std::string& run) const { return std::find(setup.origins.begin(), setup.origins.end(), run) != setup.origins.end(); }
+
   /// `run --resume`: before anything of the new run is made.
   bool OpenEarlier(StartFailure& failure) {
     if (setup.options.reuse_from.empty()) {
       return true;
     }
-    auto opened = EarlierRun::Open(setup.state_dir, setup.options.reuse_from);
+    auto opened = EarlierRun::Open(setup.state_dir, setup.options.reuse_from, IsOrigin(setup.options.reuse_from));
     if (!opened) {
       failure = {15, opened.error().message + (opened.error().code == EBUSY ? "; wait for its end, or end it with `jobc cancel " + setup.options.reuse_from + "`" : "")};
       return false;
@@ -753,6 +764,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
         one.instance = instance;
         one.number = view.number;
         one.handle = view.handle;
+        one.origin = view.origin;
         one.started_ms = view.started_ms;
         one.staging = reader.StagedAt(instance, view.number);
         one.wanted = &view == &attempts.back() && (view.verdict == nullptr || view.cut_off) && job.kind == ir::JobKind::Job && instance.ordinal != kWholeJob &&
@@ -923,6 +935,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       host.run_id = id;
       host.run_dir = run_dir;
       host.state_dir = setup.state_dir;
+      host.takes_over = !setup.origins.empty();
       host.secret_files = std::any_of(plan.jobs.begin(), plan.jobs.end(), [](const ir::Job& job) { return !job.secret_files.empty(); });
       host.engines = EnginesOf(kind);
       auto made = setup.backends(kind, host);
@@ -1036,7 +1049,12 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       const ir::Job& job = plan.jobs[one.instance.job];
       std::string problem;
       Backend* backend = BackendOf(KindOf(job), problem);
-      std::optional<AttemptPlaces> places = backend != nullptr ? backend->FindPlaces(attempt, !job.secret_files.empty()) : std::nullopt;
+      std::optional<AttemptPlaces> places;
+      if (backend != nullptr && one.origin == nullptr) {
+        places = backend->FindPlaces(attempt, !job.secret_files.empty());
+      } else if (backend != nullptr && IsOrigin(one.origin->run)) {  // else somebody goes on with that run, and has taken it back
+        places = backend->FindPlacesOf(attempt, !job.secret_files.empty(), *one.origin);
+      }
       if (!places) {
         continue;  // gone
       }
@@ -1052,6 +1070,10 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       struct stat info;
       if (!prepared.ok || lstat((run_dir + "/outputs/" + ir::SafeName(found.launch.address)).c_str(), &info) == 0) {
         one.wanted = false;
+      }
+      if (one.origin != nullptr) {
+        found.launch.execution_id = one.origin->ExecutionId();
+        found.launch.run = one.origin->run;
       }
       found.staged = true;
       if (!one.staging.empty()) {
@@ -1076,6 +1098,11 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   }
 
   void OnAttached(AttemptId attempt, AttachAnswer answer, const std::string& why) override {
+    if (auto found = taking.find(attempt); found != taking.end()) {
+      Taking one = std::move(found->second);
+      taking.erase(found);
+      return EndTaking(std::move(one), answer, why);
+    }
     auto found = left_behind.find(attempt);
     if (!taking_over || found == left_behind.end() || !found->second.asked) {
       return;
@@ -1618,6 +1645,25 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     return since;
   }
 
+  /// An attempt with this key goes on already: it is the one that starts now.
+  void TakeAdoptable(const StartAttempt& start, const std::string& key) {
+    const ir::BackendKind kind = KindOf(plan.jobs[start.instance.job]);
+    if (setup.adopt.empty() || start.began || !OutlivesJobc(kind)) {
+      return;
+    }
+    const std::string address = state->Address(start.instance);
+    auto best = setup.adopt.end();
+    for (auto it = setup.adopt.begin(); it != setup.adopt.end(); ++it) {
+      if (it->key == key && (best == setup.adopt.end() || it->address == address)) {
+        best = it;
+      }
+    }
+    if (best != setup.adopt.end()) {
+      taking[start.id] = {std::move(*best), start, 0, ""};
+      setup.adopt.erase(best);
+    }
+  }
+
   // First pass: what becomes a record.
 
   void Journalize(StartAttempt& start) {
@@ -1627,6 +1673,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       if (made.key) {
         WriteSharedParts(start.instance.job);
         text = KeyJson(*made.key);
+        TakeAdoptable(start, made.key->sha256);
         if (IsCached(start.instance)) {
           cache_keys[start.id] = made.key->sha256;
         }
@@ -1637,6 +1684,11 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
     intent_records[start.id] = Write({.type = RecordType::Intent, .job = static_cast<int32_t>(start.instance.job), .ordinal = start.instance.ordinal,
            .attempt = static_cast<int32_t>(start.number), .a = static_cast<int64_t>(start.id), .b = TakeReady(start.instance), .text = std::move(text)});
+    if (auto found = taking.find(start.id); found != taking.end()) {
+      const AttemptOrigin& origin = found->second.from.origin;
+      Write({.type = RecordType::Adopted, .job = static_cast<int32_t>(start.instance.job), .ordinal = start.instance.ordinal, .attempt = static_cast<int32_t>(start.number),
+             .a = static_cast<int64_t>(start.id), .text = fmt::format("{{\"attempt\":{},\"run\":{}}}", origin.id, ir::JsonQuote(origin.run))});
+    }
   }
   void Journalize(LookUp&) {}
 
@@ -1874,6 +1926,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       return;
     }
     if (environment_failed || killed) {
+      LeaveAlone(start.id);
       scheduler->AttemptEnded(start.id, Answer(Failed(ir::ErrorKind::Cancelled, "the run cannot go on")), Now());
       scheduler->AttemptReaped(start.id, Now());
       return;
@@ -1898,9 +1951,95 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       FailStart(start.id, Failed(ir::ErrorKind::Submit, problem));
       return;
     }
-    if (!StageRemote(start, intent, backend, cache_key)) {
+    if (taking.count(start.id) != 0) {
+      TakeFromOther(start, intent, backend, std::move(cache_key));
+    } else if (!StageRemote(start, intent, backend, cache_key)) {
       Launch(start, intent, backend, std::move(cache_key));
     }
+  }
+
+  // -- Attempts of other runs --------------------------------------------------------
+
+  /// It is not taken over after all; whoever gave it to this run ends it.
+  void LeaveAlone(AttemptId attempt) {
+    if (auto found = taking.find(attempt); found != taking.end()) {
+      setup.adopt.push_back(std::move(found->second.from));
+      setup.adopt.back().key.clear();  // by nobody else either
+      taking.erase(found);
+    }
+  }
+
+  /// Instead of a submission: its place is asked for the attempt that goes on there.
+  void TakeFromOther(const StartAttempt& start, int64_t intent, Backend* backend, std::string cache_key) {
+    Taking& one = taking.at(start.id);
+    one.start = start;
+    one.intent = intent;
+    one.cache_key = std::move(cache_key);
+    const AttemptOrigin origin = one.from.origin;
+    const std::vector<RemoteFile> files = RemoteInputs(start.instance);
+    const bool staged = files.empty() || (OpenRemote().ok() && TakeFetched(files).empty());
+    auto places = staged ? backend->FindPlacesOf(start.id, !plan.jobs[start.instance.job].secret_files.empty(), origin) : std::nullopt;
+    LaunchBuilder::Prepared prepared;
+    if (places) {
+      (void)MakeLive(start, backend, *places, prepared, true);
+    }
+    if (!places || !prepared.ok) {
+      // What the attempt was given cannot be found again, so what it leaves could not be read: it must not run beside another one.
+      const std::string why = !staged ? "a file that it was given was removed from the state directory" : places ? prepared.failure.message : "its directories are gone";
+      live.erase(start.id);
+      LeaveAlone(start.id);
+      Verdict verdict = Failed(ir::ErrorKind::Staging, masker.Mask(fmt::format("an attempt of run {} with the same key goes on, and cannot be taken over: {}; end it with  jobc cancel {}",
+                                                                               origin.run, why, origin.run)));
+      verdict.no_retry = true;
+      return FailStart(start.id, std::move(verdict));
+    }
+    Live& found = live.at(start.id);
+    found.launch.execution_id = origin.ExecutionId();
+    found.launch.run = origin.run;
+    found.cache_key = one.cache_key;
+    found.staged = true;
+    found.adopted = true;
+    found.result_path = std::move(prepared.result_path);
+    found.identities = std::move(prepared.identities);
+    Submitting(start, intent);
+    const std::string handle = one.from.handle;
+    backend->Attach(found.launch, handle);
+  }
+
+  void EndTaking(Taking one, AttachAnswer answer, const std::string& why) {
+    uv_update_time(&loop);
+    answered = true;
+    auto found = live.find(one.start.id);
+    if (found == live.end()) {
+      return;
+    }
+    const std::string address = found->second.launch.address;
+    if (answer == AttachAnswer::Found) {
+      RunEvent event = Event(RunEventKind::Note);
+      event.text = fmt::format("{} goes on: an attempt of run {} is taken over", address, one.from.origin.run);
+      event.record = Write({.type = RecordType::Note, .job = static_cast<int32_t>(one.start.instance.job), .ordinal = Ordinal(one.start.instance), .a = kNoteOfProgress, .text = event.text});
+      pending_events.push_back(std::move(event));
+      return;
+    }
+    if (found->second.judged) {  // cancelled meanwhile
+      return OnReaped(one.start.id, 0);
+    }
+    Backend* backend = found->second.backend;
+    if (answer == AttachAnswer::Unknown) {
+      setup.adopt.push_back(std::move(one.from));
+      setup.adopt.back().key.clear();
+      live.erase(found);
+      Verdict verdict = Failed(ir::ErrorKind::Network, masker.Mask(fmt::format("an attempt of run {} with the same key may go on, and cannot be asked for: {}", setup.adopt.back().origin.run, why)));
+      verdict.no_retry = true;
+      FailStart(one.start.id, std::move(verdict));
+    } else {
+      CleanUp(one.start.id, found->second, false);
+      live.erase(found);
+      if (!StageRemote(one.start, one.intent, backend, one.cache_key)) {
+        Launch(one.start, one.intent, backend, one.cache_key);
+      }
+    }
+    Pump();
   }
 
   /// An attempt that does not come to its backend.
@@ -3696,6 +3835,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   std::unordered_map<AttemptId, int64_t> outputs_sums;  ///< of rows whose verdict is not journaled yet
   std::optional<int64_t> exports_sum;
   std::vector<std::string> notes;      ///< of the time before the run went on
+  std::unordered_map<AttemptId, Taking> taking;
   std::map<AttemptId, LeftBehind> left_behind;  ///< until all of them are taken over or gone
   size_t unanswered = 0;               ///< places that were asked for one of them
   size_t ending = 0;                   ///< of them, those that must not go on and are not reaped
@@ -3743,6 +3883,13 @@ RunOutcome Engine::Run() { return impl_->Run(); }
 const std::string& Engine::run_id() const { return impl_->id; }
 const std::string& Engine::run_dir() const { return impl_->run_dir; }
 RunProgress Engine::Progress() const { return impl_->Progress(); }
+std::vector<std::string> Engine::NotAdopted() const {
+  std::vector<std::string> out;
+  for (const Adoptable& one : impl_->setup.adopt) {
+    out.push_back(one.origin.ExecutionId());
+  }
+  return out;
+}
 void Engine::Interrupt(const std::string& who) { impl_->Interrupt(who); }
 const RunState& Engine::state() const { return *impl_->state; }
 Scheduler::Counters Engine::counters() const { return impl_->scheduler->counters(); }

@@ -59,6 +59,14 @@ struct RunOutcome {
   std::string exports;    ///< JSON object; empty if they were not evaluated
 };
 
+/// An attempt of a run whose process is gone, which goes on without it.
+struct Adoptable {
+  std::string key;                         ///< of its instance
+  std::string address;
+  AttemptOrigin origin;
+  std::string handle;
+};
+
 struct EngineSetup {
   const ir::Plan* plan = nullptr;          ///< must outlive the engine
   std::string plan_text;                   ///< as the journal keeps it
@@ -69,6 +77,10 @@ struct EngineSetup {
   BackendFactory backends;
   RemoteFilesFactory remote_files;         ///< empty: remote files cannot be read
   RunObserver* observer = nullptr;         ///< may be null
+  /// Each is taken over by the first instance with its key that would start an attempt; of several by the one with its address.
+  std::vector<Adoptable> adopt;
+  /// Runs whose attempts are taken over, or were by this run: their locks are held as long as the engine lives.
+  std::vector<std::string> origins;
   process::GuardianHandle* guardian = nullptr;  ///< launched early by the driver; null: launched when needed
 };
 
@@ -103,6 +115,8 @@ class Engine {
   const std::string& run_id() const;
   const std::string& run_dir() const;
   RunProgress Progress() const;
+  /// Of EngineSetup::adopt those that no instance took over, by execution id. They go on.
+  std::vector<std::string> NotAdopted() const;
   /// As the first and the second Ctrl-C; from the engine's thread.
   void Interrupt(const std::string& who);
   const RunState& state() const;

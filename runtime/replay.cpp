@@ -73,6 +73,9 @@ std::optional<RunEvent> EventOf(const RunReader& run, const Record& record) {
       event.pid = record.a;
       return event;
     case RecordType::Adopted:
+      if (!record.text.empty()) {
+        return std::nullopt;  // of another run; its start is told as any
+      }
       event.kind = RunEventKind::Started;
       event.pid = attempt != nullptr ? attempt->pid : 0;
       return event;

@@ -60,8 +60,8 @@ void ForEachFile(const ir::Value& value, const std::function<void(const ir::File
 
 // --- An earlier run ---------------------------------------------------------
 
-Result<std::unique_ptr<EarlierRun>> EarlierRun::Open(const std::string& state_dir, const std::string& id) {
-  if (std::optional<LockHolder> holder = RunLock::Holder(RunDir(state_dir, id))) {
+Result<std::unique_ptr<EarlierRun>> EarlierRun::Open(const std::string& state_dir, const std::string& id, bool held) {
+  if (std::optional<LockHolder> holder = held ? std::nullopt : RunLock::Holder(RunDir(state_dir, id))) {
     return Error{fmt::format("the run {} is still being executed by pid {} on {}", id, holder->pid, holder->host), EBUSY};
   }
   auto reader = RunReader::Open(state_dir, id);

@@ -35,8 +35,8 @@ struct StoredResult {
 /// off before it came to an instance does not lose what there was.
 class EarlierRun {
  public:
-  /// The error's code is EBUSY where the run is still going on.
-  static Result<std::unique_ptr<EarlierRun>> Open(const std::string& state_dir, const std::string& id);
+  /// The error's code is EBUSY where the run is still going on. `held`: this process has its lock.
+  static Result<std::unique_ptr<EarlierRun>> Open(const std::string& state_dir, const std::string& id, bool held = false);
   /// Of several with this key the one with the same address.
   std::optional<StoredResult> Find(const std::string& key, const std::string& address);
   RunReader& reader() { return *reader_; }

@@ -431,6 +431,12 @@ void RunReader::Fold(const Record& record) {
         view.judged_ms = 0;
         view.cut_off = false;
       }
+      if (!record.text.empty()) {
+        if (auto json = ir::ParseJson(record.text)) {
+          const std::string run = TextOf(*json, "run");
+          view.origin = std::make_shared<const AttemptOrigin>(AttemptOrigin{run, RunDir(state_dir_, run), static_cast<AttemptId>(IntOf(*json, "attempt", 0))});
+        }
+      }
       set_state(InstanceState::Running);
       break;
     }

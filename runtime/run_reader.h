@@ -15,6 +15,7 @@
 #include "ir/expand.h"
 #include "ir/plan.h"
 #include "runtime/attempt.h"
+#include "runtime/backend.h"
 #include "runtime/cache_key.h"
 #include "runtime/journal.h"
 #include "runtime/process/log_store.h"
@@ -41,6 +42,7 @@ struct AttemptView {
   int64_t outputs_sum = -1;                 ///< what the row of its outputs must have; -1: it left none
   std::shared_ptr<const Verdict> verdict;   ///< null: none yet
   bool cut_off = false;                     ///< the verdict is not a recorded one: its jobc ended first
+  std::shared_ptr<const AttemptOrigin> origin;  ///< another run submitted it, and this one took it over; null: this one did
 };
 
 /// Where the result of an instance came from that did not run.

@@ -529,6 +529,7 @@ Forecast MakeForecast(const ir::Plan& plan, const Roots& roots, EarlierRun* earl
       rows[ref] = std::move(row);
       return;
     }
+    row.key = made.key->sha256;
     std::optional<StoredResult> stored = earlier != nullptr ? earlier->Find(made.key->sha256, row.address) : std::nullopt;
     bool cached = false;
     if (!stored && plan.jobs[ref.job].cache.valid() && !cache_dir.empty()) {

@@ -80,6 +80,7 @@ struct ForecastRow {
   std::string address;
   Prospect prospect = Prospect::Runs;
   std::string reason;       ///< in a few words
+  std::string key;          ///< Runs: its cache key
   std::vector<PartDifference> differences;  ///< Runs: against the instance of the earlier run with this address
   std::vector<std::string> needs;           ///< May: addresses of what it waits for, some of them
 };

@@ -163,7 +163,7 @@ class DockerBackend : public Backend {
     auto places = container::MakePlaces(host_.run_dir, id);
     if (!places) return places;
     if (secrets) {
-      auto made = process::MakeMemoryDirectory(SecretsName(id));
+      auto made = process::MakeMemoryDirectory(SecretsName(host_.run_id, id));
       if (!made) return Error{"secret files are kept in memory only, and there is no place for them: " + made.error().message, made.error().code};
       places->secrets_dir = *std::move(made);
     }
@@ -216,13 +216,15 @@ class DockerBackend : public Backend {
     return true;
   }
 
-  std::optional<AttemptPlaces> FindPlaces(AttemptId id, bool secrets) override {
-    auto places = container::FindPlaces(host_.run_dir, id);
+  std::optional<AttemptPlaces> FindPlaces(AttemptId id, bool secrets) override { return FindPlacesOf(id, secrets, {host_.run_id, host_.run_dir, id}); }
+
+  std::optional<AttemptPlaces> FindPlacesOf(AttemptId id, bool secrets, const AttemptOrigin& origin) override {
+    auto places = container::FindPlaces(origin.run_dir, origin.id);
     if (places && secrets) {
       for (const std::string& root : {std::string("/dev/shm"), around_.RuntimeDir(), std::string("/run")}) {
         std::error_code error;
         for (std::filesystem::directory_iterator at(root, error), end; !error && at != end && places->secrets_dir.empty(); at.increment(error)) {
-          if (at->path().filename().string().starts_with(SecretsName(id) + "-")) places->secrets_dir = at->path().string();
+          if (at->path().filename().string().starts_with(SecretsName(origin.run, origin.id) + "-")) places->secrets_dir = at->path().string();
         }
       }
     }
@@ -246,7 +248,8 @@ class DockerBackend : public Backend {
       if (!reply.end.ok() || (!state && reply.status != 404)) {
         return Unattached(id, AttachAnswer::Unknown, reply.end.ok() ? docker::ErrorMessage(reply.body) : reply.end.message);
       }
-      if (!state || state->run != host_.run_id || state->attempt != now.launch.execution_id) return Unattached(id, AttachAnswer::Gone, "");
+      const std::string& run = now.launch.run.empty() ? host_.run_id : now.launch.run;
+      if (!state || state->run != run || state->attempt != now.launch.execution_id) return Unattached(id, AttachAnswer::Gone, "");
       if (!state->Lives() && !state->Ended()) {
         // It never began. A start that is still on its way finds it gone, or is ended with it, before anything starts in its stead.
         return AskFor(id, "DELETE", ApiPath("/containers/" + state->id, {{"force", "1"}, {"v", "1"}}), "", [this, id, container = state->id](Attempt& gone, const Reply& removal) {
@@ -522,7 +525,7 @@ class DockerBackend : public Backend {
   }
 
   void Listen(Link& link) {
-    std::vector<std::pair<std::string, std::string>> query = {{"filters", docker::RunFilter(host_.run_id, true)}};
+    std::vector<std::pair<std::string, std::string>> query = {{"filters", Filter(true)}};
     if (link.last_event_ns > 0) query.emplace_back("since", fmt::format("{}.{:09}", link.last_event_ns / 1'000'000'000, link.last_event_ns % 1'000'000'000));
     link.lines = {};
     HttpRequest request = Request(link, "GET", ApiPath("/events", query));
@@ -550,7 +553,7 @@ class DockerBackend : public Backend {
     for (const std::string& name : std::set<std::string>(std::move(link.condemned))) Remove(link, name);
     link.condemned.clear();
     link.catching_up = true;
-    Ask(link, "GET", ApiPath("/containers/json", {{"all", "1"}, {"filters", docker::RunFilter(host_.run_id, false)}}), "", [this, &link](const Reply& reply) {
+    Ask(link, "GET", ApiPath("/containers/json", {{"all", "1"}, {"filters", Filter(false)}}), "", [this, &link](const Reply& reply) {
       auto list = reply.Is(200) ? docker::ParseContainers(reply.body) : std::nullopt;
       if (!list) return;  // the stream of events will end as well
       link.catching_up = false;
@@ -1673,7 +1676,10 @@ class DockerBackend : public Backend {
     host_.events->OnReaped(id);
   }
 
-  std::string SecretsName(AttemptId id) const { return fmt::format("jobc-{}-{}", host_.run_id, id); }
+  static std::string SecretsName(std::string_view run, AttemptId id) { return fmt::format("jobc-{}-{}", run, id); }
+
+  /// All that may be said of attempts of this backend.
+  std::string Filter(bool events) const { return host_.takes_over ? docker::StateFilter(state_label_, events) : docker::RunFilter(host_.run_id, events); }
 
   /// The same from within a call of the engine of runs.
   void FailSoon(AttemptId id, Verdict verdict) {

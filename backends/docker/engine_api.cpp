@@ -403,12 +403,19 @@ std::string ApiPath(std::string path, const std::vector<std::pair<std::string, s
   return path;
 }
 
-std::string RunFilter(std::string_view run_id, bool events) {
+namespace {
+
+std::string LabelFilter(std::string_view label, std::string_view value, bool events) {
   Json filter;
-  filter["label"] = {fmt::format("{}={}", kRunLabel, run_id)};
+  filter["label"] = {fmt::format("{}={}", label, value)};
   if (events) filter["type"] = {"container"};
   return Dump(filter);
 }
+
+}  // namespace
+
+std::string RunFilter(std::string_view run_id, bool events) { return LabelFilter(kRunLabel, run_id, events); }
+std::string StateFilter(std::string_view label, bool events) { return LabelFilter(kStateLabel, label, events); }
 
 std::vector<std::pair<std::string, std::string>> PullQuery(const std::string& image) {
   if (image.find('@') != std::string::npos) return {{"fromImage", image}};

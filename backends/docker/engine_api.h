@@ -91,6 +91,8 @@ std::string VolumeBody(std::string_view name, std::string_view run_id, std::stri
 std::string ApiPath(std::string path, const std::vector<std::pair<std::string, std::string>>& query);
 /// `{"label":["jobc.run=ID"]}`, for lists and events.
 std::string RunFilter(std::string_view run_id, bool events);
+/// The same for all runs of a state directory; `label` as StateLabel() gives it.
+std::string StateFilter(std::string_view label, bool events);
 /// fromImage and tag of a pull: a name without a tag means `latest`, never all tags.
 std::vector<std::pair<std::string, std::string>> PullQuery(const std::string& image);
 

@@ -68,6 +68,7 @@ std::optional<std::vector<Leftover>> ParseLeftovers(std::string_view body) {
       container.run = Text(*labels, std::string(kRunLabel).c_str());
       container.attempt = Text(*labels, std::string(kAttemptLabel).c_str());
       container.instance = Text(*labels, std::string(kInstanceLabel).c_str());
+      container.state = Text(*labels, std::string(kStateLabel).c_str());
       container.secrets = Text(*labels, std::string(kSecretsLabel).c_str());
     }
     if (!container.id.empty() && !container.run.empty()) {

@@ -22,6 +22,7 @@ struct Leftover {
   std::string run;          ///< label: the run's id
   std::string attempt;      ///< label: the execution id
   std::string instance;     ///< label: the address
+  std::string state;        ///< label: StateLabel()
   std::string secrets;      ///< label: directory of its secret files on this machine; may be empty
   std::string status;       ///< `running`, `exited` …
   int64_t created_ms = 0;   ///< wall clock of the engine

@@ -8,12 +8,12 @@
 #include <set>
 
 #include "backends/docker/leftovers.h"
+#include "compiler/driver/left_runs.h"
 #include "compiler/driver/runs.h"
-#include "ir/evaluate.h"
 #include "ir/json.h"
 #include "runtime/backend.h"
 #include "runtime/control.h"
-#include "runtime/engine.h"
+#include "runtime/dead_run.h"
 #include "support/exit_code.h"
 
 namespace jobc {
@@ -61,106 +61,10 @@ bool AllEnded(const RunReader& run, const CancelRequest& request) {
 
 // -- A run whose process is gone ---------------------------------------------
 
-/// Attempts that may go on without jobc, by their execution ids: nothing says that they are gone.
-std::map<std::string, InstanceRef> MayBeAlive(const RunReader& run) {
-  std::map<std::string, InstanceRef> out;
-  run.ForEachInstance([&](InstanceRef instance, const std::vector<AttemptView>& attempts) {
-    const ir::Job& job = run.plan().jobs[instance.job];
-    if (job.kind == ir::JobKind::Hook || !OutlivesJobc(job.backend.kind)) return;
-    for (const AttemptView& attempt : attempts) {
-      if (attempt.reaped_ms == 0 && attempt.id != 0) out.emplace(fmt::format("{}-{}", run.header().id, attempt.id), instance);
-    }
-  });
-  return out;
-}
-
-/// `grace` of the jobs, by address; what is no constant counts as the default.
-std::map<std::string, int64_t> Graces(const ir::Plan& plan) {
-  std::map<std::string, int64_t> out;
-  for (const ir::Job& job : plan.jobs) {
-    ir::EvalContext context;
-    ir::Evaluator evaluator(plan.program);
-    ir::Value value;
-    constexpr int64_t kDefaultGraceMs = 10'000;
-    const bool known = job.grace.valid() && plan.program.exprs.IsConst(job.grace) && evaluator.Evaluate(job.grace, context, value);
-    out[job.address] = known ? value.as_int() : kDefaultGraceMs;
-  }
-  return out;
-}
-
-bool IsWanted(const RunReader& run, const CancelRequest& request, InstanceRef instance) {
+bool IsWanted(const CancelRequest& request, InstanceRef instance) {
   return request.run || std::any_of(request.targets.begin(), request.targets.end(), [&](const CancelTarget& target) {
     return target.job == instance.job && (target.ordinal < 0 || target.ordinal == static_cast<int64_t>(instance.ordinal));
   });
-}
-
-/// What a cancel of the run while its process lived would have left in the journal: attempts that are ended, `cancelled` where nothing
-/// is final; and its end, if it is the whole run. Only with the run's lock.
-Result<uint64_t> RecordCancel(RunReader& run, const CancelRequest& request, const std::string& who) {
-  auto journal = Journal::Open(run.run_dir() + "/journal.db", Durability::Full);
-  if (!journal.ok()) return journal.error();
-  const Verdict verdict = Failed(ir::ErrorKind::Cancelled, fmt::format("cancelled by {} when its jobc was gone", who));
-  const std::string text = VerdictJson(verdict);
-  Result<void> written;
-  auto write = [&](Record record) {
-    if (!written.ok()) return;
-    record.time_ms = process::WallMillis();
-    if (auto done = journal->Append(record); !done.ok()) written = done.error();
-  };
-  if (request.run && !run.summary().finished) write({.type = RecordType::Stop, .a = 2, .text = who});
-  run.ForEachInstance([&](InstanceRef instance, const std::vector<AttemptView>& attempts) {
-    if (!IsWanted(run, request, instance)) return;
-    const int64_t ordinal = instance.ordinal == kWholeJob ? -1 : static_cast<int64_t>(instance.ordinal);
-    for (const AttemptView& attempt : attempts) {
-      const Record about{.job = static_cast<int32_t>(instance.job), .ordinal = ordinal, .attempt = static_cast<int32_t>(attempt.number)};
-      if (attempt.verdict == nullptr || (attempt.cut_off && attempt.reaped_ms == 0)) {
-        Record judged = about;
-        judged.type = RecordType::Verdict;
-        judged.a = static_cast<int64_t>(verdict.kind);
-        judged.b = -1;
-        judged.text = text;
-        write(std::move(judged));
-      }
-      if (attempt.reaped_ms == 0) {
-        Record reaped = about;
-        reaped.type = RecordType::Reaped;
-        write(std::move(reaped));
-      }
-    }
-  });
-  uint64_t cancelled = 0;
-  for (uint32_t job = 0; job < run.plan().jobs.size() && !run.summary().finished; ++job) {
-    if (run.plan().jobs[job].kind == ir::JobKind::Hook) continue;
-    const auto open = [&](uint64_t ordinal) {
-      const InstanceRef instance{job, static_cast<uint32_t>(ordinal)};
-      return IsWanted(run, request, instance) && !IsFinal(run.state(instance));
-    };
-    const Record about{.type = RecordType::Final, .job = static_cast<int32_t>(job), .a = static_cast<int64_t>(InstanceState::Cancelled), .b = 1, .text = text};
-    if (!run.expanded(job)) {
-      if (!IsWanted(run, request, {job, kWholeJob}) || IsFinal(run.whole(job))) continue;
-      ++cancelled;
-      write(about);
-      continue;
-    }
-    for (uint64_t first = 0, size = run.size(job); first < size;) {
-      uint64_t end = first;
-      while (end < size && open(end)) ++end;
-      if (end > first) {
-        Record record = about;
-        record.ordinal = static_cast<int64_t>(first);
-        record.b = static_cast<int64_t>(end - first);
-        write(std::move(record));
-        cancelled += end - first;
-      }
-      first = std::max(end, first + 1);
-    }
-  }
-  if (request.run && !run.summary().finished) {
-    write({.type = RecordType::Finished, .a = kExitInterrupted,
-           .text = fmt::format("{{\"message\":{},\"status\":\"interrupted\"}}", ir::JsonQuote(fmt::format("cancelled by {} when its jobc was gone", who)))});
-  }
-  if (written.ok()) written = journal->Commit();
-  return written.ok() ? Result<uint64_t>(cancelled) : written.error();
 }
 
 /// Containers that go on are ended and removed, and the journal says so.
@@ -170,12 +74,23 @@ int CancelDead(RunReader& run, const CancelRequest& request, const Invocation& i
   if (!lock.ok()) return FailCommand(terminal, kExitEnvironment, lock.error().message);
   if (Result<void> again = run.Refresh(); !again.ok()) return FailCommand(terminal, kExitEnvironment, again.error().message);
   const bool finished = run.summary().finished;
-  const std::map<std::string, InstanceRef> alive = MayBeAlive(run);
+  // What it had taken over from a run that somebody else goes on with is no longer its own.
+  std::vector<class RunLock> origins;
+  std::set<std::string> runs = {id}, foreign;
+  std::map<std::string, InstanceRef> alive;  // by execution id
+  for (const OpenAttempt& one : OpenAttempts(run)) {
+    if (runs.count(one.origin.run) == 0 && foreign.count(one.origin.run) == 0) {
+      auto taken = RunLock::Take(one.origin.run_dir);
+      (taken.ok() ? runs : foreign).insert(one.origin.run);
+      if (taken.ok()) origins.push_back(*std::move(taken));
+    }
+    if (runs.count(one.origin.run) != 0) alive.emplace(one.origin.ExecutionId(), one.instance);
+  }
   const std::set<docker::EngineName> engines = docker::EnginesOf(run.plan());
   std::vector<docker::LeftContainer> containers;
   // A run that has ended, and of which nothing is open, needs no engine.
   if (!engines.empty() && (!finished || !alive.empty())) {
-    Result<std::vector<docker::LeftContainer>> found = docker::FindContainers(engines, {id});
+    Result<std::vector<docker::LeftContainer>> found = docker::FindContainers(engines, runs);
     if (!found.ok() && !alive.empty()) {
       terminal.Err(RenderUsageError({fmt::format("containers of the run {} may still run, and cannot be asked for: {}", id, found.error().message),
                                      {fmt::format("nothing was changed; once the engine answers, type this again:  jobc cancel {}", id)}}, terminal.err_color()));
@@ -183,23 +98,17 @@ int CancelDead(RunReader& run, const CancelRequest& request, const Invocation& i
     }
     if (found.ok()) containers = *std::move(found);
   }
-  const std::map<std::string, int64_t> graces = Graces(run.plan());
-  if (!request.run) {
-    std::erase_if(containers, [&](const docker::LeftContainer& one) {
-      auto known = alive.find(one.container.attempt);
-      return known == alive.end() || !IsWanted(run, request, known->second);
-    });
-  }
-  Result<void> ended = docker::EndContainers(containers, [&](const docker::Leftover& one) {
-    if (request.at_once) return int64_t{0};
-    auto grace = graces.find(one.instance.substr(0, one.instance.find('[')));
-    return grace == graces.end() ? int64_t{0} : grace->second;
+  std::erase_if(containers, [&](const docker::LeftContainer& one) {
+    auto known = alive.find(one.container.attempt);
+    return known == alive.end() ? !request.run || one.container.run != id : !IsWanted(request, known->second);
   });
-  if (!ended.ok()) return FailCommand(terminal, kExitBackend, fmt::format("{}; type it again, or remove it by hand", ended.error().message));
+  if (Result<void> ended = EndContainersOf(run.plan(), containers, request.at_once); !ended.ok()) {
+    return FailCommand(terminal, kExitBackend, fmt::format("{}; type it again, or remove it by hand", ended.error().message));
+  }
   uint64_t cancelled = 0;
   const bool lost = run.summary().lost > 0;
   if (!lost && (!finished || !containers.empty())) {
-    Result<uint64_t> recorded = RecordCancel(run, request, fmt::format("jobc cancel (pid {})", getpid()));
+    Result<uint64_t> recorded = RecordCancelled(run, [&](InstanceRef instance) { return IsWanted(request, instance); }, request.run, fmt::format("jobc cancel (pid {})", getpid()));
     if (!recorded.ok()) return FailCommand(terminal, kExitEnvironment, recorded.error().message);
     cancelled = *recorded;
   }

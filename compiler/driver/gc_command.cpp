@@ -109,6 +109,9 @@ class Collector {
       terminal_.Err(fmt::format("warning: the run {} is left as it is: {}\n", id, reader.error().message));
       return;
     }
+    if (auto options = ir::ParseJson((*reader)->header().options); options.ok() && options->kind() == ir::ValueKind::Map) {
+      if (const ir::Value* used = options->Find("resume"); used != nullptr && used->kind() == ir::ValueKind::String) heirs_[used->as_string()].push_back(id);
+    }
     const RunSummary& summary = (*reader)->summary();
     run.finished = summary.finished;
     run.keep_ms = (*reader)->plan().limits.keep_ms;
@@ -131,6 +134,17 @@ class Collector {
   }
 
   int64_t Age(const RunFacts& run) const { return now_ - run.since_ms; }
+  /// Whether containers of a run may be taken over: by a resume of it, or of one that used its results and took them over.
+  bool MayGoOn(const std::string& id, int depth = 0) const {
+    constexpr int kMostDepth = 50;
+    auto run = runs_.find(id);
+    if (run == runs_.end()) return false;
+    if (run->second.live || run->second.unreadable) return true;
+    // An heir that came to its end has ended what it was given.
+    if (Age(run->second) < LeftoverAge() && (depth == 0 || !run->second.finished)) return true;
+    auto heirs = heirs_.find(id);
+    return heirs != heirs_.end() && depth < kMostDepth && std::any_of(heirs->second.begin(), heirs->second.end(), [&](const std::string& heir) { return MayGoOn(heir, depth + 1); });
+  }
   /// Leftovers of attempts are for people to look at for a while, and resume takes containers over.
   int64_t LeftoverAge() const { return older_.value_or(kDayMs); }
   bool Expired(const RunFacts& run) const {
@@ -156,7 +170,7 @@ class Collector {
         auto run = runs_.find(one.run);
         // Of a run whose directory is gone nothing can be taken over.
         const bool known = run != runs_.end();
-        if (known && (run->second.live || run->second.unreadable || Age(run->second) < LeftoverAge())) continue;
+        if (known && MayGoOn(one.run)) continue;
         if (!known && RunLock::Holder(RunDir(state_dir_, one.run))) continue;
         if (!known && now_ - one.created_ms < std::min<int64_t>(LeftoverAge(), 3600'000)) continue;
         if (!dry_) {
@@ -310,6 +324,7 @@ class Collector {
   bool cache_;
   int64_t now_;
   std::map<std::string, RunFacts> runs_;
+  std::map<std::string, std::vector<std::string>> heirs_;  ///< runs that were begun with the results of one
   std::map<ir::BackendKind, std::set<std::pair<std::string, std::string>>> engines_;
   std::set<std::pair<dev_t, ino_t>> seen_;
   std::vector<Item> items_;

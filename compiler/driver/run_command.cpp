@@ -10,6 +10,7 @@
 #include "backends/registry.h"
 #include "compiler/driver/compile.h"
 #include "compiler/driver/detach.h"
+#include "compiler/driver/left_runs.h"
 #include "compiler/driver/plan_text.h"
 #include "compiler/driver/run_display.h"
 #include "compiler/driver/runs.h"
@@ -71,8 +72,8 @@ std::string Lines(const std::vector<std::string>& texts) {
 }
 
 /// Runs to the end, shows it, prints the exports. `run` not empty: that run goes on.
-/// `detach`: the side of `--detach` that lives on; null without it.
-int Execute(EngineSetup setup, const std::string& run, const ResumeOptions& resume, const Invocation& invocation, Terminal& terminal, Detach* detach) {
+/// `detach`: the side of `--detach` that lives on; null without it. `left`: of dead runs, may be given to this one.
+int Execute(EngineSetup setup, const std::string& run, const ResumeOptions& resume, const Invocation& invocation, Terminal& terminal, Detach* detach, LeftRuns& left) {
   if (detach != nullptr) terminal.set_color(ColorChoice::Never);  // it writes to a file
   RunDisplay display(terminal, invocation.json(), terminal.err_is_terminal() && detach == nullptr);
   setup.observer = &display;
@@ -80,12 +81,13 @@ int Execute(EngineSetup setup, const std::string& run, const ResumeOptions& resu
   const std::string cwd = setup.roots.cwd;
   StartFailure failure;
   std::unique_ptr<Engine> engine = run.empty() ? Engine::Start(std::move(setup), failure) : Engine::Resume(std::move(setup), run, resume, failure);
-  if (engine == nullptr) return Fail(terminal, failure.exit_code, failure.message, std::move(failure.helps));
+  if (engine == nullptr) return Fail(terminal, failure.exit_code, failure.message, std::move(failure.helps));  // what was left goes on
   if (detach != nullptr) {
     if (Result<void> gone = detach->Leave(engine->run_id(), engine->run_dir(), terminal); !gone.ok()) return Fail(terminal, kExitEnvironment, "cannot detach: " + gone.error().message);
   }
   RunOutcome outcome = engine->Run();
   display.End(engine->Progress());
+  left.End(*engine, terminal);
   if (!invocation.json()) {
     if (outcome.exit_code != kExitOk && !outcome.message.empty()) terminal.Err(fmt::format("error: {}\n", outcome.message));
     if (!outcome.exports.empty() && outcome.exports != "{}") {
@@ -164,7 +166,12 @@ int RunRun(const Invocation& invocation, Terminal& terminal) {
                                stale.paths_removed, stale.problem.empty() ? "" : "; " + stale.problem));
     }
   }
-  return Execute(std::move(setup), "", {}, invocation, terminal, detach ? &*detach : nullptr);
+  LeftRuns left(setup.state_dir);
+  StartFailure failure;
+  if (!options.reuse_from.empty() && !left.Begin(setup, options.reuse_from, terminal, invocation.json(), failure)) {
+    return Fail(terminal, failure.exit_code, failure.message, std::move(failure.helps));
+  }
+  return Execute(std::move(setup), "", {}, invocation, terminal, detach ? &*detach : nullptr, left);
 }
 
 namespace {
@@ -222,7 +229,10 @@ int GoOn(const Invocation& invocation, Terminal& terminal, ResumeOptions resume)
     terminal.Err(fmt::format("note: this goes on with the plan that the run was started with; since then {}{}\n  to run what is there now:  jobc run {}\n",
                              sources.size() == 1 ? "this source has changed:" : "these sources have changed:", Lines(sources), ShellQuote(setup.options.source)));
   }
-  return Execute(std::move(setup), id, resume, invocation, terminal, detach ? &*detach : nullptr);
+  LeftRuns left(setup.state_dir);
+  StartFailure failure;
+  if (!left.Resume(setup, *opened.reader, terminal, invocation.json(), failure)) return Fail(terminal, failure.exit_code, failure.message, std::move(failure.helps));
+  return Execute(std::move(setup), id, resume, invocation, terminal, detach ? &*detach : nullptr, left);
 }
 
 }  // namespace

@@ -140,6 +140,90 @@ class Adoption:
         self.assertEqual(list(self.flags.glob("term*")), [])
         self.assertEqual(self.mine(), [])
 
+    # -- A new run that uses the results of one that was killed --------------------------
+
+    def begin_again(self, text=None, wait=(0, 1, 2), **options):
+        """`run --resume` of what was killed, until these instances of `far` run in it."""
+        if text is not None:
+            self.write(text.format(kind=self.kind, flags=self.flags, image=IMAGE))
+        before = self.last_run()
+        process = self.start("run", "a.job", "--resume", "--max-parallel", "3", **options)
+        wait_until(lambda: process.poll() is not None or (self.last_run() != before and all(self.states().get(f'far["{i}"]') == "running" for i in wait)), seconds=60, what="the new run to run them")
+        self.assertIsNone(process.poll(), process.poll() is not None and process.communicate()[1])
+        return process
+
+    def last_run(self):
+        return max(path.name for path in (self.at / ".jobc" / "runs").iterdir())
+
+    def test_a_new_run_takes_over_what_it_would_start(self):
+        self.kill_in_the_middle("run", "a.job", "--max-parallel", "3")
+        before = {one["Id"] for one in self.mine()}
+        old = self.last_run()
+        # One of them is no longer wanted, and there is another job.
+        process = self.begin_again(TEXT.replace("range(3)", "range(2)") + 'job more { run = ["true"] }\n', wait=(0, 1))
+        now = {one["Id"] for one in self.mine() if one["State"] == "running"}
+        self.assertTrue(now < before and len(now) == 2, "two go on, one was ended")
+        # As long as they are of the new run nobody else can have them.
+        self.assertSays(self.jobc("resume", old, code=15).err, "is being executed")
+        self.assertEqual(self.jobc("gc", "--older-than", "0s").out, "nothing to remove\n")
+        self.flag("go").touch()
+        done = self.finish(process)
+        self.assertSays(done.err, f"the run {old} had died: 2 containers of it are taken over, 1 container was ended and removed", "an attempt of run")
+        self.assertEqual(done.json, {"n": [0, 1], "text": "text\ntext\n"})
+        self.assertEqual(self.ran(), ["0", "1", "2"], "each of them ran once")
+        for i in range(2):
+            self.assertEqual(self.jobc("logs", f'far["{i}"]', "--stream", "stdout").out, "before\nafter\n")
+            self.assertEqual(len(self.instances()[f'far["{i}"]']["attempts"]), 1)
+        wait_until(lambda: not self.mine(), what="the containers to be removed")
+        # The old run knows that the one was ended, and finds nothing of the others.
+        self.assertEqual(self.jobc("resume", old).json["n"], [0, 1, 2])
+        self.assertEqual(self.ran(), ["0", "0", "1", "1", "2", "2"])
+
+    def test_a_new_run_that_is_killed_as_well(self):
+        self.kill_in_the_middle("run", "a.job", "--max-parallel", "3")
+        before = sorted(one["Id"] for one in self.mine())
+        for again in range(2):  # the second takes over what the first had taken over
+            process = self.begin_again()
+            process.kill()
+            process.wait()
+            self.assertEqual(sorted(one["Id"] for one in self.mine()), before)
+            self.assertEqual(self.jobc("gc", "--older-than", "1h").out, "nothing to remove\n")
+        process = self.start("resume")
+        wait_until(lambda: process.poll() is not None or self.jobc("status", "--json").json["status"] == "running", what="the run to go on")
+        self.flag("go").touch()
+        self.check(self.finish(process))
+
+    def test_a_new_run_with_other_commands_ends_them_first(self):
+        self.kill_in_the_middle("run", "a.job", "--max-parallel", "3")
+        old = self.last_run()
+        self.write(TEXT.replace("echo before;", "echo earlier;").format(kind=self.kind, flags=self.flags, image=IMAGE))
+        gone = {"CONTAINER_HOST" if self.kind == "podman" else "DOCKER_HOST": f"unix://{self.base}/nobody"}
+        self.assertSays(self.jobc("run", "a.job", "--resume", code=14, env=gone).err, old, "may still run", "nobody", "--resume")
+        self.assertEqual(len(self.mine()), 3)
+        self.flag("go").touch()
+        done = self.jobc("run", "a.job", "--resume", old)
+        self.assertSays(done.err, f"the run {old} had died: 3 containers were ended and removed")
+        self.assertEqual(done.json["n"], [0, 1, 2])
+        self.assertEqual(self.jobc("logs", 'far["0"]', "--stream", "stdout").out, "earlier\nafter\n")
+        self.assertEqual(self.mine(), [])
+
+    def test_cancel_of_a_new_run_that_was_killed(self):
+        self.kill_in_the_middle("run", "a.job", "--max-parallel", "3")
+        process = self.begin_again()
+        process.kill()
+        process.wait()
+        self.assertSays(self.jobc("cancel").err, "3 containers were ended and removed")
+        self.assertEqual(self.mine(), [])
+
+    def test_what_a_new_run_did_not_come_to_is_ended_with_it(self):
+        self.kill_in_the_middle("run", "a.job", "--max-parallel", "3")
+        before = self.last_run()
+        process = self.start("run", "a.job", "--resume", "--max-parallel", "1")
+        wait_until(lambda: self.last_run() != before and any(state == "running" for state in self.states().values()), what="one of them to be taken over")
+        process.send_signal(signal.SIGINT)
+        self.finish(process, code=130)
+        self.assertEqual(self.mine(), [])
+
 
 class DockerAdoption(Adoption, Story, services.Case):
     kind = "docker"

@@ -1,0 +1,226 @@
+#include "compiler/driver/left_runs.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <set>
+
+#include "backends/container/places.h"
+#include "backends/docker/engine_api.h"
+#include "ir/evaluate.h"
+#include "ir/expand.h"
+#include "ir/json.h"
+#include "runtime/why.h"
+#include "support/exit_code.h"
+
+namespace jobc {
+namespace {
+
+std::string Count(size_t count) { return fmt::format("{} container{}", count, count == 1 ? "" : "s"); }
+
+bool Exists(const std::string& path) {
+  struct stat info;
+  return lstat(path.c_str(), &info) == 0;
+}
+
+/// The engine where a job of the plan would run; empty: it cannot be found.
+std::string EngineText(const ir::Plan& plan, uint32_t job) {
+  // EnginesOf() speaks of whole plans: of a plan with this job alone it is the one engine.
+  docker::EngineName name{plan.jobs[job].backend.kind, "", ""};
+  for (const ir::NamedExpr& option : plan.jobs[job].backend.options) {
+    const ir::ExprPool& exprs = plan.program.exprs;
+    if ((option.name == "host" || option.name == "context") && exprs.IsConst(option.value) && exprs.ConstValue(option.value).kind() == ir::ValueKind::String) {
+      (option.name == "host" ? name.host : name.context) = exprs.ConstValue(option.value).as_string();
+    }
+  }
+  auto endpoint = docker::FindEndpoint(name.kind, name.host, name.context, docker::Surroundings::Real());
+  return endpoint.ok() ? endpoint->text : "";
+}
+
+/// The run whose results a run has used; empty: none.
+std::string ResumedFrom(const RunReader& run) {
+  Result<ir::Value> options = ir::ParseJson(run.header().options);
+  const ir::Value* used = options.ok() && options->kind() == ir::ValueKind::Map ? options->Find("resume") : nullptr;
+  return used != nullptr && used->kind() == ir::ValueKind::String ? used->as_string() : "";
+}
+
+}  // namespace
+
+std::map<std::string, int64_t> Graces(const ir::Plan& plan) {
+  constexpr int64_t kDefaultGraceMs = 10'000;
+  std::map<std::string, int64_t> out;
+  for (const ir::Job& job : plan.jobs) {
+    ir::EvalContext context;
+    ir::Evaluator evaluator(plan.program);
+    ir::Value value;
+    const bool known = job.grace.valid() && plan.program.exprs.IsConst(job.grace) && evaluator.Evaluate(job.grace, context, value);
+    out[job.address] = known ? value.as_int() : kDefaultGraceMs;
+  }
+  return out;
+}
+
+Result<void> EndContainersOf(const ir::Plan& plan, const std::vector<docker::LeftContainer>& containers, bool at_once) {
+  const std::map<std::string, int64_t> graces = at_once ? std::map<std::string, int64_t>() : Graces(plan);
+  return docker::EndContainers(containers, [&](const docker::Leftover& one) {
+    auto grace = graces.find(one.instance.substr(0, one.instance.find('[')));
+    return grace == graces.end() ? int64_t{0} : grace->second;
+  });
+}
+
+bool LeftRuns::Lock(const std::string& run) {
+  if (locks_.count(run) != 0) return true;
+  auto taken = RunLock::Take(RunDir(state_dir_, run));
+  if (!taken.ok()) return false;
+  locks_.emplace(run, *std::move(taken));
+  return true;
+}
+
+bool LeftRuns::Rest(RunReader& run, const std::vector<docker::LeftContainer>& containers, const std::vector<OpenAttempt>& open, const std::string& who, StartFailure& failure) {
+  if (Result<void> ended = EndContainersOf(run.plan(), containers, false); !ended.ok()) {
+    failure = {kExitBackend, ended.error().message, {"remove it by hand, and type this again"}};
+    return false;
+  }
+  std::vector<OpenAttempt> gone;
+  for (const OpenAttempt& one : open) {
+    if (std::any_of(containers.begin(), containers.end(), [&](const docker::LeftContainer& each) { return each.container.attempt == one.origin.ExecutionId(); })) gone.push_back(one);
+  }
+  if (run.summary().lost > 0) return true;
+  if (Result<void> recorded = RecordEnded(run, gone, who); !recorded.ok()) {
+    failure = {kExitEnvironment, recorded.error().message};
+    return false;
+  }
+  return true;
+}
+
+bool LeftRuns::Begin(EngineSetup& setup, const std::string& earlier, Terminal& terminal, bool quiet, StartFailure& failure) {
+  // What cannot be read, or is executed by somebody, is told by the engine.
+  if (RunLock::Holder(RunDir(state_dir_, earlier))) return true;
+  Result<std::unique_ptr<RunReader>> opened = RunReader::Open(state_dir_, earlier);
+  if (!opened.ok()) return true;
+  const std::set<docker::EngineName> engines = docker::EnginesOf((*opened)->plan());
+  if (engines.empty() || OpenAttempts(**opened).empty()) return true;
+  if (!Lock(earlier)) return true;
+  earlier_ = std::move(*opened);
+  if (Result<void> again = earlier_->Refresh(); !again.ok()) {
+    failure = {kExitEnvironment, again.error().message};
+    return false;
+  }
+  std::vector<OpenAttempt> open = OpenAttempts(*earlier_);
+  // What it had taken over itself from a run that somebody else goes on with is no longer its own.
+  std::erase_if(open, [&](const OpenAttempt& one) { return !Lock(one.origin.run); });
+  std::set<std::string> runs = {earlier};
+  for (const OpenAttempt& one : open) runs.insert(one.origin.run);
+  auto found = docker::FindContainers(engines, runs);
+  if (!found.ok()) {
+    failure = {kExitBackend, fmt::format("containers of the run {} may still run, and cannot be asked for: {}", earlier, found.error().message),
+               {"nothing was started and nothing was ended; type this again once the engine answers", "or begin without the results of that run: leave out `--resume`"}};
+    return false;
+  }
+  auto attempt_of = [&](const docker::LeftContainer& one) {
+    return std::find_if(open.begin(), open.end(), [&](const OpenAttempt& each) { return each.origin.ExecutionId() == one.container.attempt; });
+  };
+  std::erase_if(*found, [&](const docker::LeftContainer& one) { return one.container.run != earlier && attempt_of(one) == open.end(); });
+  if (found->empty()) {
+    locks_.clear();
+    return true;
+  }
+
+  // What the new run would start at once, by key.
+  std::multimap<std::string, const ForecastRow*> starts;
+  Forecast forecast;
+  if (auto used = EarlierRun::Open(state_dir_, earlier, true); used.ok()) {
+    forecast = MakeForecast(*setup.plan, setup.roots, used->get(), setup.options.cache_dir);
+    for (const ForecastRow& row : forecast.rows) {
+      if (row.prospect == Prospect::Runs && !row.key.empty()) starts.emplace(row.key, &row);
+    }
+  }
+  const std::string label = docker::StateLabel(state_dir_);
+  std::vector<docker::LeftContainer> rest;
+  for (docker::LeftContainer& one : *found) {
+    auto attempt = attempt_of(one);
+    auto best = starts.end();
+    if (attempt != open.end() && attempt->wanted && !attempt->key.empty() && one.container.state == label && one.container.status != "created" &&
+        container::FindPlaces(attempt->origin.run_dir, attempt->origin.id) && !Exists(earlier_->run_dir() + "/outputs/" + ir::SafeName(attempt->address))) {
+      auto [first, last] = starts.equal_range(attempt->key);
+      for (auto it = first; it != last; ++it) {
+        const uint32_t job = it->second->instance.job;
+        if (setup.plan->jobs[job].backend.kind == one.kind && EngineText(*setup.plan, job) == one.endpoint.text && (best == starts.end() || it->second->address == attempt->address)) best = it;
+      }
+    }
+    if (best == starts.end()) {
+      rest.push_back(std::move(one));
+      continue;
+    }
+    setup.adopt.push_back({attempt->key, best->second->address, attempt->origin, attempt->handle});
+    starts.erase(best);
+    given_.emplace(attempt->origin.ExecutionId(), std::move(one));
+  }
+  if (!Rest(*earlier_, rest, open, "a run that uses its results", failure)) return false;
+  if (!quiet) {
+    std::string text = fmt::format("note: the run {} had died:", earlier);
+    if (!given_.empty()) text += fmt::format(" {} of it {} taken over{}", Count(given_.size()), given_.size() == 1 ? "is" : "are", rest.empty() ? "" : ",");
+    if (!rest.empty()) text += fmt::format(" {}{} ended and removed", Count(rest.size()), rest.size() == 1 ? " was" : " were");
+    terminal.Err(text + "\n");
+  }
+  if (given_.empty()) {
+    locks_.clear();
+    return true;
+  }
+  for (const auto& [run, lock] : locks_) setup.origins.push_back(run);
+  return true;
+}
+
+bool LeftRuns::Resume(EngineSetup& setup, const RunReader& run, Terminal& terminal, bool quiet, StartFailure& failure) {
+  const std::vector<OpenAttempt> open = OpenAttempts(run);
+  std::set<std::string> taken;  // execution ids
+  for (const OpenAttempt& one : open) {
+    if (one.origin.run == run.header().id) continue;
+    taken.insert(one.origin.ExecutionId());
+    if (Lock(one.origin.run)) continue;
+    taken.erase(one.origin.ExecutionId());
+  }
+  // What the dead process was given and had not come to yet.
+  if (const std::string from = ResumedFrom(run); !from.empty() && !run.summary().finished && Lock(from)) {
+    Result<std::unique_ptr<RunReader>> earlier = RunReader::Open(state_dir_, from);
+    const std::vector<OpenAttempt> theirs = earlier.ok() ? OpenAttempts(**earlier) : std::vector<OpenAttempt>();
+    if (!theirs.empty()) {
+      std::set<std::string> runs = {from};
+      for (const OpenAttempt& one : theirs) {
+        if (Lock(one.origin.run)) runs.insert(one.origin.run);
+      }
+      auto found = docker::FindContainers(docker::EnginesOf((*earlier)->plan()), runs);
+      if (!found.ok()) {
+        failure = {kExitBackend, fmt::format("containers of the run {}, whose results are used, may still run, and cannot be asked for: {}", from, found.error().message),
+                   {"nothing was started and nothing was ended; type this again once the engine answers"}};
+        return false;
+      }
+      std::erase_if(*found, [&](const docker::LeftContainer& one) {
+        return taken.count(one.container.attempt) != 0 || std::none_of(theirs.begin(), theirs.end(), [&](const OpenAttempt& each) { return each.origin.ExecutionId() == one.container.attempt; });
+      });
+      if (!Rest(**earlier, *found, theirs, "a run that uses its results", failure)) return false;
+      if (!found->empty() && !quiet) terminal.Err(fmt::format("note: {} of the run {} {} ended and removed\n", Count(found->size()), from, found->size() == 1 ? "was" : "were"));
+    }
+  }
+  std::set<std::string> needed;
+  for (const OpenAttempt& one : open) {
+    if (taken.count(one.origin.ExecutionId()) != 0) needed.insert(one.origin.run);
+  }
+  std::erase_if(locks_, [&](const auto& lock) { return needed.count(lock.first) == 0; });
+  setup.origins.assign(needed.begin(), needed.end());
+  return true;
+}
+
+void LeftRuns::End(const Engine& engine, Terminal& terminal) {
+  std::vector<docker::LeftContainer> rest;
+  for (const std::string& execution : engine.NotAdopted()) {
+    if (auto found = given_.find(execution); found != given_.end()) rest.push_back(found->second);
+  }
+  StartFailure failure;
+  if (!rest.empty() && !Rest(*earlier_, rest, OpenAttempts(*earlier_), "a run that uses its results", failure)) {
+    terminal.Err(fmt::format("warning: {}; `jobc cancel {}` tries again\n", failure.message, earlier_->header().id));
+  }
+  locks_.clear();
+}
+
+}  // namespace jobc

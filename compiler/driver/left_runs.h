@@ -1,0 +1,46 @@
+// What dead runs left going on in containers, for commands that go on with them or with their results: found by label at the engines
+// that their jobs name, taken over by the run that is about to begin, or ended. Holds the locks of those runs while it lives.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "backends/docker/leftovers.h"
+#include "compiler/driver/terminal.h"
+#include "runtime/dead_run.h"
+#include "runtime/engine.h"
+#include "runtime/run_reader.h"
+#include "runtime/state_dir.h"
+
+namespace jobc {
+
+/// `grace` of the jobs, by address; what is no constant counts as the default. Milliseconds.
+std::map<std::string, int64_t> Graces(const ir::Plan& plan);
+/// Ends and removes them, each after the grace of its job; `at_once`: without.
+Result<void> EndContainersOf(const ir::Plan& plan, const std::vector<docker::LeftContainer>& containers, bool at_once);
+
+class LeftRuns {
+ public:
+  explicit LeftRuns(std::string state_dir) : state_dir_(std::move(state_dir)) {}
+
+  /// `run F --resume EARLIER`, before anything of the new run is made. What goes on of the dead run, and what the new run would start
+  /// just so, is given to it by `setup`; the rest is ended and removed. False: `failure` says why the run cannot begin.
+  bool Begin(EngineSetup& setup, const std::string& earlier, Terminal& terminal, bool quiet, StartFailure& failure);
+  /// `resume` and `retry` of a run that had used results of a dead one: what it took over is asked for, what it did not is ended.
+  bool Resume(EngineSetup& setup, const RunReader& run, Terminal& terminal, bool quiet, StartFailure& failure);
+  /// After the run: what was meant for it and was not taken over is ended and removed.
+  void End(const Engine& engine, Terminal& terminal);
+
+ private:
+  bool Lock(const std::string& run);
+  bool Rest(RunReader& run, const std::vector<docker::LeftContainer>& containers, const std::vector<OpenAttempt>& open, const std::string& who, StartFailure& failure);
+
+  std::string state_dir_;
+  std::map<std::string, class RunLock> locks_;
+  std::unique_ptr<RunReader> earlier_;
+  std::map<std::string, docker::LeftContainer> given_;  ///< by execution id
+};
+
+}  // namespace jobc
