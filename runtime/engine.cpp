@@ -686,6 +686,11 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
             one.verdict = std::make_shared<const Verdict>(*view.verdict);
           }
         }
+        if (!IsFinal(before) && resume.retry_failed && named.count(Pack(one.instance)) != 0) {
+          // What goes on of it is ended first: it is not what is asked for.
+          one.state = InstanceState::Waiting;
+          one.attempts = 0;
+        }
         // Nothing is looked for where the attempt said that it left nothing.
         const bool left_nothing = last != nullptr && last->verdict != nullptr && last->verdict->success && last->outputs_sum < 0 && plan.jobs[job].outputs.empty();
         if (before == InstanceState::Succeeded && !left_nothing) {
