@@ -93,20 +93,50 @@ bool LeftRuns::Rest(RunReader& run, const std::vector<docker::LeftContainer>& co
   return true;
 }
 
+bool LeftRuns::Orphans(const RunReader& run, const std::set<std::string>& taken, Terminal& terminal, bool quiet, StartFailure& failure) {
+  const std::string from = ResumedFrom(run);
+  if (from.empty() || run.summary().finished || !Lock(from)) return true;
+  Result<std::unique_ptr<RunReader>> earlier = RunReader::Open(state_dir_, from);
+  if (!earlier.ok()) return true;
+  std::vector<OpenAttempt> theirs = OpenAttempts(**earlier);
+  std::erase_if(theirs, [&](const OpenAttempt& one) { return taken.count(one.origin.ExecutionId()) != 0 || !Lock(one.origin.run); });
+  if (theirs.empty()) return true;
+  std::set<std::string> runs;
+  for (const OpenAttempt& one : theirs) runs.insert(one.origin.run);
+  auto found = docker::FindContainers(docker::EnginesOf((*earlier)->plan()), runs);
+  if (!found.ok()) {
+    failure = {kExitBackend, fmt::format("containers of the run {}, whose results are used, may still run, and cannot be asked for: {}", from, found.error().message),
+               {"nothing was started and nothing was ended; type this again once the engine answers"}};
+    return false;
+  }
+  std::erase_if(*found, [&](const docker::LeftContainer& one) {
+    return std::none_of(theirs.begin(), theirs.end(), [&](const OpenAttempt& each) { return each.origin.ExecutionId() == one.container.attempt; });
+  });
+  if (!Rest(**earlier, *found, theirs, "a run that uses its results", failure)) return false;
+  if (!found->empty() && !quiet) terminal.Err(fmt::format("note: {} of the run {} {} ended and removed\n", Count(found->size()), from, found->size() == 1 ? "was" : "were"));
+  return true;
+}
+
 bool LeftRuns::Begin(EngineSetup& setup, const std::string& earlier, Terminal& terminal, bool quiet, StartFailure& failure) {
   // What cannot be read, or is executed by somebody, is told by the engine.
   if (RunLock::Holder(RunDir(state_dir_, earlier))) return true;
   Result<std::unique_ptr<RunReader>> opened = RunReader::Open(state_dir_, earlier);
   if (!opened.ok()) return true;
   const std::set<docker::EngineName> engines = docker::EnginesOf((*opened)->plan());
-  if (engines.empty() || OpenAttempts(**opened).empty()) return true;
-  if (!Lock(earlier)) return true;
+  if (engines.empty() || !Lock(earlier)) return true;
   earlier_ = std::move(*opened);
   if (Result<void> again = earlier_->Refresh(); !again.ok()) {
     failure = {kExitEnvironment, again.error().message};
     return false;
   }
   std::vector<OpenAttempt> open = OpenAttempts(*earlier_);
+  std::set<std::string> theirs;
+  for (const OpenAttempt& one : open) theirs.insert(one.origin.ExecutionId());
+  if (!Orphans(*earlier_, theirs, terminal, quiet, failure)) return false;
+  if (open.empty()) {
+    locks_.clear();
+    return true;
+  }
   // What it had taken over itself from a run that somebody else goes on with is no longer its own.
   std::erase_if(open, [&](const OpenAttempt& one) { return !Lock(one.origin.run); });
   std::set<std::string> runs = {earlier};
@@ -180,28 +210,7 @@ bool LeftRuns::Resume(EngineSetup& setup, const RunReader& run, Terminal& termin
     if (Lock(one.origin.run)) continue;
     taken.erase(one.origin.ExecutionId());
   }
-  // What the dead process was given and had not come to yet.
-  if (const std::string from = ResumedFrom(run); !from.empty() && !run.summary().finished && Lock(from)) {
-    Result<std::unique_ptr<RunReader>> earlier = RunReader::Open(state_dir_, from);
-    const std::vector<OpenAttempt> theirs = earlier.ok() ? OpenAttempts(**earlier) : std::vector<OpenAttempt>();
-    if (!theirs.empty()) {
-      std::set<std::string> runs = {from};
-      for (const OpenAttempt& one : theirs) {
-        if (Lock(one.origin.run)) runs.insert(one.origin.run);
-      }
-      auto found = docker::FindContainers(docker::EnginesOf((*earlier)->plan()), runs);
-      if (!found.ok()) {
-        failure = {kExitBackend, fmt::format("containers of the run {}, whose results are used, may still run, and cannot be asked for: {}", from, found.error().message),
-                   {"nothing was started and nothing was ended; type this again once the engine answers"}};
-        return false;
-      }
-      std::erase_if(*found, [&](const docker::LeftContainer& one) {
-        return taken.count(one.container.attempt) != 0 || std::none_of(theirs.begin(), theirs.end(), [&](const OpenAttempt& each) { return each.origin.ExecutionId() == one.container.attempt; });
-      });
-      if (!Rest(**earlier, *found, theirs, "a run that uses its results", failure)) return false;
-      if (!found->empty() && !quiet) terminal.Err(fmt::format("note: {} of the run {} {} ended and removed\n", Count(found->size()), from, found->size() == 1 ? "was" : "were"));
-    }
-  }
+  if (!Orphans(run, taken, terminal, quiet, failure)) return false;
   std::set<std::string> needed;
   for (const OpenAttempt& one : open) {
     if (taken.count(one.origin.ExecutionId()) != 0) needed.insert(one.origin.run);
@@ -215,6 +224,15 @@ void LeftRuns::End(const Engine& engine, Terminal& terminal) {
   std::vector<docker::LeftContainer> rest;
   for (const std::string& execution : engine.NotAdopted()) {
     if (auto found = given_.find(execution); found != given_.end()) rest.push_back(found->second);
+  }
+  // Nothing of those that were taken over is alive either: nobody needs to ask for them again.
+  if (earlier_ != nullptr && !given_.empty() && earlier_->summary().lost == 0) {
+    std::vector<OpenAttempt> over;
+    for (const OpenAttempt& one : OpenAttempts(*earlier_)) {
+      const std::string execution = one.origin.ExecutionId();
+      if (given_.count(execution) != 0 && std::none_of(rest.begin(), rest.end(), [&](const docker::LeftContainer& each) { return each.container.attempt == execution; })) over.push_back(one);
+    }
+    (void)RecordEnded(*earlier_, over, fmt::format("run {}, which took it over,", engine.run_id())).ok();
   }
   StartFailure failure;
   if (!rest.empty() && !Rest(*earlier_, rest, OpenAttempts(*earlier_), "a run that uses its results", failure)) {

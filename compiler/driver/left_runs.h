@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -35,6 +37,8 @@ class LeftRuns {
 
  private:
   bool Lock(const std::string& run);
+  /// What a dead run had been given of the one whose results it used, and had not come to. `taken`: what it had, by execution id.
+  bool Orphans(const RunReader& run, const std::set<std::string>& taken, Terminal& terminal, bool quiet, StartFailure& failure);
   bool Rest(RunReader& run, const std::vector<docker::LeftContainer>& containers, const std::vector<OpenAttempt>& open, const std::string& who, StartFailure& failure);
 
   std::string state_dir_;

@@ -1,10 +1,16 @@
 """A jobc that is killed while its containers run: they go on, `resume` takes them over, and `gc` removes what nobody took over."""
+import pathlib
+import shutil
 import signal
+import sys
 import unittest
 
 import services
-from story import Story, wait_until, ROOT
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "storage"))
+import servers  # noqa: E402
+from story import Story, below, wait_until, ROOT
 
+SECRET = "s3cr3t-of-thirty-two-characters-!"
 IMAGE = "localhost/jobc-test/busybox:1"
 # Writes a line, waits, writes another and leaves results; `ran` counts how often each part began.
 TEXT = '''edition = 1
@@ -25,19 +31,43 @@ export {{ n: List<Int> = far[*].n, text: String = sum.text }}
 # Told to end, it says so.
 TRAPS = TEXT.replace("echo before;", "told() {{ touch /flags/term~{{i}}; exit 3; }}; trap told TERM; echo before;")
 
+# What it is given is fetched, and secret.
+GIVEN = '''edition = 1
+profile box default {{ backend = {kind} {{ network = "none", mounts = {{ flags = {{ source = "{flags}", target = "/flags", read_only = false }} }} }} }}
+secret token = env("TOKEN")
+job far {{
+  image = "{image}"
+  input {{ data: File = "s3://bucket/dir/data.txt" }}
+  env {{ TOKEN = token }}
+  secret_files {{ "pw" = token }}
+  timeout {{ run = 5m }}
+  script = <<~SH
+    echo far >> /flags/ran; cat ~{{input.data}} "$JOB_SECRETS/pw"; echo " $TOKEN"; until [ -e /flags/go ]; do sleep 0.05; done; cat "$JOB_SECRETS/pw" ~{{input.data}}
+  SH
+  output {{ text: String = stdout() }}
+}}
+export {{ text: String = far.text }}
+'''
+
 
 class Adoption:
     kind = ""
+    more = {}
 
     def setUp(self):
         super().setUp()
         self.at_engine = self.enterContext(self.engine(self.kind))
         self.addCleanup(self.remove_mine)
-        self.write(TEXT.format(kind=self.kind.split("-")[0], flags=self.flags, image=IMAGE))
+        self.write_job(TEXT)
 
     def environment(self, **more):
-        name = "CONTAINER_HOST" if self.kind.startswith("podman") else "DOCKER_HOST"
-        return super().environment(**{name: self.at_engine.host, **more})
+        return super().environment(**{self.host_name(): self.at_engine.host, **self.more, **more})
+
+    def host_name(self):
+        return "CONTAINER_HOST" if self.kind.startswith("podman") else "DOCKER_HOST"
+
+    def write_job(self, text):
+        self.write(text.format(kind=self.kind.split("-")[0], flags=self.flags, image=IMAGE))
 
     def mine(self):
         return [one for one in self.at_engine.containers() if any(str(self.base) in mount.get("Source", "") for mount in one["Mounts"])]
@@ -53,9 +83,9 @@ class Adoption:
     def flag(self, name):
         return self.flags / name
 
-    def kill_in_the_middle(self, *words):
+    def kill_in_the_middle(self, *words, count=3):
         process = self.start(*words)
-        wait_until(lambda: process.poll() is not None or len(self.ran()) == 3, seconds=60, what="three containers to run")
+        wait_until(lambda: process.poll() is not None or len(self.ran()) == count, seconds=60, what="the containers to run")
         self.assertIsNone(process.poll())
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -104,7 +134,7 @@ class Adoption:
         self.assertEqual(self.jobc("resume").json["n"], [0, 1, 2])
 
     def test_cancel_ends_and_removes_them(self):
-        self.write(TRAPS.format(kind=self.kind.split("-")[0], flags=self.flags, image=IMAGE))
+        self.write_job(TRAPS)
         self.kill_in_the_middle("run", "a.job", "--max-parallel", "3")
         # One of them first: the others go on, and so does the run.
         one = self.jobc("cancel", 'far["1"]')
@@ -114,7 +144,7 @@ class Adoption:
         self.assertEqual(self.states()['far["1"]'], "cancelled")
         self.assertEqual(self.jobc("status", "--json").json["status"], "crashed")
         # An engine that does not answer: nothing is changed.
-        gone = {"CONTAINER_HOST" if self.kind.startswith("podman") else "DOCKER_HOST": f"unix://{self.base}/nobody"}
+        gone = {self.host_name(): f"unix://{self.base}/nobody"}
         away = self.jobc("cancel", code=14, env=gone)
         self.assertSays(away.err, "may still run", "nobody", "jobc cancel")
         self.assertEqual(self.jobc("status", "--json").json["status"], "crashed")
@@ -134,18 +164,74 @@ class Adoption:
         self.assertEqual(len(self.ran()), 6)
 
     def test_cancel_at_once(self):
-        self.write(TRAPS.format(kind=self.kind.split("-")[0], flags=self.flags, image=IMAGE))
+        self.write_job(TRAPS)
         self.kill_in_the_middle("run", "a.job", "--max-parallel", "3")
         self.assertSays(self.jobc("cancel", "--now").err, "it is cancelled, 3 containers were ended and removed", "jobc resume")
         self.assertEqual(list(self.flags.glob("term*")), [])
         self.assertEqual(self.mine(), [])
+
+    # -- Inputs that were fetched, and secrets -------------------------------------------
+
+    def kill_with_gifts(self):
+        self.s3 = servers.S3Server()
+        self.addCleanup(self.s3.stop)
+        self.more = {**self.s3.environment, "TOKEN": SECRET}
+        self.s3.put("dir/data.txt", b"far away\n")
+        self.write_job(GIVEN)
+        self.kill_in_the_middle("run", "a.job", count=1)
+
+    def check_gifts(self, done, ran=1):
+        self.assertEqual(done.json, {"text": "far away\n*** ***\n***far away\n"})
+        self.assertEqual(len(self.ran()), ran)
+        self.assertEqual(self.jobc("logs", "far").out, "far away\n*** ***\n***far away\n")
+        for path in below(self.at / ".jobc"):
+            if path.is_file():
+                self.assertNotIn(SECRET.encode(), path.read_bytes(), path)
+        self.assertEqual([path for path in pathlib.Path("/dev/shm").glob("jobc-*") if any(part in path.name for part in self.runs())], [], "secret files are gone")
+        self.assertEqual(self.mine(), [])
+
+    def runs(self):
+        return [path.name for path in (self.at / ".jobc" / "runs").iterdir()]
+
+    def test_what_was_fetched_and_what_is_secret(self):
+        self.kill_with_gifts()
+        process = self.start("resume")
+        wait_until(lambda: process.poll() is not None or self.jobc("status", "--json").json["status"] == "running", what="the run to go on")
+        self.flag("go").touch()
+        self.check_gifts(self.finish(process))
+        self.assertEqual(len(self.s3.requests("GET", "dir/data.txt")), 1, "it was fetched once")
+
+    def test_what_was_fetched_and_what_is_secret_in_a_new_run(self):
+        self.kill_with_gifts()
+        before = self.last_run()
+        process = self.start("run", "a.job", "--resume")
+        wait_until(lambda: process.poll() is not None or (self.last_run() != before and self.states().get("far") == "running"), what="the new run to take it over")
+        self.flag("go").touch()
+        self.check_gifts(self.finish(process))
+        self.assertEqual(len(self.s3.requests("GET", "dir/data.txt")), 1, "it was fetched once")
+
+    def test_what_was_fetched_and_is_no_longer_there(self):
+        self.kill_with_gifts()
+        shutil.rmtree(self.at / ".jobc" / "store")
+        self.flag("go").touch()
+        self.check_gifts(self.jobc("resume"), ran=2)
+
+    def test_a_secret_that_is_not_set_any_more(self):
+        self.kill_with_gifts()
+        self.more.pop("TOKEN")
+        self.assertSays(self.jobc("resume", code=3).err, "TOKEN", "is not set")
+        self.assertEqual(len(self.mine()), 1, "nothing was touched")
+        self.assertSays(self.jobc("cancel").err, "1 container was ended and removed")
+        self.more["TOKEN"] = SECRET
+        self.flag("go").touch()
+        self.check_gifts(self.jobc("resume"), ran=2)
 
     # -- A new run that uses the results of one that was killed --------------------------
 
     def begin_again(self, text=None, wait=(0, 1, 2), **options):
         """`run --resume` of what was killed, until these instances of `far` run in it."""
         if text is not None:
-            self.write(text.format(kind=self.kind, flags=self.flags, image=IMAGE))
+            self.write_job(text)
         before = self.last_run()
         process = self.start("run", "a.job", "--resume", "--max-parallel", "3", **options)
         wait_until(lambda: process.poll() is not None or (self.last_run() != before and all(self.states().get(f'far["{i}"]') == "running" for i in wait)), seconds=60, what="the new run to run them")
@@ -160,7 +246,7 @@ class Adoption:
         before = {one["Id"] for one in self.mine()}
         old = self.last_run()
         # One of them is no longer wanted, and there is another job.
-        process = self.begin_again(TEXT.replace("range(3)", "range(2)") + 'job more { run = ["true"] }\n', wait=(0, 1))
+        process = self.begin_again(TEXT.replace("range(3)", "range(2)") + 'job more {{ run = ["true"] }}\n', wait=(0, 1))
         now = {one["Id"] for one in self.mine() if one["State"] == "running"}
         self.assertTrue(now < before and len(now) == 2, "two go on, one was ended")
         # As long as they are of the new run nobody else can have them.
@@ -196,8 +282,8 @@ class Adoption:
     def test_a_new_run_with_other_commands_ends_them_first(self):
         self.kill_in_the_middle("run", "a.job", "--max-parallel", "3")
         old = self.last_run()
-        self.write(TEXT.replace("echo before;", "echo earlier;").format(kind=self.kind, flags=self.flags, image=IMAGE))
-        gone = {"CONTAINER_HOST" if self.kind == "podman" else "DOCKER_HOST": f"unix://{self.base}/nobody"}
+        self.write_job(TEXT.replace("echo before;", "echo earlier;"))
+        gone = {self.host_name(): f"unix://{self.base}/nobody"}
         self.assertSays(self.jobc("run", "a.job", "--resume", code=14, env=gone).err, old, "may still run", "nobody", "--resume")
         self.assertEqual(len(self.mine()), 3)
         self.flag("go").touch()
