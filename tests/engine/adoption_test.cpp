@@ -2,6 +2,7 @@
 #include <chrono>
 #include <thread>
 
+#include "runtime/dead_run.h"
 #include "tests/engine/keeping_backend.h"
 #include "tests/engine/killed_run_fixture.h"
 
@@ -74,7 +75,29 @@ class Adoption : public testing::KilledRunTest {
     return reader->View(found->front()).attempts;
   }
 
+  /// The next run is a new one that uses the results of the one that died, and is given what goes on of it.
+  void UseWhatDied() {
+    ASSERT_TRUE(WaitFor([&] { return ReadAll(place.At(Execution(1), "out")) == "before\n"; }));
+    old = id;
+    for (const OpenAttempt& one : OpenAttempts(*Read())) {
+      EXPECT_TRUE(one.wanted);
+      adopt.push_back({one.key, one.address, one.origin, one.handle});
+    }
+    origins = {old};
+    options.reuse_from = old;
+    id.clear();
+  }
+  RunOutcome RunAndGo() {
+    watcher.on_event = [this](const RunEvent& event) {
+      if (event.kind == RunEventKind::RunStarted) Go();
+    };
+    const RunOutcome out = Run();
+    FindRun();
+    return out;
+  }
+
   KeepingPlace place;
+  std::string old;
 };
 
 TEST_F(Adoption, AnAttemptThatGoesOnIsTakenOver) {
@@ -301,6 +324,89 @@ TEST_F(Adoption, AnInterruptWhileItGoesOnEndsIt) {
   };
   EXPECT_EQ(Resume().exit_code, 130);
   EXPECT_FALSE(place.Alive(Execution(1)));
+}
+
+// -- A new run that uses the results of a dead one --------------------------------
+
+TEST_F(Adoption, ANewRunTakesOverWhatItWouldStart) {
+  const uint32_t job = Waits("far");
+  Export("n", Int(), b.Output(job, 0, Int()));
+  RunAndKill(RunEventKind::Started);
+  UseWhatDied();
+  const RunOutcome out = RunAndGo();
+  EXPECT_EQ(out.exit_code, 0) << out.message;
+  EXPECT_EQ(out.exports, R"({"n":7})");
+  EXPECT_EQ(Ran(), "far 1\n") << "it ran once";
+  EXPECT_NE(id, old);
+  EXPECT_EQ(Log(1, process::LogStream::kStdout), "before\nafter\n") << "all of it, in the new log";
+  EXPECT_THAT(engine->NotAdopted(), IsEmpty());
+  const auto attempts = Attempts("far");
+  ASSERT_EQ(attempts.size(), 1u);
+  ASSERT_NE(attempts[0].origin, nullptr);
+  EXPECT_EQ(attempts[0].origin->run, old);
+  EXPECT_TRUE(attempts[0].verdict->success);
+  EXPECT_EQ(ReadAll(RunDir(dir / "state", id) + "/outputs/far/made"), "text\n");
+  EXPECT_FALSE(Exists(RunDir(dir / "state", old) + "/attempts/1"));
+}
+
+TEST_F(Adoption, ANewRunThatIsKilledAsWellTakesItOverAgain) {
+  Waits("far");
+  RunAndKill(RunEventKind::Started);
+  UseWhatDied();
+  RunAndKill(RunEventKind::Started);
+  ASSERT_NE(id, old);
+  adopt.clear();
+  options.reuse_from.clear();
+  EXPECT_EQ(ResumeAndGo().exit_code, 0);
+  EXPECT_EQ(Ran(), "far 1\n");
+  EXPECT_EQ(Log(1, process::LogStream::kStdout), "before\nafter\n");
+}
+
+TEST_F(Adoption, WhatSomebodyElseTookBackRunsAgain) {
+  Waits("far");
+  RunAndKill(RunEventKind::Started);
+  UseWhatDied();
+  RunAndKill(RunEventKind::Started);
+  adopt.clear();
+  origins.clear();  // the lock of the old run is not to be had
+  options.reuse_from.clear();
+  EXPECT_EQ(ResumeAndGo().exit_code, 0);
+  EXPECT_EQ(Ran(), "far 1\nfar 2\n");
+}
+
+TEST_F(Adoption, WhatIsGoneWhenItsTurnComesIsStarted) {
+  Waits("far");
+  RunAndKill(RunEventKind::Started);
+  UseWhatDied();
+  kill(-std::stoi(ReadAll(place.At(old + "-1", "pid"))), SIGKILL);
+  ASSERT_TRUE(process::RemoveTree(place.dir + "/" + old + "-1").ok());
+  EXPECT_EQ(RunAndGo().exit_code, 0);
+  EXPECT_EQ(Ran(), "far 1\nfar 1\n");
+  EXPECT_EQ(Attempts("far").size(), 1u);
+}
+
+TEST_F(Adoption, WhatCannotBeAskedForIsNotStartedBesideIt) {
+  Waits("far");
+  RunAndKill(RunEventKind::Started);
+  UseWhatDied();
+  place.reachable = false;
+  const RunOutcome out = Run();
+  EXPECT_EQ(out.exit_code, 10);
+  EXPECT_THAT(out.message, HasSubstr("may go on, and cannot be asked for"));
+  EXPECT_EQ(Ran(), "far 1\n");
+  EXPECT_THAT(engine->NotAdopted(), ElementsAre(old + "-1"));
+  EXPECT_TRUE(place.Alive(old + "-1"));
+  kill(-std::stoi(ReadAll(place.At(old + "-1", "pid"))), SIGKILL);
+}
+
+TEST_F(Adoption, AnotherKeyIsNotTakenOver) {
+  Waits("far");
+  RunAndKill(RunEventKind::Started);
+  UseWhatDied();
+  adopt[0].key[0] = adopt[0].key[0] == '0' ? '1' : '0';
+  EXPECT_EQ(RunAndGo().exit_code, 0);
+  EXPECT_EQ(Ran(), "far 1\nfar 1\n");
+  EXPECT_THAT(engine->NotAdopted(), ElementsAre(old + "-1"));
 }
 
 }  // namespace

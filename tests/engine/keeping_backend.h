@@ -61,6 +61,12 @@ class KeepingBackend : public Backend {
     return places ? std::optional(OnThisMachine(*places)) : std::nullopt;
   }
 
+  std::optional<AttemptPlaces> FindPlacesOf(AttemptId id, bool, const AttemptOrigin& origin) override {
+    auto places = container::FindPlaces(origin.run_dir, origin.id);
+    if (places) foreign_[id] = container::AttemptDir(origin.run_dir, origin.id);
+    return places ? std::optional(OnThisMachine(*places)) : std::nullopt;
+  }
+
   void Submit(const AttemptLaunch& launch) override {
     Attempt& one = attempts_[launch.id];
     one.id = launch.execution_id;
@@ -104,7 +110,9 @@ class KeepingBackend : public Backend {
   }
   bool Withdraw(AttemptId) override { return false; }
   void Release(AttemptId id, bool keep) override {
-    if (!keep) (void)process::RemoveTree(container::AttemptDir(host_.run_dir, id)).ok();
+    auto foreign = foreign_.find(id);
+    if (!keep) (void)process::RemoveTree(foreign == foreign_.end() ? container::AttemptDir(host_.run_dir, id) : foreign->second).ok();
+    if (foreign != foreign_.end()) foreign_.erase(foreign);
   }
   void RemoveLater(const std::string& path) override { (void)process::RemoveTree(path).ok(); }
   uint64_t LastOutput(AttemptId) const override { return uv_now(host_.loop); }
@@ -138,6 +146,8 @@ class KeepingBackend : public Backend {
       timer_ = nullptr;
     }
   }
+
+  std::map<AttemptId, std::string> foreign_;  ///< directories of attempts of other runs
 
   static AttemptPlaces OnThisMachine(AttemptPlaces places) {
     places.seen.reset();

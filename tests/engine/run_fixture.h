@@ -80,6 +80,8 @@ class RunTest : public ::testing::Test {
     setup.backends = backends;
     setup.remote_files = remote_files;
     setup.observer = &watcher;
+    setup.adopt = adopt;
+    setup.origins = origins;
     return setup;
   }
   RunOutcome Run() {
@@ -99,6 +101,8 @@ class RunTest : public ::testing::Test {
   RunOptions options;
   BackendFactory backends = MakeBackend;
   RemoteFilesFactory remote_files;
+  std::vector<Adoptable> adopt;
+  std::vector<std::string> origins;
   Watcher watcher;
   std::unique_ptr<Engine> engine;
 };
