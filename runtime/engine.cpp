@@ -1982,15 +1982,17 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     one.cache_key = std::move(cache_key);
     const AttemptOrigin origin = one.from.origin;
     const std::vector<RemoteFile> files = RemoteInputs(start.instance);
-    const bool staged = files.empty() || (OpenRemote().ok() && TakeFetched(files).empty());
-    auto places = staged ? backend->FindPlacesOf(start.id, !plan.jobs[start.instance.job].secret_files.empty(), origin) : std::nullopt;
+    if (!files.empty() && OpenRemote()) {
+      (void)TakeFetched(files);  // what it was given is still here, or it alone has it
+    }
+    auto places = backend->FindPlacesOf(start.id, !plan.jobs[start.instance.job].secret_files.empty(), origin);
     LaunchBuilder::Prepared prepared;
     if (places) {
       (void)MakeLive(start, backend, *places, prepared, true);
     }
     if (!places || !prepared.ok) {
       // What the attempt was given cannot be found again, so what it leaves could not be read: it must not run beside another one.
-      const std::string why = !staged ? "a file that it was given was removed from the state directory" : places ? prepared.failure.message : "its directories are gone";
+      const std::string why = places ? prepared.failure.message : "its directories are gone";
       live.erase(start.id);
       LeaveAlone(start.id);
       Verdict verdict = Failed(ir::ErrorKind::Staging, masker.Mask(fmt::format("an attempt of run {} with the same key goes on, and cannot be taken over: {}; end it with  jobc cancel {}",
