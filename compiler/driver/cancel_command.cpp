@@ -68,7 +68,7 @@ bool IsWanted(const CancelRequest& request, InstanceRef instance) {
 }
 
 /// Containers that go on are ended and removed, and the journal says so.
-int CancelDead(RunReader& run, const CancelRequest& request, const Invocation& invocation, Terminal& terminal) {
+int CancelDead(RunReader& run, const std::string& state_dir, const CancelRequest& request, const Invocation& invocation, Terminal& terminal) {
   const std::string id = run.header().id;
   auto lock = RunLock::Take(run.run_dir());
   if (!lock.ok()) return FailCommand(terminal, kExitEnvironment, lock.error().message);
@@ -86,6 +86,17 @@ int CancelDead(RunReader& run, const CancelRequest& request, const Invocation& i
     }
     if (runs.count(one.origin.run) != 0) alive.emplace(one.origin.ExecutionId(), one.instance);
   }
+  // What it was given of the run whose results it uses, and had not come to, is its own to end.
+  std::string given;
+  if (const std::string from = ResumedFrom(run); request.run && !finished && !from.empty() && foreign.count(from) == 0) {
+    if (runs.count(from) != 0) {
+      given = from;
+    } else if (auto taken = RunLock::Take(RunDir(state_dir, from)); taken.ok()) {
+      origins.push_back(*std::move(taken));
+      runs.insert(from);
+      given = from;
+    }
+  }
   const std::set<docker::EngineName> engines = docker::EnginesOf(run.plan());
   std::vector<docker::LeftContainer> containers;
   // A run that has ended, and of which nothing is open, needs no engine.
@@ -100,7 +111,7 @@ int CancelDead(RunReader& run, const CancelRequest& request, const Invocation& i
   }
   std::erase_if(containers, [&](const docker::LeftContainer& one) {
     auto known = alive.find(one.container.attempt);
-    return known == alive.end() ? !request.run || one.container.run != id : !IsWanted(request, known->second);
+    return known == alive.end() ? !request.run || (one.container.run != id && one.container.run != given) : !IsWanted(request, known->second);
   });
   if (Result<void> ended = EndContainersOf(run.plan(), containers, request.at_once); !ended.ok()) {
     return FailCommand(terminal, kExitBackend, fmt::format("{}; type it again, or remove it by hand", ended.error().message));
@@ -167,7 +178,7 @@ int RunCancel(const Invocation& invocation, Terminal& terminal) {
       terminal.Err(fmt::format("{}\n", what));
     }
   };
-  if (!run.summary().running) return CancelDead(run, *request, invocation, terminal);
+  if (!run.summary().running) return CancelDead(run, opened.state_dir, *request, invocation, terminal);
   CancelAnswer answer;
   Result<ControlClient> client = ControlClient::Connect(run.run_dir());
   // Its process takes the lock first and listens a moment later.

@@ -38,14 +38,13 @@ std::string EngineText(const ir::Plan& plan, uint32_t job) {
   return endpoint.ok() ? endpoint->text : "";
 }
 
-/// The run whose results a run has used; empty: none.
+}  // namespace
+
 std::string ResumedFrom(const RunReader& run) {
   Result<ir::Value> options = ir::ParseJson(run.header().options);
   const ir::Value* used = options.ok() && options->kind() == ir::ValueKind::Map ? options->Find("resume") : nullptr;
   return used != nullptr && used->kind() == ir::ValueKind::String ? used->as_string() : "";
 }
-
-}  // namespace
 
 std::map<std::string, int64_t> Graces(const ir::Plan& plan) {
   constexpr int64_t kDefaultGraceMs = 10'000;
@@ -100,17 +99,19 @@ bool LeftRuns::Orphans(const RunReader& run, const std::set<std::string>& taken,
   if (!earlier.ok()) return true;
   std::vector<OpenAttempt> theirs = OpenAttempts(**earlier);
   std::erase_if(theirs, [&](const OpenAttempt& one) { return taken.count(one.origin.ExecutionId()) != 0 || !Lock(one.origin.run); });
-  if (theirs.empty()) return true;
-  std::set<std::string> runs;
+  std::set<std::string> runs = {from};
   for (const OpenAttempt& one : theirs) runs.insert(one.origin.run);
   auto found = docker::FindContainers(docker::EnginesOf((*earlier)->plan()), runs);
+  if (!found.ok() && theirs.empty()) return true;
   if (!found.ok()) {
     failure = {kExitBackend, fmt::format("containers of the run {}, whose results are used, may still run, and cannot be asked for: {}", from, found.error().message),
                {"nothing was started and nothing was ended; type this again once the engine answers"}};
     return false;
   }
   std::erase_if(*found, [&](const docker::LeftContainer& one) {
-    return std::none_of(theirs.begin(), theirs.end(), [&](const OpenAttempt& each) { return each.origin.ExecutionId() == one.container.attempt; });
+    if (taken.count(one.container.attempt) != 0) return true;
+    // Also what its journal knows to be gone: it died before it had removed it.
+    return one.container.run != from && std::none_of(theirs.begin(), theirs.end(), [&](const OpenAttempt& each) { return each.origin.ExecutionId() == one.container.attempt; });
   });
   if (!Rest(**earlier, *found, theirs, "a run that uses its results", failure)) return false;
   if (!found->empty() && !quiet) terminal.Err(fmt::format("note: {} of the run {} {} ended and removed\n", Count(found->size()), from, found->size() == 1 ? "was" : "were"));
@@ -201,7 +202,23 @@ bool LeftRuns::Begin(EngineSetup& setup, const std::string& earlier, Terminal& t
   return true;
 }
 
-bool LeftRuns::Resume(EngineSetup& setup, const RunReader& run, Terminal& terminal, bool quiet, StartFailure& failure) {
+/// Containers whose end the journal has, and which its process could not remove any more. Where nobody answers the engine says so.
+void LeftRuns::RemoveEnded(RunReader& run) {
+  const std::string id = run.header().id;
+  const std::set<docker::EngineName> engines = docker::EnginesOf(run.plan());
+  if (engines.empty() || !Lock(id)) return;
+  if (auto found = run.Refresh().ok() ? docker::FindContainers(engines, {id}) : Result<std::vector<docker::LeftContainer>>(Error{}); found.ok()) {
+    const std::vector<OpenAttempt> open = OpenAttempts(run);
+    std::erase_if(*found, [&](const docker::LeftContainer& one) {
+      return std::any_of(open.begin(), open.end(), [&](const OpenAttempt& each) { return each.origin.ExecutionId() == one.container.attempt; });
+    });
+    (void)EndContainersOf(run.plan(), *found, true).ok();
+  }
+  locks_.erase(id);  // the engine takes it
+}
+
+bool LeftRuns::Resume(EngineSetup& setup, RunReader& run, Terminal& terminal, bool quiet, StartFailure& failure) {
+  RemoveEnded(run);
   const std::vector<OpenAttempt> open = OpenAttempts(run);
   std::set<std::string> taken;  // execution ids
   for (const OpenAttempt& one : open) {

@@ -23,6 +23,9 @@ std::map<std::string, int64_t> Graces(const ir::Plan& plan);
 /// Ends and removes them, each after the grace of its job; `at_once`: without.
 Result<void> EndContainersOf(const ir::Plan& plan, const std::vector<docker::LeftContainer>& containers, bool at_once);
 
+/// The run whose results a run has used; empty: none.
+std::string ResumedFrom(const RunReader& run);
+
 class LeftRuns {
  public:
   explicit LeftRuns(std::string state_dir) : state_dir_(std::move(state_dir)) {}
@@ -31,7 +34,7 @@ class LeftRuns {
   /// just so, is given to it by `setup`; the rest is ended and removed. False: `failure` says why the run cannot begin.
   bool Begin(EngineSetup& setup, const std::string& earlier, Terminal& terminal, bool quiet, StartFailure& failure);
   /// `resume` and `retry` of a run that had used results of a dead one: what it took over is asked for, what it did not is ended.
-  bool Resume(EngineSetup& setup, const RunReader& run, Terminal& terminal, bool quiet, StartFailure& failure);
+  bool Resume(EngineSetup& setup, RunReader& run, Terminal& terminal, bool quiet, StartFailure& failure);
   /// After the run: what was meant for it and was not taken over is ended and removed.
   void End(const Engine& engine, Terminal& terminal);
 
@@ -39,6 +42,7 @@ class LeftRuns {
   bool Lock(const std::string& run);
   /// What a dead run had been given of the one whose results it used, and had not come to. `taken`: what it had, by execution id.
   bool Orphans(const RunReader& run, const std::set<std::string>& taken, Terminal& terminal, bool quiet, StartFailure& failure);
+  void RemoveEnded(RunReader& run);
   bool Rest(RunReader& run, const std::vector<docker::LeftContainer>& containers, const std::vector<OpenAttempt>& open, const std::string& who, StartFailure& failure);
 
   std::string state_dir_;
