@@ -176,6 +176,8 @@ bool LeftRuns::Begin(EngineSetup& setup, const std::string& earlier, Terminal& t
       auto [first, last] = starts.equal_range(attempt->key);
       for (auto it = first; it != last; ++it) {
         const uint32_t job = it->second->instance.job;
+        // Told at its start where it is laid down, which is a place of the old run.
+        if (setup.plan->jobs[job].staging.valid()) continue;
         if (setup.plan->jobs[job].backend.kind == one.kind && EngineText(*setup.plan, job) == one.endpoint.text && (best == starts.end() || it->second->address == attempt->address)) best = it;
       }
     }

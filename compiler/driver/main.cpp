@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
+#include <uv.h>
 
 #include <csignal>
 #include <cstring>
@@ -57,6 +58,8 @@ int main(int argc, char** argv) {
     // Every expected failure is a value; what arrives here is a bug, or memory has run out.
     terminal.Err(fmt::format("error: internal error: {}\n  = help: please report this, with the command and the file\n", error.what()));
   }
+  // The threads of libuv end here and not after main(), when libcrypto has gone already and what it keeps for each of them is lost.
+  uv_library_shutdown();
   terminal.Flush();
   if (terminal.out_error() != 0) {
     terminal.Err(fmt::format("error: cannot write to stdout: {}\n", strerror(terminal.out_error())));

@@ -277,14 +277,17 @@ class EngineGoesAway(Containers):
   SH
 }
 ''')
-        return self.start("run", "a.job", "--json")
+        process = self.start("run", "a.job", "--json")
+        self.wait_for("up1")
+        # A program can run before its engine has said so: an engine that goes away in that moment is another story.
+        wait_until(lambda: self.instances()["a"]["state"] == "running", 20, "the attempt to have started")
+        return process
 
     def test_with_live_restore_the_attempt_goes_on(self):
         engine = self.own_engine(lambda: daemons.Docker(live_restore=True))
         engine.load(images.busybox())
         self.use(engine)
         process = self.start_long()
-        self.wait_for("up1")
         # What an engine has read and not yet passed on when it is killed is lost with it: that is not what is tested.
         wait_until(lambda: "line 10 " in self.jobc("logs", "a", code=None).out, 20, "the first lines")
         engine.kill()
@@ -299,7 +302,6 @@ class EngineGoesAway(Containers):
         engine.load(images.busybox())
         self.use(engine)
         process = self.start_long()
-        self.wait_for("up1")
         pids = engine.container_pids()
         engine.kill()
         self.flag("go").touch()
@@ -312,7 +314,6 @@ class EngineGoesAway(Containers):
         engine.load(images.busybox())
         self.use(engine)
         process = self.start_long("retry { max_attempts = 2, on = [node_lost] }")
-        self.wait_for("up1")
         engine.kill()
         engine.restart()
         self.wait_for("up2", seconds=40)
