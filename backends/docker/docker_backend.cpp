@@ -1415,6 +1415,7 @@ class DockerBackend : public Backend {
       if (!now.link->up) return;  // TakeUp() goes on with it
       if (!now.log_final) return LogEndsEarly(id, now);
       const std::string why = docker::ErrorMessage(*refusal);
+      now.removed = now.removed || *status == 404;  // which ended it, too, if nothing says otherwise
       if (*status == 404 || ++now.log_tries >= kMostLogTries) return OutputIsLost(id, now, why);
       ReadLogsLater(id, now);
     };
