@@ -531,6 +531,21 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     return true;
   }
 
+  /// A run that had been told to use results goes on to use them: it may have ended before it came to some. The earlier run may be
+  /// going on itself by now; what it has is as good.
+  void OpenEarlierOf(const RunHeader& header) {
+    const std::string used = UsedRun(header);
+    if (used.empty()) {
+      return;
+    }
+    auto opened = EarlierRun::Open(setup.state_dir, used, true);
+    if (opened) {
+      earlier = *std::move(opened);
+    } else {
+      notes.push_back(fmt::format("results of the run {} are not used any more: {}", used, opened.error().message));
+    }
+  }
+
   bool OpenAgain(const std::string& run, const ResumeOptions& resume, StartFailure& failure) {
     auto secrets = ReadSecrets(plan, setup.roots);
     if (!secrets) {
@@ -561,6 +576,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       }
       created_ms = (*reader)->header().created_ms;
       setup.options.name = (*reader)->header().name;
+      OpenEarlierOf((*reader)->header());
       if (auto restored = Restore(**reader, resume, lost); !restored) {
         failure = {restored.error().code == EINVAL ? 2 : 15, restored.error().message};
         return false;

@@ -60,6 +60,11 @@ void ForEachFile(const ir::Value& value, const std::function<void(const ir::File
 
 // --- An earlier run ---------------------------------------------------------
 
+std::string UsedRun(const RunHeader& header) {
+  auto options = ir::ParseJson(header.options);
+  return options ? Member(*options, "resume") : std::string();
+}
+
 Result<std::unique_ptr<EarlierRun>> EarlierRun::Open(const std::string& state_dir, const std::string& id, bool held) {
   if (std::optional<LockHolder> holder = held ? std::nullopt : RunLock::Holder(RunDir(state_dir, id))) {
     return Error{fmt::format("the run {} is still being executed by pid {} on {}", id, holder->pid, holder->host), EBUSY};
@@ -72,8 +77,7 @@ Result<std::unique_ptr<EarlierRun>> EarlierRun::Open(const std::string& state_di
   constexpr int kMostBefore = 8;
   EarlierRun* last = run.get();
   for (int i = 0; i < kMostBefore; ++i) {
-    auto options = ir::ParseJson(last->reader_->header().options);
-    const std::string used = options ? Member(*options, "resume") : std::string();
+    const std::string used = UsedRun(last->reader_->header());
     if (used.empty()) break;
     auto older = RunReader::Open(state_dir, used);
     if (!older) break;  // removed since

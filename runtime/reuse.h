@@ -31,6 +31,9 @@ struct StoredResult {
   int64_t started_ms = 0, ended_ms = 0;
 };
 
+/// Id of the run whose results a run uses (`run --resume`); empty: none.
+std::string UsedRun(const RunHeader& header);
+
 /// The succeeded instances of a run by their keys; then those of the run that it used itself, and so on: a run that was cut
 /// off before it came to an instance does not lose what there was.
 class EarlierRun {

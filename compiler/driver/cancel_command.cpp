@@ -14,6 +14,7 @@
 #include "runtime/backend.h"
 #include "runtime/control.h"
 #include "runtime/dead_run.h"
+#include "runtime/reuse.h"
 #include "support/exit_code.h"
 
 namespace jobc {
@@ -88,7 +89,7 @@ int CancelDead(RunReader& run, const std::string& state_dir, const CancelRequest
   }
   // What it was given of the run whose results it uses, and had not come to, is its own to end.
   std::string given;
-  if (const std::string from = ResumedFrom(run); request.run && !finished && !from.empty() && foreign.count(from) == 0) {
+  if (const std::string from = UsedRun(run.header()); request.run && !finished && !from.empty() && foreign.count(from) == 0) {
     if (runs.count(from) != 0) {
       given = from;
     } else if (auto taken = RunLock::Take(RunDir(state_dir, from)); taken.ok()) {

@@ -109,9 +109,7 @@ class Collector {
       terminal_.Err(fmt::format("warning: the run {} is left as it is: {}\n", id, reader.error().message));
       return;
     }
-    if (auto options = ir::ParseJson((*reader)->header().options); options.ok() && options->kind() == ir::ValueKind::Map) {
-      if (const ir::Value* used = options->Find("resume"); used != nullptr && used->kind() == ir::ValueKind::String) heirs_[used->as_string()].push_back(id);
-    }
+    if (const std::string used = UsedRun((*reader)->header()); !used.empty()) heirs_[used].push_back(id);
     const RunSummary& summary = (*reader)->summary();
     run.finished = summary.finished;
     run.keep_ms = (*reader)->plan().limits.keep_ms;

@@ -10,7 +10,7 @@
 #include "backends/docker/engine_api.h"
 #include "ir/evaluate.h"
 #include "ir/expand.h"
-#include "ir/json.h"
+#include "runtime/reuse.h"
 #include "runtime/why.h"
 #include "support/exit_code.h"
 
@@ -39,12 +39,6 @@ std::string EngineText(const ir::Plan& plan, uint32_t job) {
 }
 
 }  // namespace
-
-std::string ResumedFrom(const RunReader& run) {
-  Result<ir::Value> options = ir::ParseJson(run.header().options);
-  const ir::Value* used = options.ok() && options->kind() == ir::ValueKind::Map ? options->Find("resume") : nullptr;
-  return used != nullptr && used->kind() == ir::ValueKind::String ? used->as_string() : "";
-}
 
 std::map<std::string, int64_t> Graces(const ir::Plan& plan) {
   constexpr int64_t kDefaultGraceMs = 10'000;
@@ -93,7 +87,7 @@ bool LeftRuns::Rest(RunReader& run, const std::vector<docker::LeftContainer>& co
 }
 
 bool LeftRuns::Orphans(const RunReader& run, const std::set<std::string>& taken, Terminal& terminal, bool quiet, StartFailure& failure) {
-  const std::string from = ResumedFrom(run);
+  const std::string from = UsedRun(run.header());
   if (from.empty() || run.summary().finished || !Lock(from)) return true;
   Result<std::unique_ptr<RunReader>> earlier = RunReader::Open(state_dir_, from);
   if (!earlier.ok()) return true;

@@ -23,9 +23,6 @@ std::map<std::string, int64_t> Graces(const ir::Plan& plan);
 /// Ends and removes them, each after the grace of its job; `at_once`: without.
 Result<void> EndContainersOf(const ir::Plan& plan, const std::vector<docker::LeftContainer>& containers, bool at_once);
 
-/// The run whose results a run has used; empty: none.
-std::string ResumedFrom(const RunReader& run);
-
 class LeftRuns {
  public:
   explicit LeftRuns(std::string state_dir) : state_dir_(std::move(state_dir)) {}

@@ -229,7 +229,7 @@ TEST_F(Adoption, TheTimeLimitCountsFromTheTrueStart) {
     EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(30));
     ASSERT_THAT(watcher.failures, SizeIs(1));
     EXPECT_EQ(watcher.failures[0].kind, "timeout");
-    EXPECT_FALSE(place.Alive(Execution(1)));
+    EXPECT_TRUE(WaitFor([&] { return !place.Alive(Execution(1)); }));
   }
 }
 
@@ -297,7 +297,7 @@ TEST_F(Adoption, WhoseInputsAreGoneIsEnded) {
   ASSERT_EQ(unlink((RunDir(dir / "state", id) + "/outputs/first/f").c_str()), 0);
   EXPECT_EQ(ResumeAndGo().exit_code, 0);
   EXPECT_EQ(Ran(), "far 1\nfar 2\n");
-  EXPECT_FALSE(place.Alive(Execution(2)));
+  EXPECT_TRUE(WaitFor([&] { return !place.Alive(Execution(2)); }));
 }
 
 TEST_F(Adoption, AnInterruptBeforeItIsTakenOverStartsNothingElse) {
@@ -312,7 +312,7 @@ TEST_F(Adoption, AnInterruptBeforeItIsTakenOverStartsNothingElse) {
   ASSERT_TRUE(WaitFor([&] { return Ran() == "far 1\n"; }));
   place.on_attach = [this] { engine->Interrupt("test"); };
   EXPECT_EQ(Resume().exit_code, 130);
-  EXPECT_FALSE(place.Alive(Execution(1)));
+  EXPECT_TRUE(WaitFor([&] { return !place.Alive(Execution(1)); }));
   EXPECT_EQ(Ran(), "far 1\n");
 }
 
@@ -323,7 +323,7 @@ TEST_F(Adoption, AnInterruptWhileItGoesOnEndsIt) {
     if (event.kind == RunEventKind::RunStarted) engine->Interrupt("test");
   };
   EXPECT_EQ(Resume().exit_code, 130);
-  EXPECT_FALSE(place.Alive(Execution(1)));
+  EXPECT_TRUE(WaitFor([&] { return !place.Alive(Execution(1)); }));
 }
 
 // -- A new run that uses the results of a dead one --------------------------------

@@ -1,5 +1,6 @@
 """Which instances run again: one thing is changed at a time, and exactly what depends on it must run."""
 import os
+import shutil
 import sqlite3
 import struct
 import subprocess
@@ -196,9 +197,9 @@ class Failures(ReuseStory):
         run = self.assertRanAgain(['upper["c"]', "join", "long"])
         self.assertEqual(set(self.reused(run)), {'upper["a"]', 'upper["b"]'})
 
-    def test_killed_again_before_it_came_to_the_rest(self):
+    def kill_before_it_comes_to_the_rest(self):
+        """A second run with the results of the first is killed while it runs something new, before it has looked at what comes after that."""
         first = self.go()
-        # The second run is killed while it runs something new, before it has looked at what comes after that.
         self.pipeline(("tr a-z A-Z <", f'[ -e {self.flag("go")} ] || {{ touch {self.flag("here")}; sleep 1000; }}; tr a-z A-Z <'))
         process = self.start("run", "a.job", "--resume", first)
         self.wait_for("here")
@@ -207,8 +208,33 @@ class Failures(ReuseStory):
         self.flag("go").touch()
         second = self.jobc("list", "--json").json["runs"][0]["id"]
         self.assertNotEqual(second, first)
+        return first, second
+
+    def test_killed_again_before_it_came_to_the_rest(self):
+        first, second = self.kill_before_it_comes_to_the_rest()
         run = self.assertRanAgain(UPPER, base=second)
         self.assertEqual(self.reused(run), {"join": first, "long": first})
+
+    def test_killed_and_gone_on_with(self):
+        first, second = self.kill_before_it_comes_to_the_rest()
+        self.jobc("resume", second)
+        self.assertEqual(self.ran(second), UPPER)
+        self.assertEqual(self.reused(second), {"join": first, "long": first})
+
+    def test_killed_cancelled_and_gone_on_with(self):
+        first, second = self.kill_before_it_comes_to_the_rest()
+        self.jobc("cancel", second)
+        self.assertEqual(set(self.states(second).values()), {"cancelled"})
+        self.jobc("resume", second)
+        self.assertEqual(self.ran(second), UPPER)
+        self.assertEqual(self.reused(second), {"join": first, "long": first})
+
+    def test_killed_and_gone_on_with_when_the_first_is_gone(self):
+        first, second = self.kill_before_it_comes_to_the_rest()
+        shutil.rmtree(self.at / ".jobc" / "runs" / first)
+        done = self.jobc("resume", second)
+        self.assertSays(done.err, f"results of the run {first} are not used any more")
+        self.assertEqual(self.ran(second), ALL)
 
     def test_killed_over_and_over(self):
         """Whatever the moment: what a killed run had recorded as succeeded never runs again, and the result is right."""
