@@ -11,11 +11,6 @@
 #include "runtime/run_reader.h"
 #include "tests/engine/run_fixture.h"
 
-#ifdef __SANITIZE_THREAD__
-/// The tests fork a jobc that is to die, and it starts threads of its own.
-extern "C" inline const char* __tsan_default_options() { return "die_after_fork=0"; }
-#endif
-
 namespace jobc::testing {
 
 class KilledRunTest : public RunTest {
