@@ -176,8 +176,10 @@ std::string RowJson(const Report& report, InstanceRef instance) {
   for (size_t i = 0; i < view.attempts.size(); ++i) {
     const AttemptView& attempt = view.attempts[i];
     const bool failed = attempt.verdict && !attempt.verdict->success;
-    out += fmt::format("{}[{},{},{},{},\"{}\",{},{},{}]", i == 0 ? "" : ",", attempt.number, After(report, attempt.ready_ms != 0 ? attempt.ready_ms : attempt.intent_ms), After(report, attempt.started_ms),
-                       After(report, EndOf(attempt)), OutcomeWord(report, attempt), ir::JsonQuote(failed ? ReasonText(*attempt.verdict) : ""), attempt.cpu_ms, attempt.max_memory);
+    const std::string staged = report.run.StagedAt(instance, attempt.number);
+    out += fmt::format("{}[{},{},{},{},\"{}\",{},{},{}{}]", i == 0 ? "" : ",", attempt.number, After(report, attempt.ready_ms != 0 ? attempt.ready_ms : attempt.intent_ms), After(report, attempt.started_ms),
+                       After(report, EndOf(attempt)), OutcomeWord(report, attempt), ir::JsonQuote(failed ? ReasonText(*attempt.verdict) : ""), attempt.cpu_ms, attempt.max_memory,
+                       staged.empty() ? "" : "," + ir::JsonQuote(VisibleText(staged)));
   }
   return out + "]]";
 }

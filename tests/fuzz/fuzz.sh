@@ -1,5 +1,5 @@
 #!/bin/bash
-# Builds the fuzz targets and runs each for a while, from everything the project has as input. What they found is in
+# Builds the fuzz targets and runs each for a while, $JOBS at once, from everything the project has as input. What they found is in
 # build/fuzz/findings; what they learnt stays in build/fuzz/corpus for the next time.
 #
 #   tests/fuzz/fuzz.sh [SECONDS [TARGET...]]        120 seconds each; needs clang and libclang-rt-14-dev
@@ -25,19 +25,27 @@ awk -v to="$seeds/source" '
   inside { print > name }' docs/*.md
 cp -- examples/*/*.plan.json "$seeds/plan/"
 
-failed=0
-for target in "${targets[@]}"; do
-  corpus=$tree/corpus/$target
+# fuzz TARGET: its output is kept until it ends, since several run at once.
+fuzz() {
+  local target=$1 corpus=$tree/corpus/$1 log=$tree/findings/$1.log
   mkdir -p "$corpus"
-  dictionary=() places=("tests/fuzz/corpus/$target")
+  local dictionary=() places=("tests/fuzz/corpus/$target")
   case $target in
     parse | check) dictionary=(-dict=tests/fuzz/job.dict) places+=("$seeds/source") ;;
     plan_reader) places+=("$seeds/plan") ;;
   esac
-  echo "$target: $seconds s"
   "$tree/tests/fuzz/${target}_fuzz" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 \
-    -artifact_prefix="$tree/findings/$target-" "${dictionary[@]}" "$corpus" "${places[@]}" > "$tree/findings/$target.log" 2>&1 ||
-    { failed=1; tail -n 40 "$tree/findings/$target.log"; echo "$target: found something, see above and $tree/findings/"; }
-  grep -E '^stat::number_of_executed_units|DONE' "$tree/findings/$target.log" || true
+    -artifact_prefix="$tree/findings/$target-" "${dictionary[@]}" "$corpus" "${places[@]}" > "$log" 2>&1 || touch "$log.found"
+  echo "$target: $seconds s; $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs"
+  [ ! -e "$log.found" ] || { tail -n 40 "$log"; echo "$target: found something, see above and $tree/findings/"; }
+}
+
+rm -f -- "$tree"/findings/*.log.found
+for target in "${targets[@]}"; do
+  while [ "$(jobs -pr | wc -l)" -ge "${JOBS:-$(nproc)}" ]; do
+    wait -n
+  done
+  fuzz "$target" &
 done
-exit $failed
+wait
+! compgen -G "$tree/findings/*.log.found" > /dev/null

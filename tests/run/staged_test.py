@@ -117,6 +117,8 @@ class Common:
         self.assertTrue(told.endswith("/" + one["base"].rstrip("/")), told)
         self.assertEqual(self.result("make.staged"), told)
         self.assertEqual(self.instances()["make"]["attempts"][0]["staged"], told)
+        (row,) = [row for row in self.jobc("report", "--json").json["rows"] if row[1] == "make"]
+        self.assertEqual(row[4][0][8:], [told], "the page shows it with the attempt")
 
     def test_a_failed_attempt_leaves_its_logs_and_inputs(self):
         done = self.run_staged("""

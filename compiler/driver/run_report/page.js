@@ -4,9 +4,9 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
-  // A row: [job, address, state, message, attempts]; an attempt: [number, ready, start, end, outcome, what, cpu, memory], -1: none.
+  // A row: [job, address, state, message, attempts]; an attempt: [number, ready, start, end, outcome, what, cpu, memory, staged?], -1: none.
   const ROW = { JOB: 0, ADDRESS: 1, STATE: 2, MESSAGE: 3, ATTEMPTS: 4 };
-  const AT = { NUMBER: 0, READY: 1, START: 2, END: 3, OUTCOME: 4, WHAT: 5, CPU: 6, MEMORY: 7 };
+  const AT = { NUMBER: 0, READY: 1, START: 2, END: 3, OUTCOME: 4, WHAT: 5, CPU: 6, MEMORY: 7, STAGED: 8 };
   const rows = data.rows;
 
   const pad = (n) => String(n).padStart(2, "0");
@@ -241,6 +241,7 @@
         if (a[AT.CPU] >= 0) parts.push(`cpu ${took(a[AT.CPU])}`);
         if (a[AT.MEMORY] > 0) parts.push(`memory ${bytes(a[AT.MEMORY])}`);
         lines.push(parts.join(", "));
+        if (a[AT.STAGED]) lines.push(`staged: ${a[AT.STAGED]}`);
       }
       return lines.join("\n");
     }
