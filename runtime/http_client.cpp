@@ -22,6 +22,7 @@
 namespace jobc {
 namespace {
 
+constexpr long kKeepAliveSeconds = 30;
 constexpr long kMostRedirects = 5;
 
 /// The functions of libcurl that are used; it stays open.
@@ -244,6 +245,10 @@ class CurlClient : public HttpClient {
     set(CURLOPT_NOSIGNAL, 1L);
     set(CURLOPT_BUFFERSIZE, 128L << 10);  // fewer reads of large bodies; pages that are not used cost nothing
     set(CURLOPT_ERRORBUFFER, transfer.detail);
+    // Streams may be quiet for hours: what lies between is not to forget them, and a machine that is gone without a word is found out.
+    set(CURLOPT_TCP_KEEPALIVE, 1L);
+    set(CURLOPT_TCP_KEEPIDLE, kKeepAliveSeconds);
+    set(CURLOPT_TCP_KEEPINTVL, kKeepAliveSeconds);
     if (!request.unix_socket.empty()) {
       set(CURLOPT_UNIX_SOCKET_PATH, request.unix_socket.c_str());
       set(CURLOPT_PROXY, "");

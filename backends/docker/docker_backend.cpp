@@ -40,8 +40,6 @@ using process::MonotonicMillis;
 using process::WallMillis;
 
 constexpr size_t kMostAnswer = 64 << 20;
-constexpr int64_t kRequestMs = 120'000;      ///< an engine that does not answer for so long is as good as gone
-constexpr int64_t kPatienceMs = 60'000;      ///< for an engine that is away, until its attempts are lost
 constexpr int64_t kFirstBackoffMs = 100, kMostBackoffMs = 2'000;
 constexpr int64_t kProgressMs = 10'000;      ///< between two notes about a pull
 constexpr int64_t kLogTryMs = 100;           ///< until a log that is not there yet is asked for again; twice as long each time
@@ -51,6 +49,7 @@ constexpr int64_t kLateLogMs = 5'000;        ///< for the end of the output afte
 constexpr size_t kPiece = 1 << 20;           ///< of files that are copied
 constexpr int64_t kStallMs = 120'000;        ///< without a byte of them
 constexpr int kMostTries = 5;                ///< to take outputs back
+constexpr int kMostUnanswered = 3;           ///< questions in a row, until people are told
 
 /// A single-shot timer that its owner may drop at any time.
 class Timer {
@@ -132,8 +131,8 @@ struct Reply {
 
 class DockerBackend : public Backend {
  public:
-  DockerBackend(ir::BackendKind kind, const BackendHost& host)
-      : host_(host), flavour_(docker::FlavourOf(kind)), around_(docker::Surroundings::Real()), state_label_(docker::StateLabel(host.state_dir)) {}
+  DockerBackend(ir::BackendKind kind, const BackendHost& host, const DockerTimes& times)
+      : host_(host), times_(times), flavour_(docker::FlavourOf(kind)), around_(docker::Surroundings::Real()), state_label_(docker::StateLabel(host.state_dir)) {}
 
   ~DockerBackend() override { Stop(); }
 
@@ -193,8 +192,8 @@ class DockerBackend : public Backend {
     if (attempt.phase == Phase::Image) {
       return FailSoon(id, Failed(ir::ErrorKind::Cancelled, "it was cancelled before its container began"));
     }
-    const bool again = attempt.cancelled;
-    attempt.cancelled = true;
+    const bool again = std::exchange(attempt.cancelled, true);
+    if (!again) attempt.cancelled_ms = MonotonicMillis();
     attempt.grace_ms = again ? std::min(attempt.grace_ms, grace_ms) : grace_ms;
     if (attempt.transfer != nullptr && attempt.phase == Phase::Created) {
       Drop(attempt);
@@ -290,7 +289,9 @@ class DockerBackend : public Backend {
     soon_timer_.reset();
     std::vector<Doomed> doomed;
     for (auto& [key, link] : links_) {
+      for (auto& [name, image] : link->images) image.stall.reset();
       link->timer.reset();
+      link->watch.reset();
       for (const std::string& name : link->condemned) doomed.push_back({link.get(), name, false});
       for (const std::string& name : link->removing) doomed.push_back({link.get(), name, false});
     }
@@ -333,6 +334,8 @@ class DockerBackend : public Backend {
     docker::Lines lines;
     docker::PullProgress progress;
     int64_t began_ms = 0, told_ms = 0;
+    uint64_t request = 0;          ///< of the pull
+    std::unique_ptr<Timer> stall;  ///< to its end, if nothing comes
   };
 
   struct Link {
@@ -348,7 +351,12 @@ class DockerBackend : public Backend {
     int64_t last_event_ns = 0;
     bool catching_up = false;     ///< it was away: events are of that time until the list of containers has come
     int64_t down_since = 0, backoff_ms = kFirstBackoffMs;
-    std::unique_ptr<Timer> timer;
+    bool mute = false;            ///< while it is not `up`: there is somebody, who says nothing
+    int64_t heard_ms = 0;         ///< its last sign of life
+    int64_t silent_since = 0;     ///< when the first question was asked that it has not answered; 0: it answers
+    int unanswered = 0;           ///< questions in a row
+    bool told_silent = false;     ///< people were
+    std::unique_ptr<Timer> timer, watch;
     std::map<std::string, Image> images;
     std::set<std::string> condemned;  ///< containers by name or id: to be removed when the engine answers again
     std::set<std::string> removing;   ///< the request is under way
@@ -365,6 +373,7 @@ class DockerBackend : public Backend {
     std::string handle;          ///< container id and image digest
     bool failing = false;        ///< FailSoon() was called
     bool cancelled = false;
+    int64_t cancelled_ms = 0;
     int64_t grace_ms = 0, term_ms = -1;
     bool told_submitted = false, told_started = false, told_exit = false;
     bool died = false;           ///< the engine says so
@@ -375,6 +384,7 @@ class DockerBackend : public Backend {
     int exit_code = 0, killed_by = 0;
     bool oom = false;
     bool may_have_begun = false;  ///< nobody answered to the start
+    int64_t unanswered_ms = 0;    ///< since when that is known
     bool removed = false;         ///< its container was, by somebody else
     int64_t started_ms = 0, ended_ms = 0;
     uint64_t output = 0;         ///< the request of its output
@@ -397,7 +407,7 @@ class DockerBackend : public Backend {
     std::vector<std::string> gpus;
     std::unique_ptr<Timer> timer;        ///< to KILL
     std::unique_ptr<Timer> retry, late;  ///< to read its output again
-    std::unique_ptr<Timer> again;        ///< to copy
+    std::unique_ptr<Timer> again;        ///< to copy, or to ask whether it began
   };
 
   struct Doomed {
@@ -430,16 +440,19 @@ class DockerBackend : public Backend {
     return request;
   }
 
-  void Ask(Link& link, std::string method, const std::string& path, std::string body, std::function<void(const Reply&)> then, int64_t total_ms = kRequestMs,
+  void Ask(Link& link, std::string method, const std::string& path, std::string body, std::function<void(const Reply&)> then, int64_t total_ms = 0,
            std::vector<std::string> headers = {}) {
     HttpRequest request = Request(link, std::move(method), path);
     request.headers = std::move(headers);
     if (!body.empty()) request.headers.push_back("Content-Type: application/json");
     request.body = std::move(body);
-    request.total_ms = total_ms;
+    request.total_ms = total_ms > 0 ? total_ms : times_.request_ms;
     auto reply = std::make_shared<Reply>();
     HttpHandlers handlers;
-    handlers.on_head = [reply](const HttpHead& head) { reply->status = head.status; };
+    handlers.on_head = [reply, &link](const HttpHead& head) {
+      reply->status = head.status;
+      link.heard_ms = MonotonicMillis();
+    };
     handlers.on_data = [reply](std::string_view bytes) {
       if (reply->body.size() + bytes.size() <= kMostAnswer) reply->body.append(bytes);
       return true;
@@ -505,9 +518,12 @@ class DockerBackend : public Backend {
     link->facts = *std::move(facts);
     link->up = true;
     link->timer = std::make_unique<Timer>(host_.loop);
+    link->watch = std::make_unique<Timer>(host_.loop);
+    link->heard_ms = MonotonicMillis();
     Link* raw = link.get();
     links_.emplace(key, std::move(link));
     Listen(*raw);
+    Watch(*raw);
     return raw;
   }
 
@@ -531,16 +547,24 @@ class DockerBackend : public Backend {
     HttpRequest request = Request(link, "GET", ApiPath("/events", query));
     HttpHandlers handlers;
     handlers.on_head = [this, &link](const HttpHead& head) {
+      link.timer->Stop();
+      link.heard_ms = MonotonicMillis();
       if (head.status == 200) Heard(link);
     };
     handlers.on_data = [this, &link](std::string_view bytes) {
+      link.heard_ms = MonotonicMillis();
       link.lines.Feed(bytes, [&](std::string_view line) {
         if (auto event = docker::ParseEvent(line)) OnEvent(link, *event);
       });
       return true;
     };
-    handlers.on_end = [this, &link](const HttpEnd& end) { Lost(link, end.ok() ? "the connection was closed" : end.message); };
+    handlers.on_end = [this, &link](const HttpEnd& end) { Lost(link, end.ok() ? "the connection was closed" : end.message, IsSilence(end)); };
     link.events = client_->Send(std::move(request), std::move(handlers));
+    // There may be somebody who takes the connection and never says a word.
+    link.timer->Start(times_.stream_ms, [this, &link] {
+      client_->Cancel(std::exchange(link.events, 0));
+      Lost(link, fmt::format("no answer within {} s", Seconds(times_.stream_ms)), true);
+    });
   }
 
   /// The stream of events is there.
@@ -550,25 +574,50 @@ class DockerBackend : public Backend {
     link.backoff_ms = kFirstBackoffMs;
     if (was_up && link.down_since == 0) return;
     link.down_since = 0;
+    link.mute = false;
+    Answers(link);
     for (const std::string& name : std::set<std::string>(std::move(link.condemned))) Remove(link, name);
     link.condemned.clear();
     link.catching_up = true;
-    Ask(link, "GET", ApiPath("/containers/json", {{"all", "1"}, {"filters", Filter(false)}}), "", [this, &link](const Reply& reply) {
-      auto list = reply.Is(200) ? docker::ParseContainers(reply.body) : std::nullopt;
-      if (!list) return;  // the stream of events will end as well
-      link.catching_up = false;
-      TakeUp(link, *list);
-    });
-  }
-
-  /// What was missed while the engine was away.
-  void TakeUp(Link& link, const std::vector<ContainerState>& list) {
+    // Not those that begin while the answer is on its way.
     std::vector<AttemptId> ids;
     for (auto& [id, attempt] : attempts_) {
       if (attempt.link == &link && attempt.phase >= Phase::Starting && !attempt.container.empty()) ids.push_back(id);
     }
+    CatchUp(link, std::move(ids));
+  }
+
+  /// The same where the stream was never cut: only what was not answered is not known.
+  void CatchUpInPart(Link& link) {
+    std::vector<AttemptId> ids;
+    for (auto& [id, attempt] : attempts_) {
+      if (attempt.link != &link || attempt.phase < Phase::Starting || attempt.told_exit) continue;
+      if (attempt.phase > Phase::Starting || attempt.may_have_begun) ids.push_back(id);
+    }
+    if (!link.catching_up && !ids.empty()) CatchUp(link, std::move(ids));
+  }
+
+  /// Asks how these are.
+  void CatchUp(Link& link, std::vector<AttemptId> ids) {
+    Ask(link, "GET", ApiPath("/containers/json", {{"all", "1"}, {"filters", Filter(false)}}), "", [this, &link, ids = std::move(ids)](const Reply& reply) mutable {
+      auto list = reply.Is(200) ? docker::ParseContainers(reply.body) : std::nullopt;
+      if (!list) {
+        // The stream of events may end as well, and then all is asked for anew.
+        if (link.up && link.catching_up) link.timer->Start(kMostBackoffMs, [this, &link, ids = std::move(ids)] { CatchUp(link, ids); });
+        return;
+      }
+      const bool away = std::exchange(link.catching_up, false);
+      TakeUp(link, ids, *list, away);
+    });
+  }
+
+  /// What was missed while the engine was `away`, or did not answer.
+  void TakeUp(Link& link, const std::vector<AttemptId>& ids, const std::vector<ContainerState>& list, bool away) {
     for (AttemptId id : ids) {
-      Attempt& attempt = attempts_.at(id);
+      auto known = attempts_.find(id);
+      if (known == attempts_.end()) continue;
+      Attempt& attempt = known->second;
+      if (!away && attempt.told_exit) continue;
       if (attempt.phase == Phase::Starting) attempt.may_have_begun = true;
       auto found = std::find_if(list.begin(), list.end(), [&](const ContainerState& one) { return one.id == attempt.container; });
       if (attempt.told_exit) {
@@ -577,6 +626,7 @@ class DockerBackend : public Backend {
       } else if (found == list.end()) {
         Fail(id, Failed(ir::ErrorKind::NodeLost, fmt::format("its container is gone from {}, so its true end is not known", link.endpoint.text)));
       } else if (found->status == "created") {
+        if (!away && MonotonicMillis() - attempt.unanswered_ms < times_.request_ms) continue;  // it may be about to
         attempt.started_again = true;
         // The engine may have died between the start and its writing that down. Nothing is started twice.
         if (attempt.phase == Phase::Starting) {
@@ -584,7 +634,7 @@ class DockerBackend : public Backend {
                                                                link.endpoint.text)));
         }
       } else {
-        if (!found->Lives() && !attempt.died) attempt.away = true;
+        if (away && !found->Lives() && !attempt.died) attempt.away = true;
         if (attempt.phase == Phase::Starting) Started(id, attempt);
         auto still = attempts_.find(id);
         if (still == attempts_.end()) continue;
@@ -598,10 +648,97 @@ class DockerBackend : public Backend {
     }
   }
 
-  void Lost(Link& link, const std::string& why) {
+  // -- An engine that says nothing ---------------------------------------------------
+
+  static std::string Seconds(int64_t ms) { return ms % 1000 == 0 ? std::to_string(ms / 1000) : fmt::format("{:.1f}", static_cast<double>(ms) / 1000); }
+
+  bool IsInUse(const Link& link) const {
+    return std::any_of(attempts_.begin(), attempts_.end(), [&](const auto& one) { return one.second.link == &link; });
+  }
+
+  /// A stream without events is no sign of anything. After a while without a word the engine is asked.
+  void Watch(Link& link) {
+    const int64_t now = MonotonicMillis();
+    if (link.up && !IsInUse(link)) link.heard_ms = now;
+    const int64_t left = link.up ? link.heard_ms + times_.silence_ms - now : times_.silence_ms;
+    link.watch->Start(std::max<int64_t>(left, 1), [this, &link] {
+      const bool quiet = MonotonicMillis() - link.heard_ms >= times_.silence_ms;
+      link.up && quiet && IsInUse(link) ? Ping(link) : Watch(link);
+    });
+  }
+
+  void Ping(Link& link) {
+    const int64_t sent = MonotonicMillis();
+    Ask(link, "GET", "/_ping", "", [this, &link, sent](const Reply& reply) {
+      // Lost() has its own way to find out.
+      if (!link.up) return Watch(link);
+      if (!IsInUse(link)) {
+        link.silent_since = 0;
+        link.unanswered = 0;
+        link.told_silent = false;
+      } else if (!reply.end.ok()) {
+        return Unanswered(link, sent);
+      } else if (link.silent_since != 0) {
+        Answers(link);
+        // Who was silent may have dropped the stream without a word as well. What it has told before, it tells once more.
+        client_->Cancel(std::exchange(link.events, 0));
+        Listen(link);
+        CatchUpInPart(link);
+      }
+      Watch(link);
+    }, times_.ping_ms);
+  }
+
+  void Unanswered(Link& link, int64_t sent) {
+    const int64_t now = MonotonicMillis();
+    if (link.silent_since == 0) link.silent_since = sent;
+    ++link.unanswered;
+    if (link.unanswered >= kMostUnanswered || now - link.silent_since >= times_.silent_ms) TellSilent(link);
+    if (now - link.silent_since >= times_.silent_ms) {
+      client_->Cancel(std::exchange(link.events, 0));
+      Lost(link, "no answer in time", true);
+      return Watch(link);
+    }
+    if (link.told_silent) GiveUpCancelled(link);
+    link.watch->Start(sent + times_.ping_ms - now, [this, &link] { link.up ? Ping(link) : Watch(link); });
+  }
+
+  void TellSilent(Link& link) {
+    if (std::exchange(link.told_silent, true)) return;
+    host_.events->OnWarning(flavour_.kind, fmt::format("{} at {} has not answered for {} s, so how its containers are is not known. They may well go on: jobc waits until it answers. {}; `jobc cancel` ends the run without them",
+                                                       ir::BackendName(flavour_.kind), link.endpoint.text, (MonotonicMillis() - link.heard_ms) / 1000,
+                                                       flavour_.kind == ir::BackendKind::Podman ? "If its service hangs, end that and start it again"
+                                                                                                : "`journalctl -u docker` may say why it hangs; who runs it can start it again"));
+  }
+
+  void Answers(Link& link) {
+    if (std::exchange(link.told_silent, false)) host_.events->OnNote(flavour_.kind, fmt::format("{} at {} answers again", ir::BackendName(flavour_.kind), link.endpoint.text));
+    link.silent_since = 0;
+    link.unanswered = 0;
+  }
+
+  /// Whether a request failed for nobody said anything. EAGAIN: more wait on the socket already than it holds.
+  static bool IsSilence(const HttpEnd& end) { return end.failure == HttpFailure::Timeout || end.os_error == EAGAIN; }
+
+  /// Of an engine that is silent: whatever became of those that were to end, nobody wants to know it any more.
+  void GiveUpCancelled(Link& link) {
+    std::vector<AttemptId> ids;
+    for (auto& [id, attempt] : attempts_) {
+      if (attempt.link == &link && attempt.cancelled && MonotonicMillis() - attempt.cancelled_ms >= attempt.grace_ms + times_.patience_ms) ids.push_back(id);
+    }
+    GiveUp(link, ids);
+  }
+
+  /// `mute`: there is somebody, who does not answer. Containers may go on there for days, and whoever finds out why it hangs starts it
+  /// again; where nobody is at all, they are given up after a while.
+  void Lost(Link& link, const std::string& why, bool mute = false) {
+    link.timer->Stop();
+    if (link.up || link.mute != mute) {
+      link.down_since = MonotonicMillis();
+      link.mute = mute;
+    }
     if (link.up) {
       link.up = false;
-      link.down_since = MonotonicMillis();
       // Their output was cut, also where that looked like its end.
       for (auto& [id, attempt] : attempts_) {
         if (attempt.link != &link || attempt.phase < Phase::Running || attempt.told_exit) continue;
@@ -611,24 +748,32 @@ class DockerBackend : public Backend {
       }
     }
     link.problem = why;
-    if (MonotonicMillis() - link.down_since >= kPatienceMs) GiveUp(link);
+    if (mute) {
+      if (IsInUse(link) && MonotonicMillis() - link.heard_ms >= times_.patience_ms) TellSilent(link);
+      GiveUpCancelled(link);
+    } else if (MonotonicMillis() - link.down_since >= times_.patience_ms) {
+      std::vector<AttemptId> ids;
+      for (auto& [id, attempt] : attempts_) {
+        if (attempt.link == &link && attempt.phase != Phase::Image) ids.push_back(id);
+      }
+      GiveUp(link, ids);
+    }
     link.timer->Start(link.backoff_ms, [this, &link] { Listen(link); });
     link.backoff_ms = std::min(link.backoff_ms * 2, kMostBackoffMs);
   }
 
-  void GiveUp(Link& link) {
-    std::vector<AttemptId> ids;
-    for (auto& [id, attempt] : attempts_) {
-      if (attempt.link == &link && attempt.phase != Phase::Image) ids.push_back(id);
-    }
+  void GiveUp(Link& link, const std::vector<AttemptId>& ids) {
     for (AttemptId id : ids) {
-      Attempt& attempt = attempts_.at(id);
-      if (attempt.told_exit) {
+      auto found = attempts_.find(id);
+      if (found == attempts_.end()) continue;
+      const std::string engine = fmt::format("{} at {}", ir::BackendName(flavour_.kind), link.endpoint.text);
+      // The run may be over before it answers.
+      Note(link, fmt::format("containers of this run may still be at {}, which does not answer: they are removed when it does, by `jobc gc` if that is after the end of the run", engine));
+      if (found->second.told_exit) {
         OutputEnded(id);
         continue;
       }
-      Fail(id, Failed(ir::ErrorKind::NodeLost, fmt::format("{} at {} has not answered for {} s ({}), so its end is not known", ir::BackendName(flavour_.kind), link.endpoint.text,
-                                                           kPatienceMs / 1000, link.problem)));
+      Fail(id, Failed(ir::ErrorKind::NodeLost, fmt::format("{} has not answered for {} s ({}), so its end is not known", engine, times_.patience_ms / 1000, link.problem.empty() ? "no answer" : link.problem)));
     }
   }
 
@@ -719,6 +864,7 @@ class DockerBackend : public Backend {
       Image& pulled = link.images[name];
       auto each = [&](std::string_view line) { pulled.progress.Feed(line); };
       pulled.lines.Feed(bytes, each);
+      AwaitPull(link, name);
       const int64_t now = MonotonicMillis();
       if (now - pulled.told_ms >= kProgressMs) {
         pulled.told_ms = now;
@@ -728,16 +874,39 @@ class DockerBackend : public Backend {
       return true;
     };
     handlers.on_end = [this, &link, name, reply](const HttpEnd& end) {
+      Image& pulled = link.images[name];
+      pulled.stall.reset();
       if (!end.ok()) return ImageFailed(link, name, 0, "", Step::Pull, &end);
       if (reply->status != 200) return ImageFailed(link, name, reply->status, docker::ErrorMessage(reply->body), Step::Pull);
-      Image& pulled = link.images[name];
       pulled.progress.Feed(pulled.lines.rest());
       if (!pulled.progress.error().empty()) return ImageFailed(link, name, 0, pulled.progress.error(), Step::Pull);
       pulled.pulled = true;
       host_.events->OnNote(flavour_.kind, fmt::format("pulled the image `{}` in {:.1f} s", name, static_cast<double>(MonotonicMillis() - pulled.began_ms) / 1000));
       LookAt(link, name, false);
     };
-    client_->Send(std::move(request), std::move(handlers));
+    image.request = client_->Send(std::move(request), std::move(handlers));
+    image.stall = std::make_unique<Timer>(host_.loop);
+    AwaitPull(link, name);
+  }
+
+  /// A registry may take a connection and never say a word, and an engine waits for it as long as it is asked to.
+  void AwaitPull(Link& link, const std::string& name) {
+    Image& image = link.images[name];
+    // Engines are quiet while they unpack what has come, podman for all of it.
+    const bool unpacks = image.progress.IsHere();
+    const int64_t limit = unpacks ? times_.unpack_ms : times_.pull_ms;
+    image.stall->Start(limit, [this, &link, name, unpacks, limit] {
+      Image& now = link.images[name];
+      client_->Cancel(std::exchange(now.request, 0));
+      now.stall.reset();
+      if (!link.up || link.told_silent) {
+        const HttpEnd silence{HttpFailure::Timeout, "no answer in time", 0};
+        return ImageFailed(link, name, 0, "", Step::Pull, &silence);
+      }
+      const std::string far = now.progress.Said(), seconds = Seconds(limit);
+      ImageFailed(link, name, 0, unpacks ? fmt::format("all of it has come, and the engine has said nothing for {} s while it unpacks it", seconds)
+                                         : fmt::format("nothing more of it has come for {} s{}: its registry hangs, or what lies between that and the engine", seconds, far.empty() ? "" : " after " + far), Step::Pull);
+    });
   }
 
   void GoOn(Link& link, const std::string& name) {
@@ -1119,8 +1288,9 @@ class DockerBackend : public Backend {
     AskFor(id, "POST", "/containers/" + attempt.container + "/start", "", [this, id](Attempt& now, const Reply& reply) {
       if (now.phase != Phase::Starting) return;
       if (!reply.end.ok()) {
-        now.may_have_begun = true;  // found out when the engine answers again
-        return;
+        now.may_have_begun = true;
+        now.unanswered_ms = MonotonicMillis();
+        return AskAgain(id);
       }
       if (reply.status == 204 || reply.status == 304) return Started(id, now);
       if (now.started_again) {
@@ -1129,6 +1299,15 @@ class DockerBackend : public Backend {
                                                                     docker::ErrorMessage(reply.body))));
       }
       Fail(id, Refusal(now, Step::Start, reply.status, docker::ErrorMessage(reply.body)));
+    });
+  }
+
+  /// The start was not answered: if the stream of events was not cut, nobody else asks what became of it.
+  void AskAgain(AttemptId id) {
+    Later(id, &Attempt::again, times_.ping_ms, [this, id](Attempt& now) {
+      if (now.phase != Phase::Starting) return;
+      if (now.link->up && now.link->silent_since == 0) CatchUpInPart(*now.link);
+      AskAgain(id);
     });
   }
 
@@ -1738,7 +1917,7 @@ class DockerBackend : public Backend {
         for (const Doomed& one : todo) {
           HttpRequest request = Request(*one.link, "DELETE", ApiPath("/containers/" + one.name, {{"force", "1"}, {"v", "1"}}));
           request.connect_ms = 2'000;
-          request.total_ms = 30'000;
+          request.total_ms = one.link->told_silent ? times_.ping_ms : 30'000;
           auto status = std::make_shared<int>(0);
           (*client)->Send(std::move(request), {[status](const HttpHead& head) { *status = head.status; }, nullptr, [&again, status, one](const HttpEnd& end) {
             // Its creation may still be under way, or its removal, which was asked for before.
@@ -1758,6 +1937,7 @@ class DockerBackend : public Backend {
   }
 
   BackendHost host_;
+  const DockerTimes times_;
   const docker::Flavour& flavour_;
   docker::Surroundings around_;
   std::string state_label_;
@@ -1776,8 +1956,8 @@ class DockerBackend : public Backend {
 
 }  // namespace
 
-Result<std::unique_ptr<Backend>> MakeDockerBackend(ir::BackendKind kind, const BackendHost& host) {
-  auto backend = std::make_unique<DockerBackend>(kind, host);
+Result<std::unique_ptr<Backend>> MakeDockerBackend(ir::BackendKind kind, const BackendHost& host, const DockerTimes& times) {
+  auto backend = std::make_unique<DockerBackend>(kind, host, times);
   if (auto opened = backend->Open(); !opened) return opened.error();
   return std::unique_ptr<Backend>(std::move(backend));
 }

@@ -606,13 +606,20 @@ void PullProgress::Feed(std::string_view line) {
   if (id.empty()) return;
   const Json detail = Member(step, "progressDetail");
   auto layer = std::find_if(layers_.begin(), layers_.end(), [&](const Layer& one) { return one.id == id; });
+  const bool comes = status == "Pulling fs layer" || status == "Waiting" || status == "Downloading" || status.starts_with("Retrying");
+  if (comes && layer == layers_.end()) layer = layers_.insert(layers_.end(), Layer{id});
+  if (layer == layers_.end()) return;
+  layer->here = !comes;
   if (status == "Downloading" && Number(detail, "total") > 0) {
-    if (layer == layers_.end()) layer = layers_.insert(layers_.end(), Layer{id});
     layer->done = Number(detail, "current");
     layer->total = Number(detail, "total");
-  } else if (layer != layers_.end() && status.starts_with("Download complete")) {
+  } else if (status.starts_with("Download complete")) {
     layer->done = layer->total;
   }
+}
+
+bool PullProgress::IsHere() const {
+  return !layers_.empty() && std::all_of(layers_.begin(), layers_.end(), [](const Layer& one) { return one.here; });
 }
 
 std::string PullProgress::Said() const {

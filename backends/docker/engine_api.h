@@ -178,11 +178,14 @@ class PullProgress {
   const std::string& error() const { return error_; }
   /// `34 MiB of 120 MiB`; empty as long as nothing is known.
   std::string Said() const;
+  /// Everything that it has spoken of has come; what is left is done by the engine alone.
+  bool IsHere() const;
 
  private:
   struct Layer {
     std::string id;
     int64_t done = 0, total = 0;
+    bool here = false;
   };
   std::vector<Layer> layers_;
   std::string error_;

@@ -143,7 +143,7 @@ class Session : public BackendEvents {
   }
 
   std::map<AttemptId, Seen> seen;
-  std::vector<std::string> unavailable;
+  std::vector<std::string> unavailable, notes, warnings;
   std::function<void(AttemptId)> on_submitted, on_started, on_ended, on_reaped;
 
   // -- BackendEvents -----------------------------------------------------------
@@ -212,6 +212,8 @@ class Session : public BackendEvents {
     answers_[id] = answer;
     expected_[id] = answer == AttachAnswer::Found;
   }
+  void OnNote(ir::BackendKind, std::string message) override { notes.push_back(std::move(message)); }
+  void OnWarning(ir::BackendKind, std::string message) override { warnings.push_back(std::move(message)); }
   void OnUnavailable(ir::BackendKind, std::string message) override { unavailable.push_back(std::move(message)); }
 
   /// Events of `id` may come from now on.

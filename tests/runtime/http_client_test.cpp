@@ -14,9 +14,12 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <cstdio>
 #include <cstdlib>
+#include <fstream>
 #include <mutex>
 #include <set>
+#include <sstream>
 #include <thread>
 
 namespace jobc {
@@ -215,6 +218,29 @@ TEST_F(HttpClientTest, GivesStatusHeadersAndBody) {
   EXPECT_EQ(seen.head.headers.count("x-two"), 2u);
   EXPECT_EQ(seen.head.Get("not-there"), "");
   EXPECT_EQ(seen.body, "{\"message\":\"no\"}");
+}
+
+TEST_F(HttpClientTest, KeepsQuietConnectionsAlive) {
+  char port[8];
+  std::set<std::string> timers;
+  Server server([&](Exchange& exchange) {
+    // Of the client's end, while it waits. The kernel says which timer runs: 02 is that of keep-alive, once what was sent is acknowledged.
+    for (int i = 0; i < 500 && !timers.contains("02"); ++i) {
+      std::ifstream table("/proc/net/tcp");
+      for (std::string line; std::getline(table, line);) {
+        std::istringstream words(line);
+        std::string number, local, remote, state, queues, timer;
+        words >> number >> local >> remote >> state >> queues >> timer;
+        if (remote == std::string("0100007F:") + port && state == "01") timers.insert(timer.substr(0, 2));
+      }
+      usleep(10'000);
+    }
+    exchange.Answer("200 OK", "ok");
+  });
+  const std::string url = server.Url("");
+  std::snprintf(port, sizeof port, "%04X", std::stoi(url.substr(url.rfind(':') + 1)));
+  EXPECT_TRUE(Run(Get(server.Url())).end->ok());
+  EXPECT_TRUE(timers.contains("02"));
 }
 
 TEST_F(HttpClientTest, SendsMethodHeadersAndBody) {

@@ -143,7 +143,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if fault is None:
             return False
         if fault["status"] == 0:
-            self.registry.over.wait(300)
+            self.registry.over.wait(3600)
             self.close_connection = True
         else:
             self.error(fault["status"], fault["code"], fault["message"], **fault["headers"])

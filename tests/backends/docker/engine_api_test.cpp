@@ -490,8 +490,17 @@ TEST(Pull, SaysHowFarItIs) {
     pull.Feed(line);
   }
   EXPECT_EQ(pull.Said(), "25 MiB of 120 MiB");
+  EXPECT_FALSE(pull.IsHere());
   pull.Feed(R"({"status":"Download complete","progressDetail":{},"id":"aa"})");
   EXPECT_EQ(pull.Said(), "120 MiB of 120 MiB");
+  EXPECT_FALSE(pull.IsHere());
+  pull.Feed(R"({"status":"Verifying Checksum","progressDetail":{},"id":"bb"})");
+  EXPECT_TRUE(pull.IsHere());
+  pull.Feed(R"({"status":"Extracting","progressDetail":{"current":1,"total":20971520},"id":"bb"})");
+  EXPECT_TRUE(pull.IsHere());
+  EXPECT_EQ(pull.Said(), "120 MiB of 120 MiB");
+  pull.Feed(R"({"status":"Retrying in 5 seconds","progressDetail":{},"id":"bb"})");
+  EXPECT_FALSE(pull.IsHere());
   EXPECT_EQ(pull.error(), "");
   pull.Feed("garbage");
   pull.Feed(R"({"errorDetail":{"message":"manifest unknown\n"},"error":"manifest unknown"})");
