@@ -879,7 +879,7 @@ class DockerBackend : public Backend {
       if (!end.ok()) return ImageFailed(link, name, 0, "", Step::Pull, &end);
       if (reply->status != 200) return ImageFailed(link, name, reply->status, docker::ErrorMessage(reply->body), Step::Pull);
       pulled.progress.Feed(pulled.lines.rest());
-      if (!pulled.progress.error().empty()) return ImageFailed(link, name, 0, pulled.progress.error(), Step::Pull);
+      if (!pulled.progress.error().empty()) return ImageFailed(link, name, 0, pulled.progress.error(), pulled.progress.HasBegun() ? Step::Layers : Step::Pull);
       pulled.pulled = true;
       host_.events->OnNote(flavour_.kind, fmt::format("pulled the image `{}` in {:.1f} s", name, static_cast<double>(MonotonicMillis() - pulled.began_ms) / 1000));
       LookAt(link, name, false);

@@ -98,7 +98,7 @@ bool Has(std::string_view text, std::initializer_list<std::string_view> parts) {
 /// What engines and registries say, in small letters, of an image that will not come however often it is asked for, and why: the first
 /// that fits. Each is a part of what docker (its own pull and that by containerd) or podman writes.
 struct Refusal {
-  enum class Why : uint8_t { Space, Busy, Auth, Content, Platform, Format, Name, Trust, Missing } why;
+  enum class Why : uint8_t { Space, Busy, Expired, Auth, Forbidden, Content, Platform, Format, Name, Plain, Trust, Missing } why;
   std::string_view part;
 };
 constexpr Refusal kRefusals[] = {
@@ -107,12 +107,16 @@ constexpr Refusal kRefusals[] = {
     {Refusal::Why::Busy, "toomanyrequests"},
     {Refusal::Why::Busy, "too many requests"},
     {Refusal::Why::Busy, "pull rate limit"},
+    {Refusal::Why::Expired, "token has expired"},
+    {Refusal::Why::Expired, "token is expired"},
+    {Refusal::Why::Expired, "invalid_token"},
     {Refusal::Why::Auth, "unauthorized"},
     {Refusal::Why::Auth, "authentication required"},
     {Refusal::Why::Auth, "no basic auth credentials"},
     {Refusal::Why::Auth, "incorrect username or password"},
     {Refusal::Why::Auth, "invalid username/password"},
     {Refusal::Why::Auth, "status: 401"},
+    {Refusal::Why::Auth, "statuscode: 401"},
     {Refusal::Why::Content, "verification failed for digest"},   // docker: a layer, a manifest or a configuration
     {Refusal::Why::Content, "digest did not match"},             // podman
     {Refusal::Why::Content, "does not match digest"},            // podman: a configuration
@@ -145,8 +149,9 @@ constexpr Refusal kRefusals[] = {
     {Refusal::Why::Name, "invalid tag format"},
     {Refusal::Why::Name, "must be lowercase"},
     {Refusal::Why::Name, "did not resolve to an alias"},         // podman: no registry to look in
+    {Refusal::Why::Plain, "server gave http response to https client"},
+    {Refusal::Why::Plain, "first record does not look like a tls handshake"},
     {Refusal::Why::Trust, "x509:"},
-    {Refusal::Why::Trust, "server gave http response to https client"},
     {Refusal::Why::Missing, "pull access denied"},
     {Refusal::Why::Missing, "requested access to the resource is denied"},
     {Refusal::Why::Missing, "manifest unknown"},
@@ -156,6 +161,11 @@ constexpr Refusal kRefusals[] = {
     {Refusal::Why::Missing, "image not known"},
     {Refusal::Why::Missing, "no such image"},
     {Refusal::Why::Missing, "not found"},
+    {Refusal::Why::Forbidden, "403 (forbidden)"},                // podman
+    {Refusal::Why::Forbidden, "statuscode: 403"},                // podman, of an answer that is no JSON
+    {Refusal::Why::Forbidden, "403 forbidden"},                  // containerd
+    {Refusal::Why::Forbidden, "http 403"},                       // docker, of an answer that is no JSON
+    {Refusal::Why::Forbidden, "access denied"},
 };
 
 std::optional<Refusal::Why> WhyRefused(std::string_view message) {
@@ -173,13 +183,30 @@ Verdict Final(Verdict verdict) {
   return verdict;
 }
 
+/// `127.0.0.1:5000` of `127.0.0.1:5000/team/tool:1`; docker.io of names that say none.
+std::string RegistryOf(const std::string& image) {
+  const std::string host = image.substr(0, image.find('/'));
+  const bool named = host.size() < image.size() && (host.find_first_of(".:") != std::string::npos || host == "localhost");
+  return named ? host : "docker.io";
+}
+
+std::string HowToAllow(const std::string& image, std::string_view engine) {
+  const std::string host = RegistryOf(image);
+  if (engine == ir::BackendName(ir::BackendKind::Podman)) return fmt::format("write  [[registry]]  location = \"{}\"  insecure = true  , each on a line, into /etc/containers/registries.conf where podman runs", host);
+  return fmt::format("write  \"insecure-registries\": [\"{}\"]  into /etc/docker/daemon.json where docker runs, and start it again", host);
+}
+
 Verdict PullFailure(Step step, int status, const std::string& message, const std::string& image, std::string_view name) {
   using Kind = ir::ErrorKind;
   using Why = Refusal::Why;
   std::optional<Why> why = WhyRefused(message);
   // A registry that is overloaded, or a proxy before it, says such things too.
+  // Docker says no more than the code of a registry that forbids it.
+  if (!why && (message == "denied" || message.ends_with(": denied"))) why = Why::Forbidden;
+  // Who had the manifest was let in: what it was let in with ended on the way.
+  if (why == Why::Auth && (step == Step::Layers || Has(message, {"reading blob", "parsing image configuration", "pulling image configuration"}))) why = Why::Expired;
   if (!why && status == 429) why = Why::Busy;
-  if (!why && (status == 400 || (status == 404 && step == Step::Pull))) why = Why::Missing;
+  if (!why && (status == 400 || (status == 404 && step != Step::Image))) why = Why::Missing;
   if (!why) {
     if (status == 0 || status >= 500) return Failed(Kind::Network, fmt::format("the image `{}` could not be pulled: {}", image, message));
     return Final(Failed(Kind::Image, fmt::format("the image `{}` cannot be used: {}", image, message)));
@@ -188,13 +215,19 @@ Verdict PullFailure(Step step, int status, const std::string& message, const std
     case Why::Space: break;  // told before
     case Why::Busy: return Failed(Kind::Quota, fmt::format("the registry gives no more images for a while: {}. Log in with  {} login REGISTRY  for a higher limit", message, name));
     case Why::Auth: return Final(Failed(Kind::Auth, fmt::format("the registry does not let this user have the image `{}`: {}. Log in with  {} login REGISTRY", image, message, name)));
+    case Why::Expired:
+      return Failed(Kind::Network, fmt::format("the image `{}` could not be pulled: {}. The registry took this user's credentials first and then no more, as it does when its token ends before all has come", image, message));
+    case Why::Forbidden:
+      return Final(Failed(Kind::Auth, fmt::format("the registry forbids the image `{}` to this user: {}. Log in as one who may have it with  {} login {}", image, message, name, RegistryOf(image))));
     case Why::Content:
       return Final(Failed(Kind::Image, fmt::format("what the registry gives for the image `{}` is not what its digest promises: {}. Push it again, or take another one", image, message)));
     case Why::Platform: return Final(Failed(Kind::Image, fmt::format("there is no image `{}` for this machine: {}", image, message)));
     case Why::Format: return Final(Failed(Kind::Image, fmt::format("`{}` is no image that {} can run: {}", image, name, message)));
     case Why::Name: return Final(Failed(Kind::Image, fmt::format("`{}` is no name of an image: {}", image, message)));
+    case Why::Plain:
+      return Final(Failed(Kind::Image, fmt::format("the registry of the image `{}` speaks HTTP, without TLS: {}. If it is to be used like that, {}", image, message, HowToAllow(image, name))));
     case Why::Trust:
-      return Final(Failed(Kind::Image, fmt::format("the registry of the image `{}` is not trusted: {}. Give {} its certificate, or name the registry as insecure in its configuration", image, message, name)));
+      return Final(Failed(Kind::Image, fmt::format("the registry of the image `{}` is not trusted: {}. Give {} its certificate, or {}", image, message, name, HowToAllow(image, name))));
     case Why::Missing: break;
   }
   return Final(Failed(Kind::Image, fmt::format("there is no image `{}`: {}", image, message)));
@@ -504,7 +537,8 @@ Verdict FailureOf(Step step, int status, const std::string& message, const Attem
   }
   switch (step) {
     case Step::Image:
-    case Step::Pull: return PullFailure(step, status, message, image, name);
+    case Step::Pull:
+    case Step::Layers: return PullFailure(step, status, message, image, name);
     case Step::Create:
       if (status == 404 && Has(message, {"No such image", "no such image", "image not known"})) {
         return Failed(Kind::Image, fmt::format("there is no image `{}` any more: {}", image, message));
@@ -617,6 +651,8 @@ void PullProgress::Feed(std::string_view line) {
     layer->done = layer->total;
   }
 }
+
+bool PullProgress::HasBegun() const { return !layers_.empty(); }
 
 bool PullProgress::IsHere() const {
   return !layers_.empty() && std::all_of(layers_.begin(), layers_.end(), [](const Layer& one) { return one.here; });

@@ -125,7 +125,8 @@ std::string ErrorMessage(std::string_view body);
 /// The one of two containers of a name: 409 of docker, 500 of podman.
 bool IsNameTaken(int status, std::string_view message);
 
-enum class Step : uint8_t { Image, Pull, Create, Start };
+/// Layers: of a pull, once the registry has told what the image consists of.
+enum class Step : uint8_t { Image, Pull, Layers, Create, Start };
 /// What a failed step means for the attempt. `status` 0: only a message, of a stream.
 Verdict FailureOf(Step step, int status, const std::string& message, const AttemptLaunch& launch, const Flavour& flavour);
 /// The connection failed before there was an answer.
@@ -178,6 +179,7 @@ class PullProgress {
   const std::string& error() const { return error_; }
   /// `34 MiB of 120 MiB`; empty as long as nothing is known.
   std::string Said() const;
+  bool HasBegun() const;
   /// Everything that it has spoken of has come; what is left is done by the engine alone.
   bool IsHere() const;
 

@@ -1,6 +1,7 @@
 """Images from registries that hang or are gone, and images whose digests `jobc lock` has pinned."""
 import json
 import signal
+import socket
 import time
 
 import daemons
@@ -10,6 +11,17 @@ import services
 import story
 
 VARIABLE = {"docker": "DOCKER_HOST", "podman": "CONTAINER_HOST"}
+
+
+def own_address():
+    """Of this machine, in some network that is not loopback; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return None
+        address = probe.getsockname()[0]
+    return None if address.startswith("127.") else address
 
 
 class Pulls(story.Story, services.Case):
@@ -29,7 +41,7 @@ class Pulls(story.Story, services.Case):
         store.faults.clear()
         store.asked.clear()
         store.tokens.clear()
-        store.uses = None
+        store.uses = store.short = None
         name = f"team/tool{Pulls.count}"
         image = images.unlike(f"{self.id()} {Pulls.count}", 1 << 14)
         if "index" in how:
@@ -37,6 +49,53 @@ class Pulls(story.Story, services.Case):
         elif how.get("there", True):
             store.push(name, "1", image, **how)
         return f"{store.host}/{name}:1"
+
+    def refused(self, image, kind, *parts, submissions=1):
+        done = self.run_it(image, code=10, words="submit { max_attempts = 2, backoff = exponential(10ms, max = 10ms, factor = 2) } retry { max_attempts = 2 }")
+        self.assertEqual([one["kind"] for one in self.instances()["a"]["attempts"]], [kind] * submissions, str(done))
+        self.assertEqual("submission 2" in done.err, submissions == 2, str(done))
+        self.assertSays(done.err, image, *parts)
+        self.assertNotIn("internal", done.err)
+        return done
+
+    def is_forbidden(self):
+        """403, as a registry says it and as a proxy does: nobody but a person can mend that."""
+        plain, name = self.stores[None], self.at_engine.name
+        for code, message in (("DENIED", "requested access to the resource is denied"), (None, "Forbidden")):
+            image = self.fresh(plain)
+            plain.fail("manifests", 403, code=code, message=message)
+            self.refused(image, "auth", "forbids", f"{name} login {plain.host}")
+            self.assertLessEqual(plain.count("manifests"), 2)
+        image = self.fresh(plain)
+        plain.fail("blobs", 403, code="DENIED", message="requested access to the resource is denied")
+        self.refused(image, "auth", "forbids")
+
+    def a_token_ends(self):
+        """Half of the image has come when the token ends: the next submission gets a new one. Without credentials, or with wrong
+        ones, it is none that could get better."""
+        store = self.stores["token"]
+        image = self.fresh(store)
+        self.refused(image, "auth", "login")
+        config = self.home / ".docker"
+        config.mkdir(exist_ok=True)
+        (config / "config.json").write_text(store.docker_config())
+        image = self.fresh(store)
+        store.uses, store.short = 2, 1
+        done = self.run_it(image)
+        self.assertSays(done.err, "as it does when its token ends", "submission 2")
+        image = self.fresh(store)
+        store.uses = 2  # every one of them
+        self.refused(image, "network", "as it does when its token ends", submissions=2)
+
+    def speaks_no_tls(self):
+        """Where TLS is expected: of docker not on loopback, which it takes for safe; of podman everywhere."""
+        address = own_address()
+        if address is None and self.at_engine.name == "docker":
+            self.skip("this machine has no address but those of loopback")
+        with registry.Registry(address=address or "127.0.0.1") as store:
+            store.push("team/tool", "1", images.busybox())
+            image = f"{store.host}/team/tool:1"
+            self.refused(image, "image", "speaks HTTP", *((f'"insecure-registries": ["{store.host}"]', "daemon.json") if self.at_engine.name == "docker" else (f'location = "{store.host}"', "insecure = true", "registries.conf")))
 
     def run_it(self, image, code=0, words="submit { max_attempts = 2 }", backend=""):
         self.write(f'edition = 1\nprofile box default {{ backend = {self.at_engine.name} {{ network = "none"{backend} }}, image = "{image}" }}\njob a {{ {words} run = ["true"] }}\n')
@@ -88,7 +147,7 @@ class Pulls(story.Story, services.Case):
 
     def of(self, make):
         self.registries(make)
-        for part in (self.hangs, self.locked):
+        for part in (self.hangs, self.locked, self.is_forbidden, self.a_token_ends, self.speaks_no_tls):
             with self.subTest(part.__name__):
                 part()
 

@@ -27,7 +27,7 @@ def sha256(data):
 class Registry:
     """auth: None, "basic" or "token" (a token service of its own, as Docker Hub has). Counts requests in `asked`."""
 
-    def __init__(self, auth=None):
+    def __init__(self, auth=None, address="127.0.0.1"):
         self.auth = auth
         self.manifests = {}    # (name, tag or digest) -> bytes
         self.blobs = {}        # (name, digest) -> bytes
@@ -37,6 +37,7 @@ class Registry:
         self.tokens = {}       # token -> scope
         self.used = {}         # token -> how often it was
         self.uses = None       # how often a token may be used before it has expired
+        self.short = None      # how many tokens do, the first ones; None: all
         self.faults = []       # see fail()
         self.no_digest = False # whether answers lack the header with the digest
         self.over = threading.Event()
@@ -53,9 +54,9 @@ class Registry:
 
             def handle_error(self, request, address):
                 pass  # clients go away as they like
-        self.server = Server(("127.0.0.1", 0), Handler)
+        self.server = Server((address, 0), Handler)
         self.port = self.server.server_address[1]
-        self.host = f"127.0.0.1:{self.port}"
+        self.host = f"{address}:{self.port}"
         self.thread = threading.Thread(target=registry.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
     def __enter__(self):
@@ -93,7 +94,8 @@ class Registry:
         return digest
 
     def fail(self, what, status, times=None, code="UNKNOWN", message="told to fail", **headers):
-        """Requests for `what` (ping, manifests, blobs or token) get this status, or no answer at all if it is 0; the first `times` of them."""
+        """Requests for `what` (ping, manifests, blobs or token) get this status, or no answer at all if it is 0; the first `times` of them.
+        code None: as a proxy answers that knows nothing of registries."""
         with self.lock:
             self.faults.append({"what": what, "status": status, "left": times, "code": code, "message": message, "headers": headers})
 
@@ -145,6 +147,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if fault["status"] == 0:
             self.registry.over.wait(3600)
             self.close_connection = True
+        elif fault["code"] is None:
+            self.answer(fault["status"], f"<html>{fault['message']}</html>".encode(), "text/html")
         else:
             self.error(fault["status"], fault["code"], fault["message"], **fault["headers"])
         return True
@@ -172,7 +176,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if registry.uses is not None:
                 with registry.lock:
                     used = registry.used[token] = registry.used.get(token, 0) + 1
-                if used > registry.uses:
+                    number = list(registry.tokens).index(token)
+                if used > registry.uses and (registry.short is None or number < registry.short):
                     self.error(401, "UNAUTHORIZED", "token has expired", WWW_Authenticate=f'Bearer realm="http://{registry.host}/token",service="tests",scope="repository:{name}:pull",error="invalid_token"')
                     return False
             return True

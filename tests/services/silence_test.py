@@ -96,8 +96,7 @@ export {{ all: List<String> = a[*].o }}
         self.write(f'edition = 1\nprofile box default {{ backend = {engine.name} {{ network = "none" }}, image = "{store.host}/team/tool:1" }}\njob a {{ run = ["true"] }}\n')
         process = self.start("run", "a.job", env={VARIABLE[engine.name]: engine.host})
         done = self.finish(process, timeout=400)
-        self.assertSays(done.err, "nothing more of it has come for 300 s", "pulled the image")
-        self.assertEqual(self.instances()["a"]["attempts"][-1]["submissions"], 2, str(done))
+        self.assertSays(done.err, "nothing more of it has come for 300 s", "submission 2", "pulled the image")
         self.assertNotIn("has not answered", done.err)
 
     def test_a_registry_that_hangs_for_docker(self):

@@ -303,6 +303,10 @@ TEST(Failures, MeanKinds) {
       {Step::Pull, 0, "unexpected EOF", Kind::Network},
       {Step::Pull, 500, "Head \"https://r/v2/x/manifests/1\": unauthorized: authentication required", Kind::Auth},
       {Step::Pull, 0, "unable to retrieve auth token: invalid username/password: unauthorized: incorrect username or password", Kind::Auth},
+      {Step::Layers, 0, "unauthorized: authentication required", Kind::Network},
+      {Step::Pull, 0, "error pulling image configuration: download failed after attempts=1: unauthorized: authentication required", Kind::Network},
+      {Step::Pull, 0, "reading blob sha256:1e02: unable to retrieve auth token: invalid username/password: errors: unauthorized: authentication required", Kind::Network},
+      {Step::Pull, 500, "Head \"https://r/v2/x/manifests/1\": unauthorized: token has expired", Kind::Network},
       {Step::Pull, 0, "failed to register layer: Error processing tar file(exit status 1): write /x: no space left on device", Kind::Staging},
       {Step::Image, 404, "this machine does not have it, and `pull = never` forbids to fetch it", Kind::Image},
   };
@@ -340,6 +344,13 @@ TEST(Failures, OfAPullThatCannotGetBetterAreFinal) {
       {Step::Pull, 500, "Head \"https://r/v2/x/manifests/1\": no basic auth credentials", Kind::Auth},
       {Step::Pull, 500, "initializing source docker://r/x:1: unable to retrieve auth token: invalid username/password: unauthorized: incorrect username or password", Kind::Auth},
       {Step::Pull, 0, "initializing source docker://r/x:1: Requesting bearer token: invalid status code from registry 401 (Unauthorized)", Kind::Auth},
+      {Step::Pull, 500, "denied", Kind::Auth},
+      {Step::Layers, 0, "error pulling image configuration: download failed after attempts=6: denied", Kind::Auth},
+      {Step::Pull, 0, "initializing source docker://r/x:1: reading manifest 1 in r/x: denied", Kind::Auth},
+      {Step::Pull, 0, "initializing source docker://r/x:1: pinging container registry r: invalid status code from registry 403 (Forbidden)", Kind::Auth},
+      {Step::Pull, 0, "reading manifest 1 in r/x: StatusCode: 403, <html>Forbidden</html>", Kind::Auth},
+      {Step::Pull, 500, "error parsing HTTP 403 response body: invalid character '<' looking for beginning of value: \"<html>\"", Kind::Auth},
+      {Step::Pull, 500, "failed to resolve reference \"r/x:1\": unexpected status from HEAD request to https://r/v2/x/manifests/1: 403 Forbidden", Kind::Auth},
       // It is for another machine.
       {Step::Pull, 404, "no matching manifest for linux/amd64 in the manifest list entries", Kind::Image},
       {Step::Pull, 0, "no match for platform in manifest: not found", Kind::Image},
@@ -354,6 +365,7 @@ TEST(Failures, OfAPullThatCannotGetBetterAreFinal) {
       {Step::Pull, 500, "short-name \"x:1\" did not resolve to an alias and no unqualified-search registries are defined in \"/etc/containers/registries.conf\"", Kind::Image},
       // Nobody trusts its registry.
       {Step::Pull, 500, "Get \"https://r/v2/\": http: server gave HTTP response to HTTPS client", Kind::Image},
+      {Step::Pull, 0, "pinging container registry r: Get \"https://r/v2/\": tls: first record does not look like a TLS handshake", Kind::Image},
       {Step::Pull, 500, "Get \"https://r/v2/\": x509: certificate signed by unknown authority", Kind::Image},
       {Step::Image, 404, "this machine does not have it, and `pull = never` forbids to fetch it", Kind::Image},
   };
@@ -505,6 +517,16 @@ TEST(Pull, SaysHowFarItIs) {
   pull.Feed("garbage");
   pull.Feed(R"({"errorDetail":{"message":"manifest unknown\n"},"error":"manifest unknown"})");
   EXPECT_EQ(pull.error(), "manifest unknown");
+}
+
+TEST(Failures, OfRegistriesWithoutTlsSayHowToAllowThem) {
+  const std::string said = "Get \"https://10.0.0.7:5000/v2/\": http: server gave HTTP response to HTTPS client";
+  AttemptLaunch launch = Launch();
+  launch.image = "10.0.0.7:5000/team/tool:1";
+  EXPECT_THAT(FailureOf(Step::Pull, 500, said, launch, kDocker).message, AllOf(HasSubstr("speaks HTTP"), HasSubstr("\"insecure-registries\": [\"10.0.0.7:5000\"]"), HasSubstr("daemon.json")));
+  EXPECT_THAT(FailureOf(Step::Pull, 0, said, launch, FlavourOf(ir::BackendKind::Podman)).message, AllOf(HasSubstr("location = \"10.0.0.7:5000\""), HasSubstr("registries.conf")));
+  launch.image = "team/tool:1";
+  EXPECT_THAT(FailureOf(Step::Pull, 500, "denied", launch, kDocker).message, HasSubstr("docker login docker.io"));
 }
 
 TEST(Pull, OneTagOnly) {
