@@ -400,6 +400,7 @@ class DockerBackend : public Backend {
     bool copied = false;         ///< its files are copied in and out
     std::shared_ptr<Transfer> transfer;
     bool collecting = false;     ///< they are on their way back
+    bool clearing = false;       ///< and will not all come
     size_t collected = 0;        ///< parts that are here
     int tries = 0;
     std::optional<Verdict> problem;  ///< why they are not
@@ -724,7 +725,10 @@ class DockerBackend : public Backend {
   void GiveUpCancelled(Link& link) {
     std::vector<AttemptId> ids;
     for (auto& [id, attempt] : attempts_) {
-      if (attempt.link == &link && attempt.cancelled && MonotonicMillis() - attempt.cancelled_ms >= attempt.grace_ms + times_.patience_ms) ids.push_back(id);
+      if (attempt.link != &link) continue;
+      const int64_t now = MonotonicMillis();
+      // And those whose end is told: only the rest of their output is missing.
+      if (attempt.told_exit ? now - link.heard_ms >= times_.patience_ms : attempt.cancelled && now - attempt.cancelled_ms >= attempt.grace_ms + times_.patience_ms) ids.push_back(id);
     }
     GiveUp(link, ids);
   }
@@ -773,7 +777,12 @@ class DockerBackend : public Backend {
         OutputEnded(id);
         continue;
       }
-      Fail(id, Failed(ir::ErrorKind::NodeLost, fmt::format("{} has not answered for {} s ({}), so its end is not known", engine, times_.patience_ms / 1000, link.problem.empty() ? "no answer" : link.problem)));
+      const std::string silence = fmt::format("{} has not answered for {} s ({})", engine, times_.patience_ms / 1000, link.problem.empty() ? "no answer" : link.problem);
+      if (found->second.collecting) {
+        EndCollecting(id, found->second, Failed(ir::ErrorKind::NodeLost, silence + ", so its outputs could not be copied"));
+      } else {
+        Fail(id, Failed(ir::ErrorKind::NodeLost, silence + ", so its end is not known"));
+      }
     }
   }
 
@@ -1524,11 +1533,41 @@ class DockerBackend : public Backend {
   }
 
   void EndCollecting(AttemptId id, Attempt& attempt, std::optional<Verdict> problem) {
-    Drop(attempt);
+    if (attempt.clearing) return;
     attempt.again.reset();
-    attempt.collecting = false;
     attempt.problem = std::move(problem);
-    TellExit(id, attempt);
+    if (!attempt.problem) {
+      attempt.collecting = false;
+      return TellExit(id, attempt);
+    }
+    attempt.clearing = true;
+    if (attempt.transfer != nullptr && attempt.transfer->busy) {
+      // It writes: what it leaves can be removed when it is done.
+      client_->Cancel(std::exchange(attempt.transfer->http, 0));
+      attempt.transfer->then = [this, id] { ClearHalf(id); };
+      return;
+    }
+    ClearHalf(id);
+  }
+
+  /// Nobody takes half of the outputs for all of them.
+  void ClearHalf(AttemptId id) {
+    Attempt& attempt = attempts_.at(id);
+    Drop(attempt);
+    attempt.transfer = std::make_shared<Transfer>();
+    InThread(attempt.transfer, [part = Parts(attempt)[attempt.collected]](Transfer&) {
+      std::error_code error;
+      if (!part.only.empty()) {
+        std::filesystem::remove(part.into + "/" + part.only, error);
+      } else if (process::RemoveTree(part.into).ok()) {
+        (void)process::MakeDirectories(part.into).ok();
+      }
+    }, [this, id] {
+      Attempt& now = attempts_.at(id);
+      Drop(now);
+      now.collecting = false;
+      TellExit(id, now);
+    });
   }
 
   void Started(AttemptId id, Attempt& attempt) {

@@ -10,9 +10,11 @@ import signal
 import stat
 import tarfile
 import threading
+import time
 
 import daemons
 import images
+import proxy
 import services
 from story import NOBODY, ROOT, Story, wait_until
 
@@ -52,7 +54,25 @@ class Far(Story, services.Case):
 
     def environment(self, **more):
         name = "CONTAINER_HOST" if self.kind == "podman" else "DOCKER_HOST"
-        return super().environment(**{name: self.at_engine.host, **more})
+        return super().environment(**{name: self.between.host if self.between else self.at_engine.host, **more})
+
+    between = None
+
+    def disturb(self, **how):
+        """From now on jobc reaches the engine through a proxy, which disturbs what copies outputs back after half of them."""
+        self.between = self.enterContext(proxy.Proxy(self.base / "between.sock", self.at_engine.socket))
+        self.between.disturb("/archive?path=%2Fjobc%2Fout", 2_000_000, **how)
+
+    COPIED = '''
+job a { grace = 5s script = <<~SH
+    head -c 4000000 /dev/zero | tr '\\0' x > large; echo small > small; echo "{\\"n\\": 1}" > $JOB_RESULT
+  SH
+  output { large: File = "large", n: Int } }
+export { large: File = a.large, n: Int = a.n }
+'''
+
+    def left_of_outputs(self):
+        return [str(path) for path in self.at.rglob("*") if path.name in ("large", "small")]
 
     def profile(self, image=IMAGE, backend=""):
         return f'profile box default {{ backend = {self.kind} {{ network = "none" {backend} }} }}\ndefaults {{ image = "{image}" }}\n'
@@ -227,6 +247,38 @@ job result { script = <<~SH
     def test_a_timeout(self):
         self.job('job a { timeout { run = 1s } grace = 200ms script = <<~SH\n    echo x > kept; trap "" TERM; sleep 600\n  SH\n}\n', code=10)
         self.assertEqual(self.instances()["a"]["kind"], "timeout")
+
+    def test_a_connection_is_cut_while_outputs_are_copied(self):
+        self.disturb(times=2)
+        done = self.job(self.COPIED)
+        self.assertEqual(self.between.disturbed, 2)
+        self.assertEqual(pathlib.Path(done.json["large"]).read_bytes(), b"x" * 4_000_000)
+        self.assertEqual(len(self.instances()["a"]["attempts"]), 1)
+
+    def test_the_connection_is_cut_each_time(self):
+        self.disturb()
+        done = self.job(self.COPIED, code=10)
+        self.assertEqual(self.between.disturbed, 5)
+        self.assertEqual(self.instances()["a"]["kind"], "network", str(done))
+        self.assertSays(done.err, "/jobc/out", "cannot be copied from")
+        self.assertEqual(self.left_of_outputs(), [], "nobody takes half of them for all")
+
+    def cancelled_while_copied(self, cancel):
+        self.disturb(hold=True)
+        process = self.start_job(self.COPIED)
+        self.assertTrue(self.between.happened.wait(60))
+        begin = time.monotonic()
+        cancel(process)
+        self.finish(process, code=None)
+        self.assertLess(time.monotonic() - begin, 20)
+        self.assertEqual(self.instances()["a"]["state"], "cancelled")
+        self.assertEqual(self.left_of_outputs(), [], "nobody takes half of them for all")
+
+    def test_cancelled_while_outputs_are_copied(self):
+        self.cancelled_while_copied(lambda process: self.jobc("cancel", "a"))
+
+    def test_interrupted_while_outputs_are_copied(self):
+        self.cancelled_while_copied(lambda process: process.send_signal(signal.SIGINT))
 
     def test_an_interrupt_lets_the_program_end_itself(self):
         process = self.start_job('job a { grace = 20s script = <<~SH\n    trap \'echo tidied; exit 0\' TERM; echo up; while :; do sleep 0.05; done\n  SH\n}\n')
