@@ -492,7 +492,7 @@ class DockerBackend : public Backend {
   Result<Link*> LinkTo(const std::string& host, const std::string& context) {
     const auto key = std::pair(host, context);
     if (auto found = links_.find(key); found != links_.end()) return found->second.get();
-    auto endpoint = docker::FindEndpoint(flavour_.kind, host, context, around_);
+    auto endpoint = docker::OpenEndpoint(flavour_.kind, host, context, around_);
     if (!endpoint) return endpoint.error();
     auto link = std::make_unique<Link>();
     link->endpoint = *std::move(endpoint);
@@ -542,6 +542,7 @@ class DockerBackend : public Backend {
   }
 
   void Listen(Link& link) {
+    if (link.endpoint.forward != nullptr) link.endpoint.forward->Revive();
     std::vector<std::pair<std::string, std::string>> query = {{"filters", Filter(true)}};
     if (link.last_event_ns > 0) query.emplace_back("since", fmt::format("{}.{:09}", link.last_event_ns / 1'000'000'000, link.last_event_ns % 1'000'000'000));
     link.lines = {};
@@ -751,7 +752,8 @@ class DockerBackend : public Backend {
         attempt.asked = false;
       }
     }
-    link.problem = why;
+    const std::string words = link.endpoint.forward != nullptr ? link.endpoint.forward->LastWords() : std::string();
+    link.problem = words.empty() ? why : fmt::format("{}; ssh: {}", why, words);
     if (mute) {
       if (IsInUse(link) && MonotonicMillis() - link.heard_ms >= times_.patience_ms) TellSilent(link);
       GiveUpCancelled(link);

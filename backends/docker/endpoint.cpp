@@ -29,7 +29,7 @@ struct Certificates {
 };
 
 /// Of an address as DOCKER_HOST has it.
-Result<Endpoint> FromAddress(std::string address, std::string origin, const Certificates& certificates, bool use_tls) {
+Result<Endpoint> FromAddress(ir::BackendKind kind, std::string address, std::string origin, const Certificates& certificates, bool use_tls) {
   Endpoint out;
   out.origin = std::move(origin);
   if (address.starts_with("/")) address = "unix://" + address;
@@ -67,10 +67,14 @@ Result<Endpoint> FromAddress(std::string address, std::string origin, const Cert
     return out;
   }
   if (scheme == "ssh") {
-    return Error{fmt::format("{} names `{}`: jobc does not reach an engine by ssh. Type:  ssh -nNT -L /tmp/engine.sock:/var/run/docker.sock {} &  and set DOCKER_HOST=unix:///tmp/engine.sock",
-                             out.origin, out.text, rest)};
+    // Where podman's service listens depends on who runs it.
+    auto target = ParseSshTarget(rest, kind == ir::BackendKind::Podman ? "" : "/var/run/docker.sock");
+    if (!target) return Error{fmt::format("{} names `{}`, {}", out.origin, out.text, target.error().message)};
+    out.ssh = *std::move(target);
+    out.base_url = "http://engine";
+    return out;
   }
-  return Error{fmt::format("{} names `{}`: known are unix://, tcp://, http:// and https://", out.origin, out.text)};
+  return Error{fmt::format("{} names `{}`: known are unix://, tcp://, http://, https:// and ssh://", out.origin, out.text)};
 }
 
 Certificates CertificatesIn(const std::string& dir, const Surroundings& surroundings, bool verify) {
@@ -96,7 +100,7 @@ Result<Endpoint> FromContext(const std::string& name, const std::string& origin,
   if (host.empty()) return Error{fmt::format("the context `{}` names no docker host; see `docker context inspect {}`", name, name)};
   const bool skip = engine.contains("SkipTLSVerify") && engine["SkipTLSVerify"].is_boolean() && engine["SkipTLSVerify"].get<bool>();
   const Certificates certificates = CertificatesIn(dir + "/tls/" + digest + "/docker", surroundings, !skip);
-  return FromAddress(host, fmt::format("the context `{}`", name), certificates, skip || !certificates.tls.ca.empty());
+  return FromAddress(ir::BackendKind::Docker, host, fmt::format("the context `{}`", name), certificates, skip || !certificates.tls.ca.empty());
 }
 
 }  // namespace
@@ -122,14 +126,18 @@ Result<Endpoint> FindEndpoint(ir::BackendKind kind, const std::string& host, con
     return CertificatesIn(surroundings.env("DOCKER_CERT_PATH").value_or(surroundings.DockerConfig()), surroundings, verify);
   };
   const bool docker_tls = surroundings.env("DOCKER_TLS_VERIFY").has_value() || surroundings.env("DOCKER_TLS").has_value();
-  if (!host.empty()) return FromAddress(host, "the option `host`", from_docker_env(), docker_tls);
+  if (!host.empty()) return FromAddress(kind, host, "the option `host`", from_docker_env(), docker_tls);
   if (kind == ir::BackendKind::Podman) {
-    if (auto address = surroundings.env("CONTAINER_HOST")) return FromAddress(*address, "`CONTAINER_HOST`", {}, false);
-    return FromAddress((surroundings.uid == 0 ? std::string("unix:///run") : "unix://" + surroundings.RuntimeDir()) + "/podman/podman.sock", "", {}, false);
+    if (auto address = surroundings.env("CONTAINER_HOST")) {
+      auto out = FromAddress(kind, *address, "`CONTAINER_HOST`", {}, false);
+      if (out && out->ssh) out->ssh->identity = surroundings.env("CONTAINER_SSHKEY").value_or("");
+      return out;
+    }
+    return FromAddress(kind, (surroundings.uid == 0 ? std::string("unix:///run") : "unix://" + surroundings.RuntimeDir()) + "/podman/podman.sock", "", {}, false);
   }
   if (!context.empty() && context != "default") return FromContext(context, "the option `context`", surroundings);
   if (context.empty()) {
-    if (auto address = surroundings.env("DOCKER_HOST")) return FromAddress(*address, "`DOCKER_HOST`", from_docker_env(), docker_tls);
+    if (auto address = surroundings.env("DOCKER_HOST")) return FromAddress(kind, *address, "`DOCKER_HOST`", from_docker_env(), docker_tls);
     if (auto name = surroundings.env("DOCKER_CONTEXT")) {
       if (*name != "default") return FromContext(*name, "`DOCKER_CONTEXT`", surroundings);
     } else if (auto config = surroundings.read(surroundings.DockerConfig() + "/config.json")) {
@@ -137,7 +145,17 @@ Result<Endpoint> FindEndpoint(ir::BackendKind kind, const std::string& host, con
       if (!current.empty() && current != "default") return FromContext(current, surroundings.DockerConfig() + "/config.json", surroundings);
     }
   }
-  return FromAddress("unix:///var/run/docker.sock", "", {}, false);
+  return FromAddress(kind, "unix:///var/run/docker.sock", "", {}, false);
+}
+
+Result<Endpoint> OpenEndpoint(ir::BackendKind kind, const std::string& host, const std::string& context, const Surroundings& surroundings) {
+  auto out = FindEndpoint(kind, host, context, surroundings);
+  if (!out || !out->ssh) return out;
+  auto forward = SshForward::Open(*out->ssh);
+  if (!forward) return Error{fmt::format("no {} at {} (from {}): {}", kind == ir::BackendKind::Podman ? "podman service" : "docker engine", out->text, out->origin, forward.error().message)};
+  out->forward = *std::move(forward);
+  out->unix_socket = out->forward->socket();
+  return out;
 }
 
 std::optional<Trouble> TlsTrouble(const Endpoint& endpoint, const HttpEnd& end, const std::string& answer) {
@@ -185,6 +203,11 @@ std::string NoEngineMessage(ir::BackendKind kind, const Endpoint& endpoint, cons
   const bool podman = kind == ir::BackendKind::Podman;
   const std::string_view name = ir::BackendName(kind);
   const std::optional<Trouble> tls = TlsTrouble(endpoint, end);
+  if (endpoint.forward != nullptr && end.failure != HttpFailure::Timeout) {
+    const std::string words = endpoint.forward->LastWords();
+    return fmt::format("no {} at {} (from {}): ssh reaches the host, but nobody answers at {} there{}. See what  ssh {}{} {} version  says", podman ? "podman service" : "docker engine", endpoint.text, endpoint.origin,
+                       endpoint.ssh->remote_socket, words.empty() ? "" : fmt::format(" (ssh: {})", words), endpoint.ssh->port.empty() ? "" : "-p " + endpoint.ssh->port + " ", endpoint.ssh->destination, name);
+  }
   std::string out = fmt::format("no {} at {}{}: {}", podman ? "podman service" : "docker engine", endpoint.text,
                                 endpoint.origin.empty() ? "" : fmt::format(" (from {})", endpoint.origin), tls ? tls->what : end.message);
   if (tls) return out + ". " + tls->help;

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "backends/docker/ssh_forward.h"
 #include "ir/plan.h"
 #include "runtime/http_client.h"
 #include "support/result.h"
@@ -35,15 +36,20 @@ struct Endpoint {
   std::string base_url;     ///< without a slash at its end
   HttpTls tls;
   std::string certificates; ///< the directory that `tls` is from; empty without TLS
+  std::optional<SshTarget> ssh;         ///< `ssh://…`: reached by a forwarded socket, which OpenEndpoint() makes
+  std::shared_ptr<SshForward> forward;  ///< that; null: not opened, or not of ssh
 
   friend bool operator==(const Endpoint& a, const Endpoint& b) {
-    return a.text == b.text && a.base_url == b.base_url && a.unix_socket == b.unix_socket && a.tls.ca == b.tls.ca && a.tls.cert == b.tls.cert && a.tls.key == b.tls.key;
+    return a.text == b.text && a.base_url == b.base_url && a.unix_socket == b.unix_socket && a.tls.ca == b.tls.ca && a.tls.cert == b.tls.cert && a.tls.key == b.tls.key && a.ssh == b.ssh;
   }
 };
 
 /// docker: `host`, `context`, DOCKER_HOST, DOCKER_CONTEXT, the current context of config.json, /var/run/docker.sock.
 /// podman: `host`, CONTAINER_HOST, the socket of this user's service. The error is one for people: exit code 14.
 Result<Endpoint> FindEndpoint(ir::BackendKind kind, const std::string& host, const std::string& context, const Surroundings& surroundings);
+
+/// FindEndpoint(), and where that names `ssh://…` the way there: blocks for up to 30 s. The error is one for people.
+Result<Endpoint> OpenEndpoint(ir::BackendKind kind, const std::string& host, const std::string& context, const Surroundings& surroundings);
 
 /// In words, and what to type.
 struct Trouble {

@@ -129,7 +129,7 @@ Result<std::vector<LeftContainer>> FindContainers(const std::set<EngineName>& en
   std::vector<LeftContainer> out;
   std::set<std::string> asked;
   for (const EngineName& engine : engines) {
-    auto endpoint = FindEndpoint(engine.kind, engine.host, engine.context, around);
+    auto endpoint = OpenEndpoint(engine.kind, engine.host, engine.context, around);
     if (!endpoint) {
       return endpoint.error();
     }

@@ -225,7 +225,7 @@ class RegistryClient {
 
 /// The digest by which an engine of this machine has pulled the image; empty: it has not.
 std::string FromEngine(ir::BackendKind kind, const std::string& image, const Surroundings& surroundings) {
-  auto endpoint = FindEndpoint(kind, "", "", surroundings);
+  auto endpoint = OpenEndpoint(kind, "", "", surroundings);
   if (!endpoint) return "";
   HttpRequest request;
   request.url = endpoint->base_url + "/images/" + image + "/json";

@@ -150,7 +150,7 @@ BackendReport ExamineEngine(ir::BackendKind kind) {
     out.details.push_back({area, "engine", false, true, text, help});
     return out;
   };
-  const auto endpoint = docker::FindEndpoint(kind, "", "", surroundings);
+  const auto endpoint = docker::OpenEndpoint(kind, "", "", surroundings);
   if (!endpoint) {
     return missing(endpoint.error().message, "");
   }

@@ -156,8 +156,12 @@ class Collector {
     engines.insert({"", ""});
     std::set<std::string> asked;
     for (const auto& [host, context] : engines) {
-      auto endpoint = docker::FindEndpoint(kind, host, context, docker::Surroundings::Real());
-      if (!endpoint.ok() || !asked.insert(endpoint->text).second) continue;
+      auto endpoint = docker::OpenEndpoint(kind, host, context, docker::Surroundings::Real());
+      if (!endpoint.ok()) {
+        if (named) terminal_.Err(fmt::format("warning: containers cannot be asked for: {}\n", endpoint.error().message));
+        continue;
+      }
+      if (!asked.insert(endpoint->text).second) continue;
       auto found = docker::ListLeftovers(*endpoint, state_dir_);
       if (!found.ok()) {
         // Only who ever had containers wants to know that nobody answers.

@@ -105,7 +105,7 @@ export { sum: String = sum.sum }
         self.assertSays(self.jobc("run", "a.job", code=3).err, "the file `s3://bucket/none` does not exist")
         self.put("there", b"x")
         self.write('edition = 1\njob read { input { data: File = "s3://bucket/there" } run = ["cat", input.data] }\n')
-        self.assertSays(self.jobc("run", "a.job", code=3, env={"AWS_SECRET_ACCESS_KEY": "wrong"}).err, "wrong credentials, or no right to this bucket")
+        self.assertSays(self.jobc("run", "a.job", code=3, env={"AWS_SECRET_ACCESS_KEY": "wrong"}).err, "the secret key for `JOBCKEY` (from AWS_ACCESS_KEY_ID) is wrong; set AWS_SECRET_ACCESS_KEY")
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ TEST(Endpoint, Addresses) {
   EXPECT_EQ(host("tcp://[::1]"), "|http://[::1]:2375|the option `host`");
   EXPECT_EQ(host("https://box/"), "|https://box:2376|the option `host`");
   EXPECT_EQ(host("box:1"), "|http://box:1|the option `host`");
-  EXPECT_THAT(host("ssh://me@box"), HasSubstr("ssh -nNT -L"));
+
   EXPECT_THAT(host("npipe:////./pipe/x"), HasSubstr("known are unix://"));
   EXPECT_THAT(host("unix://rel.sock"), HasSubstr("a socket is `unix:///PATH`"));
   EXPECT_THAT(host(("unix:///" + std::string(120, 'x')).c_str()), HasSubstr("at most 107 bytes"));
@@ -95,6 +95,32 @@ TEST(Endpoint, Addresses) {
   EXPECT_THAT(fake.Find(kDocker), HasSubstr("/certs/ca.pem cannot be read"));
   fake.env.erase("DOCKER_TLS_VERIFY");
   EXPECT_EQ(fake.Find(kDocker), "|http://box:2375|`DOCKER_HOST`");
+}
+
+TEST(Endpoint, BySsh) {
+  Fake fake{{{"HOME", "/home/a"}}, {}};
+  auto find = [&](ir::BackendKind kind, const std::string& host) {
+    auto found = FindEndpoint(kind, host, "", fake.Make());
+    if (!found) return "error: " + found.error().message;
+    if (!found->ssh) return std::string("no ssh");
+    return found->ssh->destination + "|" + found->ssh->port + "|" + found->ssh->identity + "|" + found->ssh->remote_socket + "|" + found->unix_socket;
+  };
+  EXPECT_EQ(find(kDocker, "ssh://box"), "box|||/var/run/docker.sock|");
+  EXPECT_EQ(find(kDocker, "ssh://me@box:2222/"), "me@box|2222||/var/run/docker.sock|");
+  EXPECT_EQ(find(kDocker, "ssh://me@[fe80::1]:22/run/d.sock"), "me@fe80::1|22||/run/d.sock|");
+  EXPECT_EQ(find(kPodman, "ssh://root@box/run/podman/podman.sock"), "root@box|||/run/podman/podman.sock|");
+  fake.env["CONTAINER_HOST"] = "ssh://core@box:22/run/user/1000/podman/podman.sock";
+  fake.env["CONTAINER_SSHKEY"] = "/home/a/key";
+  EXPECT_EQ(find(kPodman, ""), "core@box|22|/home/a/key|/run/user/1000/podman/podman.sock|");
+  fake.env["DOCKER_HOST"] = "ssh://box";
+  EXPECT_EQ(find(kDocker, ""), "box|||/var/run/docker.sock|");
+  EXPECT_THAT(find(kPodman, "ssh://box"), HasSubstr("does not say where the service listens there"));
+  for (const auto& [text, why] : std::map<std::string, std::string>{{"ssh://", "which has no host"}, {"ssh:///run/d.sock", "which has no host"}, {"ssh://me:secret@box", "a password"},
+                                                                    {"ssh://-oProxyCommand=x", "whose host is no name"}, {"ssh://-l@box", "whose user is no name"}, {"ssh://a b", "whose host is no name"},
+                                                                    {"ssh://box:0", "1 to 65535"}, {"ssh://box:x", "1 to 65535"}, {"ssh://box:70000", "1 to 65535"}, {"ssh://[::1", "not closed"},
+                                                                    {"ssh://[::1]x", "does not begin with `:`"}, {"ssh://box/a:b", "has a `:` in its path"}}) {
+    EXPECT_THAT(find(kDocker, text), AllOf(HasSubstr("the option `host` names `" + text + "`"), HasSubstr(why))) << text;
+  }
 }
 
 TEST(Endpoint, TroubleWithCertificates) {
