@@ -111,7 +111,7 @@ inline bool OutlivesJobc(ir::BackendKind kind) { return kind != ir::BackendKind:
 /// What has become of an attempt of an earlier process.
 enum class AttachAnswer : uint8_t {
   Found,    ///< it runs, or has ended and can still be asked how
-  Gone,     ///< nothing of it is alive, and nobody knows how it ended, or it never began
+  Gone,     ///< nothing of it is alive, and nobody knows how it ended, or it never began and was removed
   Unknown,  ///< the place cannot be asked: it may be running
 };
 
@@ -139,6 +139,9 @@ class BackendEvents {
   virtual void OnRevoked(AttemptId id) = 0;
   /// The answer to Attach(), exactly one. After Found everything else follows as after Submit(). `why`: of Unknown, for people.
   virtual void OnAttached(AttemptId, AttachAnswer, const std::string& /*why*/) {}
+  /// Before that answer: the place has it, but its program has not begun, so the backend is about to remove it. When this returns the
+  /// journal says so: what is on its way there, a start or the removal, is not taken for its end by whoever comes next.
+  virtual void OnNeverBegan(AttemptId) {}
   /// What the backend is busy with for a while: an image is being pulled.
   virtual void OnNote(ir::BackendKind /*kind*/, std::string /*message*/) {}
   /// Something that is not as a person would expect, and ends nothing: credentials that cannot be read, a container that could not be removed.
@@ -177,7 +180,7 @@ class Backend {
   /// log drops what it has. Starts nothing.
   virtual void Attach(const AttemptLaunch& launch, const std::string& /*handle*/) = 0;
   /// The engine has taken what it wants from the directories, those of FindPlaces() as well. `keep`: what is left of them is
-  /// for people to look at.
+  /// for people to look at. Of a place that goes on without jobc: its end is durable, so it need not be found there any more.
   virtual void Release(AttemptId id, bool keep) = 0;
   /// Removes a tree of the run without blocking.
   virtual void RemoveLater(const std::string& path) = 0;

@@ -31,21 +31,19 @@ class Writer {
     if (auto written = journal_->Append(record); !written) done_ = written.error();
   }
 
+  /// Its verdict, if it has none of its own.
+  void Judge(InstanceRef instance, const AttemptView& attempt) {
+    if (attempt.reaped_ms != 0 || (attempt.verdict != nullptr && !attempt.cut_off)) return;
+    Record judged = About(RecordType::Verdict, instance, attempt);
+    judged.a = static_cast<int64_t>(verdict_.kind);
+    judged.b = -1;
+    judged.text = text_;
+    Write(std::move(judged));
+  }
+
   void End(InstanceRef instance, const AttemptView& attempt) {
-    const Record about{.job = static_cast<int32_t>(instance.job), .ordinal = instance.ordinal == kWholeJob ? -1 : static_cast<int64_t>(instance.ordinal),
-                       .attempt = static_cast<int32_t>(attempt.number)};
-    if (attempt.reaped_ms != 0) return;
-    if (attempt.verdict == nullptr || attempt.cut_off) {
-      Record judged = about;
-      judged.type = RecordType::Verdict;
-      judged.a = static_cast<int64_t>(verdict_.kind);
-      judged.b = -1;
-      judged.text = text_;
-      Write(std::move(judged));
-    }
-    Record reaped = about;
-    reaped.type = RecordType::Reaped;
-    Write(std::move(reaped));
+    Judge(instance, attempt);
+    if (attempt.reaped_ms == 0) Write(About(RecordType::Reaped, instance, attempt));
   }
 
   Result<void> Commit() { return done_ ? journal_->Commit() : done_; }
@@ -53,6 +51,11 @@ class Writer {
   const Verdict& verdict() const { return verdict_; }
 
  private:
+  static Record About(RecordType type, InstanceRef instance, const AttemptView& attempt) {
+    return {.type = type, .job = static_cast<int32_t>(instance.job), .ordinal = instance.ordinal == kWholeJob ? -1 : static_cast<int64_t>(instance.ordinal),
+            .attempt = static_cast<int32_t>(attempt.number)};
+  }
+
   Verdict verdict_;
   std::string text_;
   std::optional<Journal> journal_;
@@ -75,6 +78,7 @@ std::vector<OpenAttempt> OpenAttempts(const RunReader& run) {
       one.id = attempt.id;
       one.origin = attempt.origin != nullptr ? *attempt.origin : AttemptOrigin{run.header().id, run.run_dir(), attempt.id};
       one.handle = attempt.handle;
+      one.intent_ms = attempt.intent_ms;
       one.wanted = &attempt == &attempts.back() && (attempt.verdict == nullptr || attempt.cut_off) && job.kind == ir::JobKind::Job && instance.ordinal != kWholeJob &&
                    !IsFinal(run.state(instance));
       if (one.wanted) one.key = run.KeyOf(instance);
@@ -126,15 +130,24 @@ Result<uint64_t> RecordCancelled(RunReader& run, const std::function<bool(Instan
   return cancelled;
 }
 
-Result<void> RecordEnded(RunReader& run, const std::vector<OpenAttempt>& ended, const std::string& who) {
-  if (ended.empty()) return {};
-  Writer writer(run, fmt::format("ended by {} when its jobc was gone", who));
-  for (const OpenAttempt& one : ended) {
+namespace {
+
+Result<void> RecordOf(RunReader& run, const std::vector<OpenAttempt>& attempts, const std::string& how, void (Writer::*what)(InstanceRef, const AttemptView&)) {
+  if (attempts.empty()) return {};
+  Writer writer(run, how + " when its jobc was gone");
+  for (const OpenAttempt& one : attempts) {
     for (const AttemptView& attempt : run.View(one.instance).attempts) {
-      if (attempt.id == one.id) writer.End(one.instance, attempt);
+      if (attempt.id == one.id) (writer.*what)(one.instance, attempt);
     }
   }
-  return writer.Commit();
+  if (auto done = writer.Commit(); !done) return done;
+  return run.Refresh();
 }
+
+}  // namespace
+
+Result<void> RecordEnding(RunReader& run, const std::vector<OpenAttempt>& ending, const std::string& how) { return RecordOf(run, ending, how, &Writer::Judge); }
+
+Result<void> RecordEnded(RunReader& run, const std::vector<OpenAttempt>& ended, const std::string& how) { return RecordOf(run, ended, how, &Writer::End); }
 
 }  // namespace jobc

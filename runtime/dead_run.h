@@ -22,6 +22,7 @@ struct OpenAttempt {
   AttemptOrigin origin;        ///< the run that submitted it: this one, or one from which it was taken over
   std::string handle;
   std::string key;             ///< of its instance; empty: not known
+  int64_t intent_ms = 0;       ///< when the run was about to submit it, or to take it over; wall clock
   bool wanted = false;         ///< it is what its instance waits for: the last attempt, without a verdict of its own
 };
 std::vector<OpenAttempt> OpenAttempts(const RunReader& run);
@@ -30,7 +31,11 @@ std::vector<OpenAttempt> OpenAttempts(const RunReader& run);
 /// an instance is not final; with `whole_run` the end of the run. Returns how many instances were cancelled.
 Result<uint64_t> RecordCancelled(RunReader& run, const std::function<bool(InstanceRef)>& wanted, bool whole_run, const std::string& who);
 
-/// These attempts were ended by `who`; the run is what it was.
-Result<void> RecordEnded(RunReader& run, const std::vector<OpenAttempt>& ended, const std::string& who);
+/// These attempts are about to be ended; `how` says by whom ("ended by …"). Before anything is done to them, so that what they end with
+/// is never taken for their own end, also if nobody comes to say that they are gone. The run is what it was; it is read again.
+Result<void> RecordEnding(RunReader& run, const std::vector<OpenAttempt>& ending, const std::string& how);
+
+/// Nothing of these attempts is alive any more. The run is what it was; it is read again.
+Result<void> RecordEnded(RunReader& run, const std::vector<OpenAttempt>& ended, const std::string& how);
 
 }  // namespace jobc

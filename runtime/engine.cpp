@@ -367,6 +367,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     std::shared_ptr<const AttemptOrigin> origin;  ///< another run submitted it; null: this one did
     int64_t started_ms = 0;           ///< 0: not known to have started
     bool wanted = false;              ///< it goes on if it is found; else it is ended
+    bool judged = false;              ///< the journal has a verdict of it
     bool asked = false;
     AttachAnswer answer = AttachAnswer::Gone;
     std::string why;
@@ -379,6 +380,16 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     StartAttempt start;
     int64_t intent = 0;
     std::string cache_key;
+    bool not_taken = false;           ///< the journal says that it is submitted after all
+  };
+
+  /// What a place that goes on without jobc still has of an attempt: it goes once its end is durable. Who was killed before that finds it
+  /// again, and nothing of it is about to vanish.
+  struct Settling {
+    AttemptId attempt = 0;
+    Backend* backend = nullptr;
+    bool keep = false;
+    std::string stage_dir;            ///< empty: it stays
   };
 
   /// An attempt of which nothing is alive, to be told after its verdict.
@@ -387,6 +398,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     int64_t duration_ms = -1;  ///< of a program that began and ended
     Record record;
     std::optional<RunEvent> event;
+    std::optional<Settling> settling;
   };
 
   /// Files that a thread hashes or brings into the run.
@@ -788,6 +800,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
         one.origin = view.origin;
         one.started_ms = view.started_ms;
         one.staging = reader.StagedAt(instance, view.number);
+        one.judged = view.verdict != nullptr && !view.cut_off;
         one.wanted = &view == &attempts.back() && (view.verdict == nullptr || view.cut_off) && job.kind == ir::JobKind::Job && instance.ordinal != kWholeJob &&
                      state->expanded(instance.job) && instance.ordinal < state->size(instance.job) && !IsFinal(state->state(instance)) &&
                      state->attempts(instance) == view.number;
@@ -1150,7 +1163,20 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
         return BeginJobs(unreachable);
       }
     }
+    // The verdicts of those that must not go on come before anything is done to them: who is killed here leaves nothing that could be
+    // taken for the end of a program.
+    bool judged = false;
+    for (auto& [attempt, one] : left_behind) {
+      if (one.answer == AttachAnswer::Found && !one.wanted && !one.judged && live.count(attempt) != 0) {
+        JudgeLeftBehind(one, "jobc ended while it ran, and it could not be taken over");
+        judged = true;
+      }
+    }
+    if (judged) {
+      Commit();
+    }
     uint64_t taken = 0;
+    std::vector<AttemptId> to_end;
     for (auto& [attempt, one] : left_behind) {
       auto found = live.find(attempt);
       if (one.answer == AttachAnswer::Gone) {
@@ -1167,10 +1193,10 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
           event.attempt_id = attempt;
           pending_events.push_back(std::move(event));
         }
-      } else {
+      } else if (found != live.end()) {  // else it ended by itself while others were asked for
         ++ending;
         found->second.judged = true;
-        found->second.backend->Cancel(attempt, 0);
+        to_end.push_back(attempt);
       }
     }
     if (taken > 0) {
@@ -1179,7 +1205,27 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       event.record = Write({.type = RecordType::Note, .a = kNoteOfProgress, .text = event.text});
       pending_events.push_back(std::move(event));
     }
+    for (AttemptId attempt : to_end) {
+      if (auto found = live.find(attempt); found != live.end()) {
+        found->second.backend->Cancel(attempt, 0);
+      }
+    }
     EndTakingOver();
+  }
+
+  void JudgeLeftBehind(LeftBehind& one, std::string why) {
+    one.judged = true;
+    Write({.type = RecordType::Verdict, .job = static_cast<int32_t>(one.instance.job), .ordinal = Ordinal(one.instance), .attempt = static_cast<int32_t>(one.number),
+           .a = static_cast<int64_t>(ir::ErrorKind::NodeLost), .b = -1, .text = VerdictJson(Failed(ir::ErrorKind::NodeLost, std::move(why)))});
+  }
+
+  void OnNeverBegan(AttemptId attempt) override {
+    if (auto found = taking.find(attempt); found != taking.end()) {
+      NotTaken(found->second);
+    } else if (auto left = left_behind.find(attempt); left != left_behind.end() && !left->second.judged) {
+      JudgeLeftBehind(left->second, "jobc ended before it began");
+      Commit();
+    }
   }
 
   void EndTakingOver() {
@@ -1221,6 +1267,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   }
 
   RunOutcome End() {
+    Settle(settling.size());
     for (size_t kind = 0; kind < backends.size(); ++kind) {
       if (backends[kind] == nullptr) {
         continue;
@@ -1359,6 +1406,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
         one.event->record = record;
         pending_events.push_back(*std::move(one.event));
       }
+      if (one.settling) {
+        settling.push_back(*std::move(one.settling));
+      }
     }
     reaped.clear();
   }
@@ -1398,6 +1448,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
     if (!*left) {
       ahead.insert(next.begin(), next.end());
+      Settle(settling.size());
       return;
     }
     syncing = true;
@@ -1405,6 +1456,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     sync_ahead = std::move(next);
     sync_events = pending_events.size();
     sync_reports = pending_reports.size();
+    sync_settling = settling.size();
     sync_work.data = this;
     JOBC_CHECK(uv_queue_work(&loop, &sync_work, [](uv_work_t* work) {
       auto* self = static_cast<Impl*>(work->data);
@@ -1421,6 +1473,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       CannotWrite(journal->SyncFailed(sync_result));
     } else {
       ahead.insert(sync_ahead.begin(), sync_ahead.end());
+      Settle(sync_settling);
       Emit(sync_events, sync_reports);
     }
     Pump();
@@ -1480,7 +1533,21 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     if (!all && journal && journal->dirty() && !environment_failed) {
       return;
     }
+    Settle(settling.size());
     Emit(pending_events.size(), pending_reports.size());
+  }
+
+  /// The first ones of those whose end waits for a commit.
+  void Settle(size_t count) {
+    for (size_t i = 0; i < count; ++i) {
+      const Settling& one = settling[i];
+      if (!one.stage_dir.empty()) {
+        one.backend->RemoveLater(one.stage_dir);
+      }
+      one.backend->Release(one.attempt, one.keep);
+    }
+    settling.erase(settling.begin(), settling.begin() + static_cast<std::ptrdiff_t>(count));
+    sync_settling -= std::min(sync_settling, count);
   }
 
   /// The first ones of those that wait for a commit.
@@ -2029,6 +2096,16 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     backend->Attach(found.launch, handle);
   }
 
+  /// It is not there any more, or never began: it is submitted after all, under its own name.
+  void NotTaken(Taking& one) {
+    if (std::exchange(one.not_taken, true)) {
+      return;
+    }
+    Write({.type = RecordType::Adopted, .job = static_cast<int32_t>(one.start.instance.job), .ordinal = Ordinal(one.start.instance), .attempt = static_cast<int32_t>(one.start.number),
+           .a = static_cast<int64_t>(one.start.id), .text = fmt::format("{{\"attempt\":{},\"run\":{}}}", one.start.id, ir::JsonQuote(id))});
+    Commit();
+  }
+
   void EndTaking(Taking one, AttachAnswer answer, const std::string& why) {
     uv_update_time(&loop);
     answered = true;
@@ -2058,7 +2135,10 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     } else {
       CleanUp(one.start.id, found->second, false);
       live.erase(found);
-      if (!StageRemote(one.start, one.intent, backend, one.cache_key)) {
+      NotTaken(one);
+      if (environment_failed) {
+        FailStart(one.start.id, Failed(ir::ErrorKind::Cancelled, "the run cannot go on"));
+      } else if (!StageRemote(one.start, one.intent, backend, one.cache_key)) {
         Launch(one.start, one.intent, backend, one.cache_key);
       }
     }
@@ -2878,6 +2958,10 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     Live& one = found->second;
     if (taking_over) {
       if (auto left = left_behind.find(attempt); left != left_behind.end() && !left->second.wanted) {
+        if (!left->second.judged) {  // before its place forgets it
+          JudgeLeftBehind(left->second, "jobc ended while it ran, and it could not be taken over");
+          Commit();
+        }
         Forget(left->second);
         ending -= ending > 0 ? 1 : 0;
         EndTakingOver();
@@ -3329,12 +3413,19 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       event.attempt_id = attempt;
       gone.event = std::move(event);
     }
+    const bool keep = !success && !one.holds_secret;
+    const bool later = one.prepared && OutlivesJobc(KindOf(plan.jobs[one.instance.job]));
+    if (later) {
+      gone.settling = Settling{attempt, one.backend, keep, one.staged && !keep ? one.launch.places.stage_dir : ""};
+    }
     reaped.push_back(std::move(gone));  // written after the verdict, which Pump() writes
     scheduler->AttemptReaped(attempt, Now(), one.began_next);
     if (!success) {
       DropSecretResult(one);
     }
-    CleanUp(attempt, one, !success && !one.holds_secret);
+    if (!later) {
+      CleanUp(attempt, one, keep);
+    }
     live.erase(attempt);
   }
 
@@ -3814,6 +3905,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   int sync_result = 0;
   std::vector<uint64_t> sync_ahead;    ///< may start once that is done
   size_t sync_events = 0;              ///< of the pending ones, those that it makes durable
+  size_t sync_settling = 0;            ///< of those that settle
   size_t sync_reports = 0;
   uv_timer_t tick_timer{};
   uv_timer_t look_timer{};
@@ -3840,6 +3932,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   std::vector<FailureReport> pending_reports;
   std::shared_ptr<const Verdict> last_judged;  ///< of the last AttemptJudged; the change it causes comes right after
   std::vector<ReapedAttempt> reaped;
+  std::vector<Settling> settling;      ///< their records are written, and not known to be durable
   /// Instances that became ready together and may not have started yet, by the first one (Pack()).
   struct Ready {
     uint64_t count = 1;

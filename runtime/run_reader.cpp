@@ -434,7 +434,8 @@ void RunReader::Fold(const Record& record) {
       if (!record.text.empty()) {
         if (auto json = ir::ParseJson(record.text)) {
           const std::string run = TextOf(*json, "run");
-          view.origin = std::make_shared<const AttemptOrigin>(AttemptOrigin{run, RunDir(state_dir_, run), static_cast<AttemptId>(IntOf(*json, "attempt", 0))});
+          const AttemptOrigin origin{run, RunDir(state_dir_, run), static_cast<AttemptId>(IntOf(*json, "attempt", 0))};
+          view.origin = run == header().id ? nullptr : std::make_shared<const AttemptOrigin>(origin);
         }
       }
       set_state(InstanceState::Running);

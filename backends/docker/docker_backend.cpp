@@ -251,6 +251,8 @@ class DockerBackend : public Backend {
       if (!state || state->run != run || state->attempt != now.launch.execution_id) return Unattached(id, AttachAnswer::Gone, "");
       if (!state->Lives() && !state->Ended()) {
         // It never began. A start that is still on its way finds it gone, or is ended with it, before anything starts in its stead.
+        host_.events->OnNeverBegan(id);
+        if (attempts_.count(id) == 0) return;
         return AskFor(id, "DELETE", ApiPath("/containers/" + state->id, {{"force", "1"}, {"v", "1"}}), "", [this, id, container = state->id](Attempt& gone, const Reply& removal) {
           if (!removal.end.ok()) return Unattached(id, AttachAnswer::Unknown, removal.end.message);
           if (!removal.Is(200) && removal.status != 404) Remove(*gone.link, container);
@@ -264,6 +266,11 @@ class DockerBackend : public Backend {
   }
 
   void Release(AttemptId id, bool keep) override {
+    if (auto over = over_.find(id); over != over_.end()) {
+      const Doomed gone = over->second;
+      over_.erase(over);
+      Remove(*gone.link, gone.name);
+    }
     auto found = prepared_.find(id);
     if (found == prepared_.end()) return;
     const AttemptPlaces places = std::move(found->second);
@@ -295,6 +302,8 @@ class DockerBackend : public Backend {
       for (const std::string& name : link->condemned) doomed.push_back({link.get(), name, false});
       for (const std::string& name : link->removing) doomed.push_back({link.get(), name, false});
     }
+    for (const auto& [id, over] : over_) doomed.push_back(over);
+    over_.clear();
     for (auto& [id, attempt] : attempts_) {
       if (attempt.link != nullptr && attempt.phase != Phase::Image) {
         doomed.push_back({attempt.link, docker::ContainerName(attempt.launch.execution_id), attempt.phase == Phase::Creating});
@@ -1868,10 +1877,10 @@ class DockerBackend : public Backend {
     });
   }
 
-  /// Everything is known and told: the container goes.
+  /// Everything is known and told: the container goes as soon as that is recorded.
   void OutputEnded(AttemptId id) {
     Attempt& attempt = attempts_.at(id);
-    Remove(*attempt.link, attempt.container);
+    over_[id] = {attempt.link, attempt.container, false};
     RemoveSecrets(attempt);
     Forget(id);
     host_.events->OnReaped(id);
@@ -1991,6 +2000,7 @@ class DockerBackend : public Backend {
   std::map<std::pair<std::string, std::string>, std::unique_ptr<Link>> links_;
   std::unordered_map<AttemptId, AttemptPlaces> prepared_;
   std::unordered_map<AttemptId, Attempt> attempts_;
+  std::map<AttemptId, Doomed> over_;  ///< ended, and told so; until that is recorded
   int working_ = 0;  ///< in the thread pool
   bool stopping_ = false;
 };

@@ -52,6 +52,10 @@ std::string Text(const ir::Value& object, const char* key) {
 
 }  // namespace
 
+bool HasBegun(const Leftover& container) {
+  return Lives(container) || container.status == "exited" || container.status == "stopped" || container.status == "stopping";
+}
+
 std::optional<std::vector<Leftover>> ParseLeftovers(std::string_view body) {
   auto json = ir::ParseJson(body);
   if (!json || json->kind() != ir::ValueKind::List) {

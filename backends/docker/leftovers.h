@@ -28,6 +28,9 @@ struct Leftover {
   int64_t created_ms = 0;   ///< wall clock of the engine
 };
 
+/// Its program runs, or has run: a start of it is not still to come.
+bool HasBegun(const Leftover& container);
+
 /// GET /containers/json, read for labels. Nothing: it is no such answer.
 std::optional<std::vector<Leftover>> ParseLeftovers(std::string_view body);
 

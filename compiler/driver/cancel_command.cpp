@@ -79,7 +79,8 @@ int CancelDead(RunReader& run, const std::string& state_dir, const CancelRequest
   std::vector<class RunLock> origins;
   std::set<std::string> runs = {id}, foreign;
   std::map<std::string, InstanceRef> alive;  // by execution id
-  for (const OpenAttempt& one : OpenAttempts(run)) {
+  std::vector<OpenAttempt> open = OpenAttempts(run);
+  for (const OpenAttempt& one : open) {
     if (runs.count(one.origin.run) == 0 && foreign.count(one.origin.run) == 0) {
       auto taken = RunLock::Take(one.origin.run_dir);
       (taken.ok() ? runs : foreign).insert(one.origin.run);
@@ -89,6 +90,7 @@ int CancelDead(RunReader& run, const std::string& state_dir, const CancelRequest
   }
   // What it was given of the run whose results it uses, and had not come to, is its own to end.
   std::string given;
+  std::vector<OpenAttempt> theirs;
   if (const std::string from = UsedRun(run.header()); request.run && !finished && !from.empty() && foreign.count(from) == 0) {
     if (runs.count(from) != 0) {
       given = from;
@@ -97,6 +99,7 @@ int CancelDead(RunReader& run, const std::string& state_dir, const CancelRequest
       runs.insert(from);
       given = from;
     }
+    if (auto reader = given.empty() ? Result<std::unique_ptr<RunReader>>(Error{}) : RunReader::Open(state_dir, given); reader.ok()) theirs = OpenAttempts(**reader);
   }
   const std::set<docker::EngineName> engines = docker::EnginesOf(run.plan());
   std::vector<docker::LeftContainer> containers;
@@ -112,15 +115,33 @@ int CancelDead(RunReader& run, const std::string& state_dir, const CancelRequest
   }
   std::erase_if(containers, [&](const docker::LeftContainer& one) {
     auto known = alive.find(one.container.attempt);
-    return known == alive.end() ? !request.run || (one.container.run != id && one.container.run != given) : !IsWanted(request, known->second);
+    if (known != alive.end()) return !IsWanted(request, known->second);
+    if (!request.run || (one.container.run != id && one.container.run != given)) return true;
+    // What began after this run was made was begun by a resume of the other one.
+    auto other = std::find_if(theirs.begin(), theirs.end(), [&](const OpenAttempt& each) { return each.origin.ExecutionId() == one.container.attempt; });
+    return other != theirs.end() && other->intent_ms > run.header().created_ms;
   });
+  open = Among(std::move(open), containers);
+  std::vector<ToldRun> others = RunsToTell(state_dir, runs, id, containers);
+  // The verdicts first: who is killed here leaves nothing that could be taken for the end of a program.
+  const bool lost = run.summary().lost > 0;
+  const std::string who = fmt::format("jobc cancel (pid {})", getpid());
+  const std::string how = fmt::format("cancelled by {}", who);
+  Result<void> told = lost ? Result<void>() : RecordEnding(run, open, how);
+  for (ToldRun& one : others) {
+    if (told.ok()) told = RecordEnding(*one.run, one.ending, how);
+  }
+  if (!told.ok()) return FailCommand(terminal, kExitEnvironment, told.error().message);
   if (Result<void> ended = EndContainersOf(run.plan(), containers, request.at_once); !ended.ok()) {
     return FailCommand(terminal, kExitBackend, fmt::format("{}; type it again, or remove it by hand", ended.error().message));
   }
   uint64_t cancelled = 0;
-  const bool lost = run.summary().lost > 0;
+  for (ToldRun& one : others) {
+    if (told.ok()) told = RecordEnded(*one.run, one.ending, how);
+  }
+  if (!told.ok()) return FailCommand(terminal, kExitEnvironment, told.error().message);
   if (!lost && (!finished || !containers.empty())) {
-    Result<uint64_t> recorded = RecordCancelled(run, [&](InstanceRef instance) { return IsWanted(request, instance); }, request.run, fmt::format("jobc cancel (pid {})", getpid()));
+    Result<uint64_t> recorded = RecordCancelled(run, [&](InstanceRef instance) { return IsWanted(request, instance); }, request.run, who);
     if (!recorded.ok()) return FailCommand(terminal, kExitEnvironment, recorded.error().message);
     cancelled = *recorded;
   }

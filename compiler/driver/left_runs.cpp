@@ -17,6 +17,8 @@
 namespace jobc {
 namespace {
 
+constexpr char kByHeir[] = "ended by a run that uses its results";
+
 std::string Count(size_t count) { return fmt::format("{} container{}", count, count == 1 ? "" : "s"); }
 
 bool Exists(const std::string& path) {
@@ -61,6 +63,26 @@ Result<void> EndContainersOf(const ir::Plan& plan, const std::vector<docker::Lef
   });
 }
 
+std::vector<OpenAttempt> Among(std::vector<OpenAttempt> attempts, const std::vector<docker::LeftContainer>& containers) {
+  std::erase_if(attempts, [&](const OpenAttempt& one) {
+    return std::none_of(containers.begin(), containers.end(), [&](const docker::LeftContainer& each) { return each.container.attempt == one.origin.ExecutionId(); });
+  });
+  return attempts;
+}
+
+std::vector<ToldRun> RunsToTell(const std::string& state_dir, const std::set<std::string>& runs, const std::string& except, const std::vector<docker::LeftContainer>& containers) {
+  std::vector<ToldRun> out;
+  for (const std::string& run : runs) {
+    if (run == except) continue;
+    auto reader = RunReader::Open(state_dir, run);
+    if (!reader.ok() || (*reader)->summary().lost > 0) continue;
+    ToldRun one{*std::move(reader), {}};
+    one.ending = Among(OpenAttempts(*one.run), containers);
+    if (!one.ending.empty()) out.push_back(std::move(one));
+  }
+  return out;
+}
+
 bool LeftRuns::Lock(const std::string& run) {
   if (locks_.count(run) != 0) return true;
   auto taken = RunLock::Take(RunDir(state_dir_, run));
@@ -69,21 +91,28 @@ bool LeftRuns::Lock(const std::string& run) {
   return true;
 }
 
-bool LeftRuns::Rest(RunReader& run, const std::vector<docker::LeftContainer>& containers, const std::vector<OpenAttempt>& open, const std::string& who, StartFailure& failure) {
+bool LeftRuns::Rest(RunReader& run, const std::vector<docker::LeftContainer>& containers, const std::vector<OpenAttempt>& open, const std::string& how, StartFailure& failure) {
+  std::vector<OpenAttempt> gone = Among(open, containers);
+  if (run.summary().lost > 0) gone.clear();  // its journal is left as it is
+  std::set<std::string> held;
+  for (const auto& [id, lock] : locks_) held.insert(id);
+  std::vector<ToldRun> others = RunsToTell(state_dir_, held, run.header().id, containers);
+  auto told = [&](const Result<void>& recorded) {
+    if (!recorded.ok()) failure = {kExitEnvironment, recorded.error().message};
+    return recorded.ok();
+  };
+  if (!told(RecordEnding(run, gone, how))) return false;
+  for (ToldRun& one : others) {
+    if (!told(RecordEnding(*one.run, one.ending, how))) return false;
+  }
   if (Result<void> ended = EndContainersOf(run.plan(), containers, false); !ended.ok()) {
     failure = {kExitBackend, ended.error().message, {"remove it by hand, and type this again"}};
     return false;
   }
-  std::vector<OpenAttempt> gone;
-  for (const OpenAttempt& one : open) {
-    if (std::any_of(containers.begin(), containers.end(), [&](const docker::LeftContainer& each) { return each.container.attempt == one.origin.ExecutionId(); })) gone.push_back(one);
+  for (ToldRun& one : others) {
+    if (!told(RecordEnded(*one.run, one.ending, how))) return false;
   }
-  if (run.summary().lost > 0) return true;
-  if (Result<void> recorded = RecordEnded(run, gone, who); !recorded.ok()) {
-    failure = {kExitEnvironment, recorded.error().message};
-    return false;
-  }
-  return true;
+  return told(RecordEnded(run, gone, how));
 }
 
 bool LeftRuns::Orphans(const RunReader& run, const std::set<std::string>& taken, Terminal& terminal, bool quiet, StartFailure& failure) {
@@ -92,7 +121,12 @@ bool LeftRuns::Orphans(const RunReader& run, const std::set<std::string>& taken,
   Result<std::unique_ptr<RunReader>> earlier = RunReader::Open(state_dir_, from);
   if (!earlier.ok()) return true;
   std::vector<OpenAttempt> theirs = OpenAttempts(**earlier);
-  std::erase_if(theirs, [&](const OpenAttempt& one) { return taken.count(one.origin.ExecutionId()) != 0 || !Lock(one.origin.run); });
+  // What began later was begun by a resume of that run, and is not this one's to end.
+  std::set<std::string> not_ours = taken;
+  for (const OpenAttempt& one : theirs) {
+    if (one.intent_ms > run.header().created_ms) not_ours.insert(one.origin.ExecutionId());
+  }
+  std::erase_if(theirs, [&](const OpenAttempt& one) { return not_ours.count(one.origin.ExecutionId()) != 0 || !Lock(one.origin.run); });
   std::set<std::string> runs = {from};
   for (const OpenAttempt& one : theirs) runs.insert(one.origin.run);
   auto found = docker::FindContainers(docker::EnginesOf((*earlier)->plan()), runs);
@@ -103,11 +137,11 @@ bool LeftRuns::Orphans(const RunReader& run, const std::set<std::string>& taken,
     return false;
   }
   std::erase_if(*found, [&](const docker::LeftContainer& one) {
-    if (taken.count(one.container.attempt) != 0) return true;
+    if (not_ours.count(one.container.attempt) != 0) return true;
     // Also what its journal knows to be gone: it died before it had removed it.
     return one.container.run != from && std::none_of(theirs.begin(), theirs.end(), [&](const OpenAttempt& each) { return each.origin.ExecutionId() == one.container.attempt; });
   });
-  if (!Rest(**earlier, *found, theirs, "a run that uses its results", failure)) return false;
+  if (!Rest(**earlier, *found, theirs, kByHeir, failure)) return false;
   if (!found->empty() && !quiet) terminal.Err(fmt::format("note: {} of the run {} {} ended and removed\n", Count(found->size()), from, found->size() == 1 ? "was" : "were"));
   return true;
 }
@@ -165,7 +199,7 @@ bool LeftRuns::Begin(EngineSetup& setup, const std::string& earlier, Terminal& t
   for (docker::LeftContainer& one : *found) {
     auto attempt = attempt_of(one);
     auto best = starts.end();
-    if (attempt != open.end() && attempt->wanted && !attempt->key.empty() && one.container.state == label && one.container.status != "created" &&
+    if (attempt != open.end() && attempt->wanted && !attempt->key.empty() && one.container.state == label && docker::HasBegun(one.container) &&
         container::FindPlaces(attempt->origin.run_dir, attempt->origin.id) && !Exists(earlier_->run_dir() + "/outputs/" + ir::SafeName(attempt->address))) {
       auto [first, last] = starts.equal_range(attempt->key);
       for (auto it = first; it != last; ++it) {
@@ -183,7 +217,7 @@ bool LeftRuns::Begin(EngineSetup& setup, const std::string& earlier, Terminal& t
     starts.erase(best);
     given_.emplace(attempt->origin.ExecutionId(), std::move(one));
   }
-  if (!Rest(*earlier_, rest, open, "a run that uses its results", failure)) return false;
+  if (!Rest(*earlier_, rest, open, kByHeir, failure)) return false;
   if (!quiet) {
     std::string text = fmt::format("note: the run {} had died:", earlier);
     if (!given_.empty()) text += fmt::format(" {} of it {} taken over{}", Count(given_.size()), given_.size() == 1 ? "is" : "are", rest.empty() ? "" : ",");
@@ -245,10 +279,10 @@ void LeftRuns::End(const Engine& engine, Terminal& terminal) {
       const std::string execution = one.origin.ExecutionId();
       if (given_.count(execution) != 0 && std::none_of(rest.begin(), rest.end(), [&](const docker::LeftContainer& each) { return each.container.attempt == execution; })) over.push_back(one);
     }
-    (void)RecordEnded(*earlier_, over, fmt::format("run {}, which took it over,", engine.run_id())).ok();
+    (void)RecordEnded(*earlier_, over, fmt::format("ended with run {}, which took it over,", engine.run_id())).ok();
   }
   StartFailure failure;
-  if (!rest.empty() && !Rest(*earlier_, rest, OpenAttempts(*earlier_), "a run that uses its results", failure)) {
+  if (!rest.empty() && !Rest(*earlier_, rest, OpenAttempts(*earlier_), kByHeir, failure)) {
     terminal.Err(fmt::format("warning: {}; `jobc cancel {}` tries again\n", failure.message, earlier_->header().id));
   }
   locks_.clear();

@@ -20,6 +20,16 @@ namespace jobc {
 
 /// `grace` of the jobs, by address; what is no constant counts as the default. Milliseconds.
 std::map<std::string, int64_t> Graces(const ir::Plan& plan);
+/// The journal of a run whose lock is held, and those of its open attempts whose containers are ended.
+struct ToldRun {
+  std::unique_ptr<RunReader> run;
+  std::vector<OpenAttempt> ending;
+};
+/// An attempt that was taken over is open in the journals of several runs: all of them are told. `except` is left out, and what cannot be
+/// read or has lost records.
+std::vector<ToldRun> RunsToTell(const std::string& state_dir, const std::set<std::string>& runs, const std::string& except, const std::vector<docker::LeftContainer>& containers);
+/// Those of the attempts whose containers these are.
+std::vector<OpenAttempt> Among(std::vector<OpenAttempt> attempts, const std::vector<docker::LeftContainer>& containers);
 /// Ends and removes them, each after the grace of its job; `at_once`: without.
 Result<void> EndContainersOf(const ir::Plan& plan, const std::vector<docker::LeftContainer>& containers, bool at_once);
 
@@ -40,7 +50,7 @@ class LeftRuns {
   /// What a dead run had been given of the one whose results it used, and had not come to. `taken`: what it had, by execution id.
   bool Orphans(const RunReader& run, const std::set<std::string>& taken, Terminal& terminal, bool quiet, StartFailure& failure);
   void RemoveEnded(RunReader& run);
-  bool Rest(RunReader& run, const std::vector<docker::LeftContainer>& containers, const std::vector<OpenAttempt>& open, const std::string& who, StartFailure& failure);
+  bool Rest(RunReader& run, const std::vector<docker::LeftContainer>& containers, const std::vector<OpenAttempt>& open, const std::string& how, StartFailure& failure);
 
   std::string state_dir_;
   std::map<std::string, class RunLock> locks_;

@@ -96,6 +96,20 @@ class Adoption : public testing::KilledRunTest {
     return out;
   }
 
+  /// The new run starts what it could not take over, is killed, and goes on: with the one that it started.
+  void KillTheNewRunAndGoOn() {
+    RunAndKill(RunEventKind::Started);
+    ASSERT_NE(id, old);
+    adopt.clear();
+    options.reuse_from.clear();
+    EXPECT_EQ(ResumeAndGo().exit_code, 0);
+    EXPECT_EQ(Ran(), "far 1\nfar 1\n");
+    EXPECT_EQ(Log(1, process::LogStream::kStdout), "before\nafter\n");
+    const auto attempts = Attempts("far");
+    ASSERT_EQ(attempts.size(), 1u);
+    EXPECT_EQ(attempts[0].origin, nullptr);
+  }
+
   KeepingPlace place;
   std::string old;
 };
@@ -326,6 +340,97 @@ TEST_F(Adoption, AnInterruptWhileItGoesOnEndsIt) {
   EXPECT_TRUE(WaitFor([&] { return !place.Alive(Execution(1)); }));
 }
 
+// -- Killed once more ------------------------------------------------------------
+
+TEST_F(Adoption, ThatItIsEndedIsRecordedBeforeItIs) {
+  Waits("far");
+  RunAndKill(RunEventKind::Started);
+  ASSERT_TRUE(WaitFor([&] { return Ran() == "far 1\n"; }));
+  int ended = 0;
+  place.on_cancel = [&] {
+    const auto attempts = Attempts("far");
+    ASSERT_FALSE(attempts.empty());
+    ASSERT_NE(attempts[0].verdict, nullptr);
+    EXPECT_FALSE(attempts[0].cut_off) << "a verdict of its own";
+    ++ended;
+  };
+  ResumeOptions retry;
+  retry.retry_failed = true;
+  retry.only = {"far"};
+  watcher.on_event = [this](const RunEvent& event) {
+    if (event.kind == RunEventKind::RunStarted) Go();
+  };
+  EXPECT_EQ(Resume(retry).exit_code, 0);
+  EXPECT_GE(ended, 1);
+  EXPECT_EQ(Ran().substr(0, 6), "far 1\n");
+}
+
+TEST_F(Adoption, WhatSomebodyWasAboutToEndIsNotTakenOver) {
+  // Who was killed between the record and the signals, or after them: what is left there ends with something that is not its own end.
+  Waits("far");
+  RunAndKill(RunEventKind::Started);
+  ASSERT_TRUE(WaitFor([&] { return Ran() == "far 1\n"; }));
+  auto reader = Read();
+  ASSERT_TRUE(RecordEnding(*reader, OpenAttempts(*reader), "ended by a test").ok());
+  const auto open = OpenAttempts(*reader);
+  ASSERT_EQ(open.size(), 1u) << "it may be alive";
+  EXPECT_FALSE(open[0].wanted);
+  reader.reset();
+  EXPECT_EQ(ResumeAndGo().exit_code, 0);
+  EXPECT_EQ(Ran(), "far 1\nfar 2\n");
+  const auto attempts = Attempts("far");
+  ASSERT_EQ(attempts.size(), 2u);
+  EXPECT_EQ(attempts[0].verdict->kind, ir::ErrorKind::Cancelled);
+  EXPECT_THAT(attempts[0].verdict->message, HasSubstr("ended by a test when its jobc was gone"));
+  EXPECT_NE(attempts[0].reaped_ms, 0);
+}
+
+TEST_F(Adoption, WhatEndsWhileOthersAreAskedForIsForgotten) {
+  Waits("far");
+  Waits("wide");
+  options.max_parallel = 2;
+  RunAndKill(RunEventKind::Started, 2);
+  ASSERT_TRUE(WaitFor([&] { return Ran().size() == 13; }));
+  Go();
+  ASSERT_TRUE(WaitFor([&] { return Exists(place.At(Execution(1), "exit")) && Exists(place.At(Execution(2), "exit")); }));
+  place.answers_last = Execution(2);
+  ResumeOptions retry;
+  retry.retry_failed = true;
+  retry.only = {"far", "wide"};
+  EXPECT_EQ(Resume(retry).exit_code, 0);
+  EXPECT_EQ(Attempts("far").size(), 2u);
+  EXPECT_EQ(Attempts("wide").size(), 2u);
+}
+
+TEST_F(Adoption, WhatNeverBeganIsRecordedBeforeItIsRemoved) {
+  Waits("far");
+  RunAndKill(RunEventKind::Started);
+  ASSERT_TRUE(WaitFor([&] { return Ran() == "far 1\n"; }));
+  place.never_began = Execution(1);
+  EXPECT_EQ(ResumeAndGo().exit_code, 0);
+  const auto attempts = Attempts("far");
+  ASSERT_EQ(attempts.size(), 2u);
+  EXPECT_FALSE(attempts[0].cut_off);
+  EXPECT_EQ(attempts[0].verdict->kind, ir::ErrorKind::NodeLost);
+}
+
+TEST_F(Adoption, ItsPlaceForgetsItOnceItsEndIsRecorded) {
+  Waits("far");
+  RunAndKill(RunEventKind::Started);
+  ASSERT_TRUE(WaitFor([&] { return Ran() == "far 1\n"; }));
+  int released = 0;
+  place.on_release = [&] {
+    const auto attempts = Attempts("far");  // as another process would read it
+    ASSERT_EQ(attempts.size(), 1u);
+    ASSERT_NE(attempts[0].verdict, nullptr);
+    EXPECT_TRUE(attempts[0].verdict->success);
+    EXPECT_NE(attempts[0].reaped_ms, 0);
+    ++released;
+  };
+  EXPECT_EQ(ResumeAndGo().exit_code, 0);
+  EXPECT_EQ(released, 1);
+}
+
 // -- A new run that uses the results of a dead one --------------------------------
 
 TEST_F(Adoption, ANewRunTakesOverWhatItWouldStart) {
@@ -383,6 +488,23 @@ TEST_F(Adoption, WhatIsGoneWhenItsTurnComesIsStarted) {
   EXPECT_EQ(RunAndGo().exit_code, 0);
   EXPECT_EQ(Ran(), "far 1\nfar 1\n");
   EXPECT_EQ(Attempts("far").size(), 1u);
+}
+
+TEST_F(Adoption, WhatWasStartedInsteadIsTakenOverUnderItsOwnName) {
+  Waits("far");
+  RunAndKill(RunEventKind::Started);
+  UseWhatDied();
+  kill(-std::stoi(ReadAll(place.At(old + "-1", "pid"))), SIGKILL);
+  ASSERT_TRUE(process::RemoveTree(place.dir + "/" + old + "-1").ok());
+  KillTheNewRunAndGoOn();
+}
+
+TEST_F(Adoption, WhatNeverBeganIsStartedAndTakenOverUnderItsOwnName) {
+  Waits("far");
+  RunAndKill(RunEventKind::Started);
+  UseWhatDied();
+  place.never_began = old + "-1";
+  KillTheNewRunAndGoOn();
 }
 
 TEST_F(Adoption, WhatCannotBeAskedForIsNotStartedBesideIt) {

@@ -11,6 +11,8 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <optional>
+#include <utility>
 
 #include "backends/container/places.h"
 #include "runtime/backend.h"
@@ -22,7 +24,9 @@ namespace jobc::testing {
 struct KeepingPlace {
   std::string dir;
   bool reachable = true;
-  std::function<void()> on_attach;
+  std::function<void()> on_attach, on_cancel, on_release;
+  std::string never_began;         ///< the execution id of an attempt that it says has not begun, and removes
+  std::string answers_last;        ///< the execution id of an attempt that it is asked for in vain until all others have ended
   int64_t started_earlier_ms = 0;  ///< it says that attempts started so long ago
 
   std::string At(const std::string& execution_id, const std::string& name) const { return dir + "/" + execution_id + "/" + name; }
@@ -93,6 +97,16 @@ class KeepingBackend : public Backend {
   void Attach(const AttemptLaunch& launch, const std::string& handle) override {
     handles.push_back(handle);
     if (place_->on_attach) place_->on_attach();
+    if (launch.execution_id == place_->answers_last) {
+      place_->answers_last.clear();
+      late_ = launch;
+      return;
+    }
+    if (launch.execution_id == place_->never_began) {
+      host_.events->OnNeverBegan(launch.id);
+      kill(-std::stoi(ReadAll(place_->At(launch.execution_id, "pid"))), SIGKILL);
+      (void)process::RemoveTree(place_->dir + "/" + launch.execution_id).ok();
+    }
     if (!place_->reachable) return host_.events->OnAttached(launch.id, AttachAnswer::Unknown, "no answer from it");
     if (!Exists(place_->dir + "/" + launch.execution_id)) return host_.events->OnAttached(launch.id, AttachAnswer::Gone, "");
     attempts_[launch.id].id = launch.execution_id;
@@ -102,6 +116,7 @@ class KeepingBackend : public Backend {
   void Cancel(AttemptId id, int64_t grace_ms) override {
     auto found = attempts_.find(id);
     if (found == attempts_.end()) return;
+    if (place_->on_cancel) place_->on_cancel();
     const std::string pid = ReadAll(place_->At(found->second.id, "pid"));
     if (!pid.empty()) kill(-std::stoi(pid), grace_ms > 0 ? SIGTERM : SIGKILL);
     if (grace_ms <= 0) found->second.killed = true;
@@ -110,6 +125,7 @@ class KeepingBackend : public Backend {
   }
   bool Withdraw(AttemptId) override { return false; }
   void Release(AttemptId id, bool keep) override {
+    if (place_->on_release) place_->on_release();
     auto foreign = foreign_.find(id);
     if (!keep) (void)process::RemoveTree(foreign == foreign_.end() ? container::AttemptDir(host_.run_dir, id) : foreign->second).ok();
     if (foreign != foreign_.end()) foreign_.erase(foreign);
@@ -147,6 +163,7 @@ class KeepingBackend : public Backend {
     }
   }
 
+  std::optional<AttemptLaunch> late_;
   std::map<AttemptId, std::string> foreign_;  ///< directories of attempts of other runs
 
   static AttemptPlaces OnThisMachine(AttemptPlaces places) {
@@ -166,6 +183,7 @@ class KeepingBackend : public Backend {
   void Look() {
     std::vector<AttemptId> ids;
     for (auto& [id, one] : attempts_) ids.push_back(id);
+    if (ids.empty() && late_) Attach(*std::exchange(late_, std::nullopt), "");
     for (AttemptId id : ids) {
       auto found = attempts_.find(id);
       if (found == attempts_.end()) continue;

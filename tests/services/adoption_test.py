@@ -50,7 +50,8 @@ export {{ text: String = far.text }}
 '''
 
 
-class Adoption:
+class Killed:
+    """A story at an engine, whose jobc is killed while containers run."""
     kind = ""
     more = {}
 
@@ -92,6 +93,9 @@ class Adoption:
         process.send_signal(signal.SIGKILL)
         process.wait()
 
+    def last_run(self):
+        return max(path.name for path in (self.at / ".jobc" / "runs").iterdir())
+
     def check(self, done):
         self.assertEqual(done.json, {"n": [0, 1, 2], "text": "text\ntext\ntext\n"})
         self.assertEqual(self.ran(), ["0", "1", "2"], "each of them ran once")
@@ -100,6 +104,8 @@ class Adoption:
             self.assertEqual(self.jobc("logs", f'far["{i}"]', "--stream", "stderr").out, "problem\n")
         wait_until(lambda: not self.mine(), what="the containers to be removed")
 
+
+class Adoption(Killed):
     def test_containers_that_run_are_taken_over(self):
         self.kill_in_the_middle("run", "a.job", "--max-parallel", "3")
         before = sorted(one["Id"] for one in self.mine())
@@ -239,9 +245,6 @@ class Adoption:
         wait_until(lambda: process.poll() is not None or (self.last_run() != before and all(self.states().get(f'far["{i}"]') == "running" for i in wait)), seconds=60, what="the new run to run them")
         self.assertIsNone(process.poll(), process.poll() is not None and process.communicate()[1])
         return process
-
-    def last_run(self):
-        return max(path.name for path in (self.at / ".jobc" / "runs").iterdir())
 
     def test_a_new_run_takes_over_what_it_would_start(self):
         self.kill_in_the_middle("run", "a.job", "--max-parallel", "3")
