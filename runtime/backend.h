@@ -142,6 +142,9 @@ class BackendEvents {
   /// Before that answer: the place has it, but its program has not begun, so the backend is about to remove it. When this returns the
   /// journal says so: what is on its way there, a start or the removal, is not taken for its end by whoever comes next.
   virtual void OnNeverBegan(AttemptId) {}
+  /// An attempt that was found had been given other values of secrets than it would be given now, as far as that can be seen; before
+  /// OnAttached(). From now on they are hidden as well.
+  virtual void OnFormerSecrets(AttemptId, const std::vector<std::string>& /*values*/) {}
   /// What the backend is busy with for a while: an image is being pulled.
   virtual void OnNote(ir::BackendKind /*kind*/, std::string /*message*/) {}
   /// Something that is not as a person would expect, and ends nothing: credentials that cannot be read, a container that could not be removed.

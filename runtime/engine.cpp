@@ -1131,6 +1131,13 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     Answered();
   }
 
+  void OnFormerSecrets(AttemptId attempt, const std::vector<std::string>& values) override {
+    masker.Add(values);
+    const bool hidden = std::all_of(values.begin(), values.end(), [](const std::string& one) { return one.size() >= kMinMasked; });
+    WarnAndRecord(fmt::format("a secret that it was given when it began has another value now: it goes on with the former one, which is {}",
+                              hidden ? "masked as well" : fmt::format("below {} bytes and so not masked", kMinMasked)), attempt);
+  }
+
   void OnAttached(AttemptId attempt, AttachAnswer answer, const std::string& why) override {
     if (auto found = taking.find(attempt); found != taking.end()) {
       Taking one = std::move(found->second);
@@ -3249,8 +3256,8 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       uv_timer_start(laying->timer, [](uv_timer_t* timer) { (*static_cast<std::function<void()>*>(timer->data))(); }, static_cast<uint64_t>(laying->limit_ms), 0);
     }
     laying->result = std::move(result);
-    Beside([this, laying] {
-      auto set = GatherStaged(laying->request, masker, laying->stop);
+    Beside([laying, shown = masker] {
+      auto set = GatherStaged(laying->request, shown, laying->stop);
       if (set) {
         laying->set = *std::move(set);
       } else {

@@ -68,7 +68,7 @@ std::string JsonEscaped(std::string_view text) {
 
 }  // namespace
 
-Masker::Masker(const std::vector<std::string>& secrets) {
+void Masker::Add(const std::vector<std::string>& secrets) {
   auto add = [&](std::string_view text) {
     if (text.size() < kMinMasked) {
       return;
@@ -96,6 +96,7 @@ Masker::Masker(const std::vector<std::string>& secrets) {
     return x.size() != y.size() ? x.size() > y.size() : x < y;
   });
   patterns_.erase(std::unique(patterns_.begin(), patterns_.end()), patterns_.end());
+  by_first_.clear();
   if (!patterns_.empty()) {
     by_first_.resize(256);
     for (uint32_t i = 0; i < patterns_.size(); ++i) {
@@ -125,6 +126,21 @@ bool Masker::Contains(std::string_view text) const {
   return false;
 }
 
+std::vector<std::string_view> Masker::PartsBetween(std::string_view text) const {
+  std::vector<std::string_view> parts;
+  size_t begin = 0;
+  for (size_t i = 0; !patterns_.empty() && i < text.size();) {
+    const size_t length = MatchAt(text, i);
+    if (length != 0) {
+      parts.push_back(text.substr(begin, i - begin));
+      begin = i + length;
+    }
+    i += std::max<size_t>(length, 1);
+  }
+  parts.push_back(text.substr(begin));
+  return parts;
+}
+
 std::string Masker::Mask(std::string_view text) const {
   if (patterns_.empty()) {
     return std::string(text);
@@ -140,6 +156,28 @@ std::string Masker::Mask(std::string_view text) const {
       out += text[i++];
     }
   }
+  return out;
+}
+
+std::vector<std::string> FormerSecrets(const Masker& masker, std::string_view now, std::string_view then) {
+  if (now == then) return {};
+  const std::vector<std::string_view> parts = masker.PartsBetween(now);
+  std::vector<std::string> out;
+  std::string_view rest = then;
+  bool fits = parts.size() > 1 && rest.starts_with(parts.front());
+  if (fits) rest.remove_prefix(parts.front().size());
+  for (size_t i = 1; fits && i < parts.size(); ++i) {
+    // The last part stands at the end; the others where they come first.
+    const bool last = i + 1 == parts.size();
+    fits = !last || rest.ends_with(parts[i]);
+    const size_t end = last ? rest.size() - parts[i].size() : rest.find(parts[i]);
+    fits = fits && end != std::string_view::npos;
+    if (!fits) break;
+    const std::string_view value = rest.substr(0, end);
+    if (!value.empty() && !masker.Contains(value)) out.emplace_back(value);
+    rest.remove_prefix(end + parts[i].size());
+  }
+  if (!fits) return {std::string(then)};
   return out;
 }
 

@@ -259,6 +259,8 @@ class DockerBackend : public Backend {
           Unattached(id, AttachAnswer::Gone, "");
         });
       }
+      HideFormerSecrets(id, now, state->env);
+      if (attempts_.count(id) == 0) return;
       host_.events->OnAttached(id, AttachAnswer::Found, "");
       if (attempts_.count(id) == 0) return;
       GoOnWith(id, now, *state);
@@ -430,13 +432,43 @@ class DockerBackend : public Backend {
     Attempt& attempt = attempts_[launch.id];
     attempt.launch = launch;
     attempt.last_output = uv_now(host_.loop);
+    ConfigureLog(launch);
+    return attempt;
+  }
+
+  void ConfigureLog(const AttemptLaunch& launch) {
     if (launch.log_limit || !host_.masker->empty()) {
       process::LogOptions options;
       if (launch.log_limit) options.limit_bytes = *launch.log_limit;
       auto filter = [&]() { return host_.masker->empty() ? process::LogFilter() : process::MakeMaskingFilter(host_.masker->patterns(), std::string(kMask)); };
       host_.log->Configure(launch.id, options, filter(), filter());
     }
-    return attempt;
+  }
+
+  /// What the container was given and we would not give it any more: it may say that as well, and has said it before.
+  void HideFormerSecrets(AttemptId id, const Attempt& attempt, const std::vector<std::string>& env) {
+    const AttemptLaunch launch = attempt.launch;
+    std::vector<std::string> former;
+    for (const std::string& entry : launch.env) {
+      const size_t equals = entry.find('=');
+      const std::string_view name = std::string_view(entry).substr(0, equals + 1), value = std::string_view(entry).substr(equals + 1);
+      auto then = std::find_if(env.begin(), env.end(), [&](const std::string& one) { return one.starts_with(name); });
+      if (equals == std::string::npos || then == env.end() || !host_.masker->Contains(value)) continue;
+      for (std::string& one : FormerSecrets(*host_.masker, value, std::string_view(*then).substr(name.size()))) former.push_back(std::move(one));
+    }
+    if (const std::string& dir = launch.places.secrets_dir; !dir.empty()) {
+      std::error_code error;
+      for (std::filesystem::recursive_directory_iterator at(dir, error), end; !error && at != end; at.increment(error)) {
+        std::error_code ignored;
+        if (!at->is_regular_file(ignored) || at->is_symlink(ignored)) continue;
+        std::string text = process::ReadFile(at->path().string()).value_or("");
+        while (text.ends_with('\n')) text.pop_back();
+        if (!text.empty() && !host_.masker->Contains(text)) former.push_back(std::move(text));
+      }
+    }
+    if (former.empty()) return;
+    host_.events->OnFormerSecrets(id, former);
+    ConfigureLog(launch);  // nothing of it was read yet
   }
 
   // -- Requests ----------------------------------------------------------------------

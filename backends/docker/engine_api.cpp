@@ -469,7 +469,9 @@ std::optional<ContainerState> ParseContainer(std::string_view body) {
   out.error = Text(state, "Error");
   out.started_ms = ParseTime(Text(state, "StartedAt"));
   out.finished_ms = ParseTime(Text(state, "FinishedAt"));
-  const Json labels = Member(Member(container, "Config"), "Labels");
+  const Json config = Member(container, "Config");
+  out.env = Texts(Member(config, "Env"));
+  const Json labels = Member(config, "Labels");
   out.run = Text(labels, kRunLabel.data());
   out.attempt = Text(labels, kAttemptLabel.data());
   out.copied = !Text(labels, kCopiedLabel.data()).empty();

@@ -102,6 +102,7 @@ struct ContainerState {
   std::string status;        ///< `created`, `running`, `exited`, `dead` …
   std::string run, attempt;  ///< its labels
   bool copied = false;       ///< one of them
+  std::vector<std::string> env;  ///< NAME=value; not of a list
   int exit_code = 0;
   bool oom = false;
   std::string error;

@@ -212,6 +212,7 @@ class Session : public BackendEvents {
     answers_[id] = answer;
     expected_[id] = answer == AttachAnswer::Found;
   }
+  void OnFormerSecrets(AttemptId, const std::vector<std::string>& values) override { masker_.Add(values); }
   void OnNote(ir::BackendKind, std::string message) override { notes.push_back(std::move(message)); }
   void OnWarning(ir::BackendKind, std::string message) override { warnings.push_back(std::move(message)); }
   void OnUnavailable(ir::BackendKind, std::string message) override { unavailable.push_back(std::move(message)); }

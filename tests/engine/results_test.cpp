@@ -85,6 +85,25 @@ TEST(Masking, HidesTheValueItsLinesAndItsEncodedForms) {
   EXPECT_TRUE(quoted.Contains(R"({"x":"say \"hello\"\\"})"));
 }
 
+TEST(Masking, LearnsFormerValues) {
+  Masker masker({"later-value", "another"});
+  auto former = [&](const char* now, const char* then) { return FormerSecrets(masker, now, then); };
+  EXPECT_THAT(former("later-value", "former-value"), ElementsAre("former-value"));
+  EXPECT_THAT(former("Bearer later-value.", "Bearer former-value."), ElementsAre("former-value"));
+  EXPECT_THAT(former("later-value:another", "former-value:another"), ElementsAre("former-value"));
+  EXPECT_THAT(former("later-value:another@x", "former-value:once@x"), ElementsAre("former-value", "once"));
+  EXPECT_THAT(former("later-value", "later-value"), IsEmpty());
+  EXPECT_THAT(former("<later-value>", "of another form"), ElementsAre("of another form"));
+  EXPECT_THAT(former("<later-value>", "<"), ElementsAre("<"));
+  EXPECT_THAT(former("no secret", "something else"), ElementsAre("something else"));
+  EXPECT_EQ(masker.Mask("former-value"), "former-value");
+  masker.Add({"former-value"});
+  EXPECT_EQ(masker.Mask("former-value later-value"), "*** ***");
+  Masker none;
+  none.Add({"former-value"});
+  EXPECT_EQ(none.Mask("former-value"), "***");
+}
+
 TEST(Masking, HidesBase64AtEveryOffset) {
   Masker masker({"secret-token-1"});
   // echo -n 'secret-token-1' | base64, and the same behind one and two other bytes.
