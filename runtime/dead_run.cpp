@@ -79,6 +79,7 @@ std::vector<OpenAttempt> OpenAttempts(const RunReader& run) {
       one.origin = attempt.origin != nullptr ? *attempt.origin : AttemptOrigin{run.header().id, run.run_dir(), attempt.id};
       one.handle = attempt.handle;
       one.intent_ms = attempt.intent_ms;
+      one.started = attempt.started_ms != 0;
       one.wanted = &attempt == &attempts.back() && (attempt.verdict == nullptr || attempt.cut_off) && job.kind == ir::JobKind::Job && instance.ordinal != kWholeJob &&
                    !IsFinal(run.state(instance));
       if (one.wanted) one.key = run.KeyOf(instance);

@@ -22,6 +22,7 @@ struct OpenAttempt {
   AttemptOrigin origin;        ///< the run that submitted it: this one, or one from which it was taken over
   std::string handle;
   std::string key;             ///< of its instance; empty: not known
+  bool started = false;        ///< its program ran
   int64_t intent_ms = 0;       ///< when the run was about to submit it, or to take it over; wall clock
   bool wanted = false;         ///< it is what its instance waits for: the last attempt, without a verdict of its own
 };

@@ -248,6 +248,7 @@ class DockerBackend : public Backend {
         return Unattached(id, AttachAnswer::Unknown, reply.end.ok() ? docker::ErrorMessage(reply.body) : reply.end.message);
       }
       const std::string& run = now.launch.run.empty() ? host_.run_id : now.launch.run;
+      if (!state) not_there_.push_back({now.link, docker::ContainerName(now.launch.execution_id), false});
       if (!state || state->run != run || state->attempt != now.launch.execution_id) return Unattached(id, AttachAnswer::Gone, "");
       if (!state->Lives() && !state->Ended()) {
         // It never began. A start that is still on its way finds it gone, or is ended with it, before anything starts in its stead.
@@ -306,6 +307,8 @@ class DockerBackend : public Backend {
     }
     for (const auto& [id, over] : over_) doomed.push_back(over);
     over_.clear();
+    doomed.insert(doomed.end(), not_there_.begin(), not_there_.end());
+    not_there_.clear();
     for (auto& [id, attempt] : attempts_) {
       if (attempt.link != nullptr && attempt.phase != Phase::Image) {
         doomed.push_back({attempt.link, docker::ContainerName(attempt.launch.execution_id), attempt.phase == Phase::Creating});
@@ -323,6 +326,7 @@ class DockerBackend : public Backend {
       Drop(attempt);
     }
     attempts_.clear();
+    not_there_.clear();
     Stop();
   }
 
@@ -2033,6 +2037,7 @@ class DockerBackend : public Backend {
   std::unordered_map<AttemptId, AttemptPlaces> prepared_;
   std::unordered_map<AttemptId, Attempt> attempts_;
   std::map<AttemptId, Doomed> over_;  ///< ended, and told so; until that is recorded
+  std::vector<Doomed> not_there_;     ///< looked for in vain: the engine may have been making it for the jobc that died, and nobody starts it
   int working_ = 0;  ///< in the thread pool
   bool stopping_ = false;
 };

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <set>
@@ -10,6 +11,7 @@
 #include "backends/docker/engine_api.h"
 #include "ir/evaluate.h"
 #include "ir/expand.h"
+#include "runtime/process/os.h"
 #include "runtime/reuse.h"
 #include "runtime/why.h"
 #include "support/exit_code.h"
@@ -68,6 +70,21 @@ std::vector<OpenAttempt> Among(std::vector<OpenAttempt> attempts, const std::vec
     return std::none_of(containers.begin(), containers.end(), [&](const docker::LeftContainer& each) { return each.container.attempt == one.origin.ExecutionId(); });
   });
   return attempts;
+}
+
+Result<std::vector<docker::LeftContainer>> FindAlsoLate(const std::set<docker::EngineName>& engines, const std::set<std::string>& runs, const std::vector<OpenAttempt>& open) {
+  constexpr int64_t kLateMs = 5'000, kLookMs = 100;
+  for (;;) {
+    auto found = docker::FindContainers(engines, runs);
+    if (!found.ok()) return found;
+    const int64_t now = process::WallMillis();
+    const bool may_come = std::any_of(open.begin(), open.end(), [&](const OpenAttempt& one) {
+      // A clock that was set back is no reason to wait for long.
+      return !one.started && one.intent_ms <= now && now - one.intent_ms < kLateMs && Among({one}, *found).empty();
+    });
+    if (!may_come) return found;
+    usleep(kLookMs * 1000);
+  }
 }
 
 std::vector<ToldRun> RunsToTell(const std::string& state_dir, const std::set<std::string>& runs, const std::string& except, const std::vector<docker::LeftContainer>& containers) {
@@ -180,6 +197,9 @@ bool LeftRuns::Begin(EngineSetup& setup, const std::string& earlier, Terminal& t
     return std::find_if(open.begin(), open.end(), [&](const OpenAttempt& each) { return each.origin.ExecutionId() == one.container.attempt; });
   };
   std::erase_if(*found, [&](const docker::LeftContainer& one) { return one.container.run != earlier && attempt_of(one) == open.end(); });
+  for (const OpenAttempt& one : open) {
+    if (!one.started && Among({one}, *found).empty()) not_there_.insert(one.origin.ExecutionId());
+  }
   if (found->empty()) {
     locks_.clear();
     return true;
@@ -268,6 +288,13 @@ bool LeftRuns::Resume(EngineSetup& setup, RunReader& run, Terminal& terminal, bo
 }
 
 void LeftRuns::End(const Engine& engine, Terminal& terminal) {
+  if (!not_there_.empty() && Lock(earlier_->header().id)) {
+    auto found = docker::FindContainers(docker::EnginesOf(earlier_->plan()), {earlier_->header().id});
+    if (found.ok()) {
+      std::erase_if(*found, [&](const docker::LeftContainer& one) { return docker::HasBegun(one.container) || not_there_.count(one.container.attempt) == 0; });
+      (void)EndContainersOf(earlier_->plan(), *found, true).ok();
+    }
+  }
   std::vector<docker::LeftContainer> rest;
   for (const std::string& execution : engine.NotAdopted()) {
     if (auto found = given_.find(execution); found != given_.end()) rest.push_back(found->second);

@@ -30,6 +30,9 @@ struct ToldRun {
 std::vector<ToldRun> RunsToTell(const std::string& state_dir, const std::set<std::string>& runs, const std::string& except, const std::vector<docker::LeftContainer>& containers);
 /// Those of the attempts whose containers these are.
 std::vector<OpenAttempt> Among(std::vector<OpenAttempt> attempts, const std::vector<docker::LeftContainer>& containers);
+/// FindContainers(), and again for a moment while one of the attempts that are open has none: its jobc was killed just now, and the
+/// engine may still be making it.
+Result<std::vector<docker::LeftContainer>> FindAlsoLate(const std::set<docker::EngineName>& engines, const std::set<std::string>& runs, const std::vector<OpenAttempt>& open);
 /// Ends and removes them, each after the grace of its job; `at_once`: without.
 Result<void> EndContainersOf(const ir::Plan& plan, const std::vector<docker::LeftContainer>& containers, bool at_once);
 
@@ -56,6 +59,7 @@ class LeftRuns {
   std::map<std::string, class RunLock> locks_;
   std::unique_ptr<RunReader> earlier_;
   std::map<std::string, docker::LeftContainer> given_;  ///< by execution id
+  std::set<std::string> not_there_;  ///< open attempts of `earlier_` that had no container, by execution id: it may come
 };
 
 }  // namespace jobc

@@ -11,13 +11,24 @@ REQUEST = re.compile(rb"\A([A-Z]+) (\S+) HTTP/1\.[01]\r\n")
 EMPTY = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: 0\r\n\r\n"
 
 
+def whole(data):
+    """Whether this is all of a request."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+    return len(body) >= (int(length[1]) if length else 0)
+
+
 class Moment:
     """The first request with this method whose path (without its query) fits. `when`: `done` (the engine has answered, jobc hears nothing),
-    `asked` (the engine hears nothing) or `empty` (the engine hears nothing, jobc gets an empty answer and goes on)."""
+    `asked` (the engine hears nothing until deliver()) or `empty` (the engine hears nothing, jobc gets an empty answer and goes on)."""
 
     def __init__(self, method, path, when):
         self.method, self.path, self.when = method, re.compile(path), when
-        self.came = threading.Event()
+        self.came, self.delivered = threading.Event(), threading.Event()
+
+    def deliver(self):
+        """What was asked for by whoever is dead by now comes to the engine."""
+        self.delivered.set()
 
     def fits(self, method, path):
         return not self.came.is_set() and method == self.method and self.path.search(path.partition("?")[0]) is not None
@@ -90,8 +101,12 @@ class Gate:
                         client.sendall(EMPTY)
                         moment.came.set()
                     elif moment.when == "asked":
+                        while not whole(data) and (more := client.recv(1 << 16)):
+                            data += more
                         moment.came.set()
-                        while client.recv(1 << 16):  # until whoever asked is gone
+                        moment.delivered.wait()
+                        engine.sendall(data)
+                        while engine.recv(1 << 16):  # its answer is nobody's
                             pass
                         return
                     else:

@@ -124,6 +124,34 @@ class Moments(Killed):
         self.dies_when_created("asked")
         self.go_on("resume")
 
+    def dies_while_it_is_made(self):
+        moment = self.gate.hold("POST", "/containers/create$", "asked")
+        self.die_at(moment, "run", "a.job", "--max-parallel", "1")
+        self.assertEqual(self.mine(), [])
+        return moment
+
+    def comes_late(self, moment, *words):
+        process = self.start(*words)
+        wait_until(lambda: process.poll() is not None or self.ran(), seconds=60, what="another one to run in its stead")
+        moment.deliver()
+        wait_until(lambda: process.poll() is not None or "created" in {one["State"] for one in self.mine()}, what="the late one")
+        self.flag("go").touch()
+        self.assertEqual(self.finish(process).json["n"], [0, 1, 2])
+        self.assertEqual(self.mine(), [], "nobody will start it")
+
+    def test_made_late_and_resumed(self):
+        self.comes_late(self.dies_while_it_is_made(), "resume")
+
+    def test_made_late_and_used_by_a_new_run(self):
+        self.comes_late(self.dies_while_it_is_made(), "run", "a.job", "--resume")
+
+    def test_made_late_and_cancelled(self):
+        moment = self.dies_while_it_is_made()
+        process = self.start("cancel")
+        moment.deliver()
+        self.assertSays(self.finish(process).err, "1 container was ended and removed")
+        self.assertEqual(self.mine(), [])
+
     def test_killed_while_one_that_had_not_begun_is_removed(self):
         """The removal is on its way when the next one looks: it does not take over what is about to vanish."""
         self.dies_when_created("done")
