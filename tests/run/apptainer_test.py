@@ -1,6 +1,7 @@
 """Runs on the apptainer backend with a stand-in for the tool, which checks how it is called and then does what apptainer
 does: a mount namespace with a root of its own, the binds, the image's environment. Where a real apptainer or singularity is
 installed and an image of one file is named by JOBC_SIF, the same story runs with that."""
+import json
 import os
 import shutil
 import subprocess
@@ -138,6 +139,26 @@ job broken { image = "broken" run = ["true"] }
 ''', code=10)
         self.assertIn("timeout", done.err)
         self.assertEqual(processes_with("36101"), [])
+
+    def test_what_it_was_given_and_left_is_laid_down(self):
+        self.write("given\n", "in.txt")
+        done = self.go(f'''job one {{
+  staging = "{self.base}/staged"
+  input {{ data: File = "in.txt" }}
+  script = <<~SH
+    cat ~{{input.data}}; printf %s "$JOB_STAGING" > where; echo '{{"n": 1}}' > "$JOB_RESULT"
+  SH
+  output {{ n: Int, where: File = "where" }}
+}}
+export {{ n: Int = one.n }}
+''')
+        self.assertEqual(done.json, {"n": 1})
+        (manifest,) = (self.base / "staged").glob("*/*/*/*/jobc-staged.json")
+        told = json.loads(manifest.read_text())
+        self.assertEqual((told["backend"], told["complete"], told["success"]), ("apptainer", True, True))
+        read = lambda name: (manifest.parent / name).read_text()
+        self.assertEqual((read("input/files/data/in.txt"), read("output/stdout.log"), json.loads(read("output/result.json"))), ("given\n", "given\n", {"n": 1}))
+        self.assertEqual(read("output/files/where"), str(manifest.parent))
 
     def test_image_args_are_for_the_runscript(self):
         done = self.go('''job say { image_args = ["hello"] output { text: String = stdout() } }
