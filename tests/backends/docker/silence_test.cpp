@@ -12,6 +12,7 @@ using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Matches;
 using testing::FakeEngine;
 using testing::TempDir;
 
@@ -73,12 +74,13 @@ class Silence : public ::testing::Test {
     ASSERT_TRUE(one.exit) << session->Story();
     EXPECT_EQ(one.exit->exit_code, code);
     EXPECT_EQ(session->Text(id), out);
+    session->backend().Release(id, false);
     session->Until([&] { return engine.containers() == 0; }, "the removal");
   }
   TempDir dir;
   FakeEngine engine{dir / "engine"};
   // Whoever is asked has seconds to answer where that is to come; the others do not come at all.
-  DockerTimes times{.request_ms = 20'000, .silence_ms = 30, .ping_ms = 60, .silent_ms = 60'000, .stream_ms = 60'000, .patience_ms = 60'000};
+  DockerTimes times{.request_ms = 20'000, .silence_ms = 30, .ping_ms = 150, .silent_ms = 60'000, .stream_ms = 60'000, .patience_ms = 60'000};
   std::optional<FakePlace> place;
   std::unique_ptr<Session> session;
   AttemptId last_id = 0;
@@ -102,13 +104,13 @@ TEST_F(Silence, IsToldAndWaitedFor) {
   const AttemptId id = Start();
   engine.Silence(true);
   UntilTold();
-  engine.End(0, "out\n");
   session->Idle(100);
   EXPECT_EQ(session->warnings.size(), 1u) << "once";
   EXPECT_FALSE(session->seen[id].ended());
   engine.Silence(false);
+  session->Until([&] { return Matches(Contains(HasSubstr("answers again")))(session->notes); }, "a note");
+  engine.End(0, "out\n");
   ExpectExit(id, 0, "out\n");
-  EXPECT_THAT(session->notes, Contains(HasSubstr("answers again")));
 }
 
 TEST_F(Silence, OfAStreamThatWasForgottenIsFoundOutWhenTheEngineAnswersAgain) {
@@ -123,7 +125,7 @@ TEST_F(Silence, OfAStreamThatWasForgottenIsFoundOutWhenTheEngineAnswersAgain) {
 }
 
 TEST_F(Silence, ThatLastsLeadsToNewConnectionsAndLosesNothing) {
-  times.silent_ms = 300;
+  times.silent_ms = 600;
   times.stream_ms = 50;
   times.patience_ms = 100;
   Open();
@@ -140,7 +142,7 @@ TEST_F(Silence, ThatLastsLeadsToNewConnectionsAndLosesNothing) {
 }
 
 TEST_F(Silence, FollowedByARestartIsOne) {
-  times.silent_ms = 300;
+  times.silent_ms = 600;
   times.stream_ms = 50;
   times.patience_ms = 2'000;
   Open();
