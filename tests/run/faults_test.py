@@ -4,8 +4,6 @@ Whatever happens, jobc ends with a code that says what it was, leaves nothing al
 import glob
 import json
 import os
-import pathlib
-import re
 import shutil
 import signal
 import subprocess
@@ -14,10 +12,9 @@ import threading
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from story import ROOT, Story, processes_with, wait_until
+from story import ROOT, SANITIZED, Story, processes_with, wait_until
 
 FAKETIME = next(iter(glob.glob("/usr/lib/*/faketime/libfaketime.so.1")), None)
-SANITIZED = re.search(rb"__[at]san_init", pathlib.Path(os.environ["JOBC"]).read_bytes()) is not None
 
 # Every phase of a run writes: hooks, staging, results, outputs, exports, publishing, finally.
 PHASES = """edition = 1

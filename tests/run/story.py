@@ -3,6 +3,7 @@ looks at exit code, stdout, stderr and the journal. JOBC in the environment name
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from world import wait_until  # noqa: E402
 JOBC = os.environ["JOBC"]
 NOBODY = 65534
 ROOT = os.geteuid() == 0
+SANITIZED = re.search(rb"__[at]san_init", pathlib.Path(JOBC).read_bytes()) is not None
 
 
 class Done:
