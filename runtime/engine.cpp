@@ -1546,15 +1546,16 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
 
   /// The first ones of those whose end waits for a commit.
   void Settle(size_t count) {
-    for (size_t i = 0; i < count; ++i) {
-      const Settling& one = settling[i];
+    const auto end = settling.begin() + static_cast<std::ptrdiff_t>(count);
+    const std::vector<Settling> now(std::make_move_iterator(settling.begin()), std::make_move_iterator(end));
+    settling.erase(settling.begin(), end);
+    sync_settling -= std::min(sync_settling, count);
+    for (const Settling& one : now) {
       if (!one.stage_dir.empty()) {
         one.backend->RemoveLater(one.stage_dir);
       }
       one.backend->Release(one.attempt, one.keep);
     }
-    settling.erase(settling.begin(), settling.begin() + static_cast<std::ptrdiff_t>(count));
-    sync_settling -= std::min(sync_settling, count);
   }
 
   /// The first ones of those that wait for a commit.

@@ -12,7 +12,6 @@
 #include "ir/evaluate.h"
 #include "ir/expand.h"
 #include "runtime/process/os.h"
-#include "runtime/reuse.h"
 #include "runtime/why.h"
 #include "support/exit_code.h"
 
@@ -132,35 +131,85 @@ bool LeftRuns::Rest(RunReader& run, const std::vector<docker::LeftContainer>& co
   return told(RecordEnded(run, gone, how));
 }
 
-bool LeftRuns::Orphans(const RunReader& run, const std::set<std::string>& taken, Terminal& terminal, bool quiet, StartFailure& failure) {
-  const std::string from = UsedRun(run.header());
-  if (from.empty() || run.summary().finished || !Lock(from)) return true;
-  Result<std::unique_ptr<RunReader>> earlier = RunReader::Open(state_dir_, from);
-  if (!earlier.ok()) return true;
-  std::vector<OpenAttempt> theirs = OpenAttempts(**earlier);
-  // What began later was begun by a resume of that run, and is not this one's to end.
-  std::set<std::string> not_ours = taken;
-  for (const OpenAttempt& one : theirs) {
-    if (one.intent_ms > run.header().created_ms) not_ours.insert(one.origin.ExecutionId());
+bool LeftRuns::Inherited(const RunReader& run, std::set<std::string> taken, std::vector<Candidate>& attempts, std::vector<docker::LeftContainer>& containers, StartFailure& failure) {
+  constexpr int kMostBefore = 8;
+  std::unique_ptr<RunReader> child;  // null: `run`
+  for (int i = 0; i < kMostBefore; ++i) {
+    const RunReader& heir = child != nullptr ? *child : run;
+    const std::string from = UsedRun(heir.header());
+    // One that came to its end has ended what it was given.
+    if (from.empty() || heir.summary().finished || !Lock(from)) return true;
+    Result<std::unique_ptr<RunReader>> earlier = RunReader::Open(state_dir_, from);
+    if (!earlier.ok()) return true;
+    std::vector<OpenAttempt> theirs = OpenAttempts(**earlier);
+    std::erase_if(theirs, [&](const OpenAttempt& one) {
+      const std::string execution = one.origin.ExecutionId();
+      // What began later was begun by a resume of that run, and is not this one's.
+      if (one.intent_ms > heir.header().created_ms) taken.insert(execution);
+      return taken.count(execution) != 0 || !Lock(one.origin.run);
+    });
+    std::set<std::string> runs = {from};
+    for (const OpenAttempt& one : theirs) runs.insert(one.origin.run);
+    auto found = docker::FindContainers(docker::EnginesOf((*earlier)->plan()), runs);
+    if (!found.ok() && !theirs.empty()) {
+      failure = {kExitBackend, fmt::format("containers of the run {}, whose results are used, may still run, and cannot be asked for: {}", from, found.error().message),
+                 {"nothing was started and nothing was ended; type this again once the engine answers"}};
+      return false;
+    }
+    for (docker::LeftContainer& one : found.ok() ? *found : std::vector<docker::LeftContainer>()) {
+      // Of `from` also what its journal knows to be gone: it died before it had removed it.
+      if (taken.count(one.container.attempt) == 0 && (one.container.run == from || !Among(theirs, {one}).empty())) containers.push_back(std::move(one));
+    }
+    for (const docker::LeftContainer& one : containers) taken.insert(one.container.attempt);
+    for (OpenAttempt& one : theirs) attempts.push_back({std::move(one), (*earlier)->run_dir()});
+    child = *std::move(earlier);
   }
-  std::erase_if(theirs, [&](const OpenAttempt& one) { return not_ours.count(one.origin.ExecutionId()) != 0 || !Lock(one.origin.run); });
-  std::set<std::string> runs = {from};
-  for (const OpenAttempt& one : theirs) runs.insert(one.origin.run);
-  auto found = docker::FindContainers(docker::EnginesOf((*earlier)->plan()), runs);
-  if (!found.ok() && theirs.empty()) return true;
-  if (!found.ok()) {
-    failure = {kExitBackend, fmt::format("containers of the run {}, whose results are used, may still run, and cannot be asked for: {}", from, found.error().message),
-               {"nothing was started and nothing was ended; type this again once the engine answers"}};
-    return false;
-  }
-  std::erase_if(*found, [&](const docker::LeftContainer& one) {
-    if (not_ours.count(one.container.attempt) != 0) return true;
-    // Also what its journal knows to be gone: it died before it had removed it.
-    return one.container.run != from && std::none_of(theirs.begin(), theirs.end(), [&](const OpenAttempt& each) { return each.origin.ExecutionId() == one.container.attempt; });
-  });
-  if (!Rest(**earlier, *found, theirs, kByHeir, failure)) return false;
-  if (!found->empty() && !quiet) terminal.Err(fmt::format("note: {} of the run {} {} ended and removed\n", Count(found->size()), from, found->size() == 1 ? "was" : "were"));
   return true;
+}
+
+std::vector<docker::LeftContainer> LeftRuns::Divide(EngineSetup& setup, const std::vector<Candidate>& attempts, std::vector<docker::LeftContainer> containers, EarlierRun* used,
+                                                    const std::function<bool(InstanceRef)>& may_start) {
+  // What the run would start at once, by key.
+  std::multimap<std::string, const ForecastRow*> starts;
+  Forecast forecast;
+  if (used != nullptr) {
+    forecast = MakeForecast(*setup.plan, setup.roots, used, setup.options.cache_dir);
+    for (const ForecastRow& row : forecast.rows) {
+      if (row.prospect == Prospect::Runs && !row.key.empty() && may_start(row.instance)) starts.emplace(row.key, &row);
+    }
+  }
+  const std::string label = docker::StateLabel(state_dir_);
+  std::vector<docker::LeftContainer> rest;
+  for (docker::LeftContainer& one : containers) {
+    auto found = std::find_if(attempts.begin(), attempts.end(), [&](const Candidate& each) { return each.attempt.origin.ExecutionId() == one.container.attempt; });
+    const OpenAttempt* attempt = found == attempts.end() ? nullptr : &found->attempt;
+    auto best = starts.end();
+    if (attempt != nullptr && attempt->wanted && !attempt->key.empty() && one.container.state == label && docker::HasBegun(one.container) &&
+        container::FindPlaces(attempt->origin.run_dir, attempt->origin.id) && !Exists(found->run_dir + "/outputs/" + ir::SafeName(attempt->address))) {
+      auto [first, last] = starts.equal_range(attempt->key);
+      for (auto it = first; it != last; ++it) {
+        const uint32_t job = it->second->instance.job;
+        // Told at its start where it is laid down, which is a place of the old run.
+        if (setup.plan->jobs[job].staging.valid()) continue;
+        if (setup.plan->jobs[job].backend.kind == one.kind && EngineText(*setup.plan, job) == one.endpoint.text && (best == starts.end() || it->second->address == attempt->address)) best = it;
+      }
+    }
+    if (best == starts.end()) {
+      rest.push_back(std::move(one));
+      continue;
+    }
+    setup.adopt.push_back({attempt->key, best->second->address, attempt->origin, attempt->handle});
+    starts.erase(best);
+    given_.emplace(attempt->origin.ExecutionId(), std::move(one));
+  }
+  return rest;
+}
+
+void LeftRuns::Tell(const std::string& what, size_t rest, Terminal& terminal) const {
+  std::string text = fmt::format("note: the run {} had died:", what);
+  if (!given_.empty()) text += fmt::format(" {} of it {} taken over{}", Count(given_.size()), given_.size() == 1 ? "is" : "are", rest == 0 ? "" : ",");
+  if (rest > 0) text += fmt::format(" {}{} ended and removed", Count(rest), rest == 1 ? " was" : " were");
+  terminal.Err(text + "\n");
 }
 
 bool LeftRuns::Begin(EngineSetup& setup, const std::string& earlier, Terminal& terminal, bool quiet, StartFailure& failure) {
@@ -178,8 +227,10 @@ bool LeftRuns::Begin(EngineSetup& setup, const std::string& earlier, Terminal& t
   std::vector<OpenAttempt> open = OpenAttempts(*earlier_);
   std::set<std::string> theirs;
   for (const OpenAttempt& one : open) theirs.insert(one.origin.ExecutionId());
-  if (!Orphans(*earlier_, theirs, terminal, quiet, failure)) return false;
-  if (open.empty()) {
+  std::vector<Candidate> attempts;
+  std::vector<docker::LeftContainer> containers;
+  if (!Inherited(*earlier_, theirs, attempts, containers, failure)) return false;
+  if (open.empty() && containers.empty()) {
     locks_.clear();
     return true;
   }
@@ -193,57 +244,22 @@ bool LeftRuns::Begin(EngineSetup& setup, const std::string& earlier, Terminal& t
                {"nothing was started and nothing was ended; type this again once the engine answers", "or begin without the results of that run: leave out `--resume`"}};
     return false;
   }
-  auto attempt_of = [&](const docker::LeftContainer& one) {
-    return std::find_if(open.begin(), open.end(), [&](const OpenAttempt& each) { return each.origin.ExecutionId() == one.container.attempt; });
-  };
-  std::erase_if(*found, [&](const docker::LeftContainer& one) { return one.container.run != earlier && attempt_of(one) == open.end(); });
+  std::erase_if(*found, [&](const docker::LeftContainer& one) { return one.container.run != earlier && Among(open, {one}).empty(); });
   for (const OpenAttempt& one : open) {
     if (!one.started && Among({one}, *found).empty()) not_there_.insert(one.origin.ExecutionId());
+    attempts.push_back({one, earlier_->run_dir()});
   }
-  if (found->empty()) {
+  for (docker::LeftContainer& one : *found) {
+    if (std::none_of(containers.begin(), containers.end(), [&](const docker::LeftContainer& each) { return each.container.id == one.container.id; })) containers.push_back(std::move(one));
+  }
+  if (containers.empty()) {
     locks_.clear();
     return true;
   }
-
-  // What the new run would start at once, by key.
-  std::multimap<std::string, const ForecastRow*> starts;
-  Forecast forecast;
-  if (auto used = EarlierRun::Open(state_dir_, earlier, true); used.ok()) {
-    forecast = MakeForecast(*setup.plan, setup.roots, used->get(), setup.options.cache_dir);
-    for (const ForecastRow& row : forecast.rows) {
-      if (row.prospect == Prospect::Runs && !row.key.empty()) starts.emplace(row.key, &row);
-    }
-  }
-  const std::string label = docker::StateLabel(state_dir_);
-  std::vector<docker::LeftContainer> rest;
-  for (docker::LeftContainer& one : *found) {
-    auto attempt = attempt_of(one);
-    auto best = starts.end();
-    if (attempt != open.end() && attempt->wanted && !attempt->key.empty() && one.container.state == label && docker::HasBegun(one.container) &&
-        container::FindPlaces(attempt->origin.run_dir, attempt->origin.id) && !Exists(earlier_->run_dir() + "/outputs/" + ir::SafeName(attempt->address))) {
-      auto [first, last] = starts.equal_range(attempt->key);
-      for (auto it = first; it != last; ++it) {
-        const uint32_t job = it->second->instance.job;
-        // Told at its start where it is laid down, which is a place of the old run.
-        if (setup.plan->jobs[job].staging.valid()) continue;
-        if (setup.plan->jobs[job].backend.kind == one.kind && EngineText(*setup.plan, job) == one.endpoint.text && (best == starts.end() || it->second->address == attempt->address)) best = it;
-      }
-    }
-    if (best == starts.end()) {
-      rest.push_back(std::move(one));
-      continue;
-    }
-    setup.adopt.push_back({attempt->key, best->second->address, attempt->origin, attempt->handle});
-    starts.erase(best);
-    given_.emplace(attempt->origin.ExecutionId(), std::move(one));
-  }
+  auto used = EarlierRun::Open(state_dir_, earlier, true);
+  const std::vector<docker::LeftContainer> rest = Divide(setup, attempts, std::move(containers), used.ok() ? used->get() : nullptr, [](InstanceRef) { return true; });
   if (!Rest(*earlier_, rest, open, kByHeir, failure)) return false;
-  if (!quiet) {
-    std::string text = fmt::format("note: the run {} had died:", earlier);
-    if (!given_.empty()) text += fmt::format(" {} of it {} taken over{}", Count(given_.size()), given_.size() == 1 ? "is" : "are", rest.empty() ? "" : ",");
-    if (!rest.empty()) text += fmt::format(" {}{} ended and removed", Count(rest.size()), rest.size() == 1 ? " was" : " were");
-    terminal.Err(text + "\n");
-  }
+  if (!quiet) Tell(earlier, rest.size(), terminal);
   if (given_.empty()) {
     locks_.clear();
     return true;
@@ -277,10 +293,29 @@ bool LeftRuns::Resume(EngineSetup& setup, RunReader& run, Terminal& terminal, bo
     if (Lock(one.origin.run)) continue;
     taken.erase(one.origin.ExecutionId());
   }
-  if (!Orphans(run, taken, terminal, quiet, failure)) return false;
   std::set<std::string> needed;
   for (const OpenAttempt& one : open) {
     if (taken.count(one.origin.ExecutionId()) != 0) needed.insert(one.origin.run);
+  }
+  // What it had been given and had not come to when it died: given again.
+  std::vector<Candidate> attempts;
+  std::vector<docker::LeftContainer> containers;
+  if (!Inherited(run, taken, attempts, containers, failure)) return false;
+  if (!containers.empty()) {
+    const std::string from = UsedRun(run.header());
+    auto earlier = RunReader::Open(state_dir_, from);
+    if (!earlier.ok()) return true;
+    earlier_ = *std::move(earlier);
+    auto used = EarlierRun::Open(state_dir_, run.header().id, true);
+    const std::vector<docker::LeftContainer> rest = Divide(setup, attempts, std::move(containers), used.ok() ? used->get() : nullptr, [&](InstanceRef instance) {
+      // What has ended stays, and what goes on as its own attempt needs no other.
+      return !IsFinal(run.state(instance)) && std::none_of(open.begin(), open.end(), [&](const OpenAttempt& each) { return each.wanted && each.instance == instance; });
+    });
+    if (!Rest(*earlier_, rest, OpenAttempts(*earlier_), kByHeir, failure)) return false;
+    if (!quiet) Tell(from, rest.size(), terminal);
+    if (!given_.empty()) {
+      for (const auto& [id, lock] : locks_) needed.insert(id);
+    }
   }
   std::erase_if(locks_, [&](const auto& lock) { return needed.count(lock.first) == 0; });
   setup.origins.assign(needed.begin(), needed.end());
@@ -300,14 +335,14 @@ void LeftRuns::End(const Engine& engine, Terminal& terminal) {
     if (auto found = given_.find(execution); found != given_.end()) rest.push_back(found->second);
   }
   // Nothing of those that were taken over is alive either: nobody needs to ask for them again.
-  if (earlier_ != nullptr && !given_.empty() && earlier_->summary().lost == 0) {
-    std::vector<OpenAttempt> over;
-    for (const OpenAttempt& one : OpenAttempts(*earlier_)) {
-      const std::string execution = one.origin.ExecutionId();
-      if (given_.count(execution) != 0 && std::none_of(rest.begin(), rest.end(), [&](const docker::LeftContainer& each) { return each.container.attempt == execution; })) over.push_back(one);
-    }
-    (void)RecordEnded(*earlier_, over, fmt::format("ended with run {}, which took it over,", engine.run_id())).ok();
+  std::vector<docker::LeftContainer> over;
+  for (const auto& [execution, one] : given_) {
+    if (std::none_of(rest.begin(), rest.end(), [&](const docker::LeftContainer& each) { return each.container.attempt == execution; })) over.push_back(one);
   }
+  std::set<std::string> held;
+  for (const auto& [id, lock] : locks_) held.insert(id);
+  for (ToldRun& one : RunsToTell(state_dir_, held, "", over)) (void)RecordEnded(*one.run, one.ending, fmt::format("ended with run {}, which took it over,", engine.run_id())).ok();
+  if (earlier_ != nullptr && !rest.empty()) (void)earlier_->Refresh().ok();
   StartFailure failure;
   if (!rest.empty() && !Rest(*earlier_, rest, OpenAttempts(*earlier_), kByHeir, failure)) {
     terminal.Err(fmt::format("warning: {}; `jobc cancel {}` tries again\n", failure.message, earlier_->header().id));

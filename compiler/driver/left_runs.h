@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -13,6 +14,7 @@
 #include "compiler/driver/terminal.h"
 #include "runtime/dead_run.h"
 #include "runtime/engine.h"
+#include "runtime/reuse.h"
 #include "runtime/run_reader.h"
 #include "runtime/state_dir.h"
 
@@ -50,8 +52,18 @@ class LeftRuns {
 
  private:
   bool Lock(const std::string& run);
-  /// What a dead run had been given of the one whose results it used, and had not come to. `taken`: what it had, by execution id.
-  bool Orphans(const RunReader& run, const std::set<std::string>& taken, Terminal& terminal, bool quiet, StartFailure& failure);
+  /// An attempt that may be taken over, and the directory of the run in whose journal it is open.
+  struct Candidate {
+    OpenAttempt attempt;
+    std::string run_dir;
+  };
+  /// What a dead run had been given of the one whose results it used, and had not come to; of that one the same, and so on. `taken`: what
+  /// it had, by execution id.
+  bool Inherited(const RunReader& run, std::set<std::string> taken, std::vector<Candidate>& attempts, std::vector<docker::LeftContainer>& containers, StartFailure& failure);
+  /// Gives to the run what it would start just so; returns the rest. `used`: whose results it uses. `may_start`: of its instances.
+  std::vector<docker::LeftContainer> Divide(EngineSetup& setup, const std::vector<Candidate>& attempts, std::vector<docker::LeftContainer> containers, EarlierRun* used,
+                                            const std::function<bool(InstanceRef)>& may_start);
+  void Tell(const std::string& what, size_t rest, Terminal& terminal) const;
   void RemoveEnded(RunReader& run);
   bool Rest(RunReader& run, const std::vector<docker::LeftContainer>& containers, const std::vector<OpenAttempt>& open, const std::string& how, StartFailure& failure);
 

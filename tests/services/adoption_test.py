@@ -96,6 +96,13 @@ class Killed:
     def last_run(self):
         return max(path.name for path in (self.at / ".jobc" / "runs").iterdir())
 
+    def runs_after(self, before, *addresses):
+        """Whether these instances run in another run than `before`. One that was just made may not be there for others yet."""
+        run = self.last_run()
+        done = self.jobc("status", run, "--json", "--instances", code=None) if run != before else None
+        states = {one["address"]: one["state"] for one in done.json["instances"]} if done is not None and done.code == 0 else {}
+        return all(states.get(address) == "running" for address in addresses)
+
     def check(self, done):
         self.assertEqual(done.json, {"n": [0, 1, 2], "text": "text\ntext\ntext\n"})
         self.assertEqual(self.ran(), ["0", "1", "2"], "each of them ran once")
@@ -213,7 +220,7 @@ class Adoption(Killed):
         self.kill_with_gifts()
         before = self.last_run()
         process = self.start("run", "a.job", "--resume")
-        wait_until(lambda: process.poll() is not None or (self.last_run() != before and self.states().get("far") == "running"), what="the new run to take it over")
+        wait_until(lambda: process.poll() is not None or self.runs_after(before, "far"), what="the new run to take it over")
         self.flag("go").touch()
         self.check_gifts(self.finish(process))
         self.assertEqual(len(self.s3.requests("GET", "dir/data.txt")), 1, "it was fetched once")
@@ -242,7 +249,7 @@ class Adoption(Killed):
             self.write_job(text)
         before = self.last_run()
         process = self.start("run", "a.job", "--resume", "--max-parallel", "3", **options)
-        wait_until(lambda: process.poll() is not None or (self.last_run() != before and all(self.states().get(f'far["{i}"]') == "running" for i in wait)), seconds=60, what="the new run to run them")
+        wait_until(lambda: process.poll() is not None or self.runs_after(before, *(f'far["{i}"]' for i in wait)), seconds=60, what="the new run to run them")
         self.assertIsNone(process.poll(), process.poll() is not None and process.communicate()[1])
         return process
 
@@ -284,6 +291,28 @@ class Adoption(Killed):
         self.flag("go").touch()
         self.check(self.finish(process))
 
+    def kill_when_made(self, *words):
+        """A new run that is killed as soon as it has a journal: what it was given it has not come to, or only just."""
+        before = self.last_run()
+        process = self.start(*words)
+        wait_until(lambda: process.poll() is not None or (self.last_run() != before and (self.at / ".jobc" / "runs" / self.last_run() / "journal.db").exists()), what="the journal")
+        process.kill()
+        process.wait()
+        return self.last_run()
+
+    def test_what_a_new_run_did_not_come_to_before_it_was_killed(self):
+        self.kill_in_the_middle("run", "a.job", "--max-parallel", "3")
+        before = sorted(one["Id"] for one in self.mine())
+        for _ in range(2):
+            self.kill_when_made("run", "a.job", "--resume", "--max-parallel", "3")
+            if self.jobc("status", code=None).code != 0:
+                shutil.rmtree(self.at / ".jobc" / "runs" / self.last_run())  # killed before it was there for others
+            self.assertEqual(sorted(one["Id"] for one in self.mine()), before)
+        process = self.start("resume")
+        wait_until(lambda: process.poll() is not None or all(state == "running" for address, state in self.states().items() if address.startswith("far")), what="the run to go on")
+        self.flag("go").touch()
+        self.check(self.finish(process))
+
     def test_a_new_run_with_other_commands_ends_them_first(self):
         self.kill_in_the_middle("run", "a.job", "--max-parallel", "3")
         old = self.last_run()
@@ -310,7 +339,7 @@ class Adoption(Killed):
         self.kill_in_the_middle("run", "a.job", "--max-parallel", "3")
         before = self.last_run()
         process = self.start("run", "a.job", "--resume", "--max-parallel", "1")
-        wait_until(lambda: self.last_run() != before and any(state == "running" for state in self.states().values()), what="one of them to be taken over")
+        wait_until(lambda: any(self.runs_after(before, f'far["{i}"]') for i in range(3)), what="one of them to be taken over")
         process.send_signal(signal.SIGINT)
         self.finish(process, code=130)
         self.assertEqual(self.mine(), [])

@@ -24,7 +24,7 @@ class Moment:
 
     def __init__(self, method, path, when):
         self.method, self.path, self.when = method, re.compile(path), when
-        self.came, self.delivered = threading.Event(), threading.Event()
+        self.came, self.delivered, self.answered = threading.Event(), threading.Event(), threading.Event()
 
     def deliver(self):
         """What was asked for by whoever is dead by now comes to the engine."""
@@ -107,7 +107,7 @@ class Gate:
                         moment.delivered.wait()
                         engine.sendall(data)
                         while engine.recv(1 << 16):  # its answer is nobody's
-                            pass
+                            moment.answered.set()
                         return
                     else:
                         held = moment
