@@ -45,6 +45,8 @@ constexpr int64_t kProgressMs = 10'000;      ///< between two notes about a pull
 constexpr int64_t kLogTryMs = 100;           ///< until a log that is not there yet is asked for again; twice as long each time
 constexpr int64_t kMostLogTryMs = 5'000;
 constexpr int kMostLogTries = 6;             ///< after the end of the program
+constexpr int64_t kLookMs = 100;             ///< between two looks whether a container that was killed is being removed
+constexpr int kMostLooks = 5;
 constexpr int64_t kLateLogMs = 5'000;        ///< for the end of the output after that of the program
 constexpr size_t kPiece = 1 << 20;           ///< of files that are copied
 constexpr int64_t kStallMs = 120'000;        ///< without a byte of them
@@ -422,6 +424,8 @@ class DockerBackend : public Backend {
     bool chown = false;          ///< its files belong to a user of the image until it has ended
     std::vector<std::string> gpus;
     std::unique_ptr<Timer> timer;        ///< to KILL
+    std::unique_ptr<Timer> look;         ///< whether it is there any more
+    int looks = 0;
     std::unique_ptr<Timer> retry, late;  ///< to read its output again
     std::unique_ptr<Timer> again;        ///< to copy, or to ask whether it began
   };
@@ -1829,9 +1833,26 @@ class DockerBackend : public Backend {
     });
   }
 
+  /// Somebody who removes a container kills it first, so its end may be told before it is gone: a KILL that is not ours, nor that of a
+  /// program (which the init program would report), is looked at again for a moment.
+  static bool MayVanish(const Attempt& attempt) {
+    return attempt.exit_code == 128 + SIGKILL && attempt.looks < kMostLooks && !attempt.removed && !attempt.cancelled && !attempt.oom && !attempt.away && !attempt.copied &&
+           !container::ReadInitEnd(attempt.launch.places);
+  }
+
   /// All that is said about its end is there: its files become ours again.
   void Conclude(AttemptId id, Attempt& attempt) {
-    if (std::exchange(attempt.concluding, true)) return;
+    if (attempt.concluding) return;
+    if (MayVanish(attempt)) {
+      ++attempt.looks;
+      return Later(id, &Attempt::look, kLookMs, [this, id](Attempt&) {
+        AskFor(id, "GET", "/containers/" + attempts_.at(id).container + "/json", "", [this, id](Attempt& now, const Reply& reply) {
+          now.removed = now.removed || (reply.end.ok() && reply.status == 404);
+          Conclude(id, now);
+        });
+      });
+    }
+    attempt.concluding = true;
     if (attempt.copied) return attempt.removed ? TellExit(id, attempt) : Collect(id, attempt);
     if (!attempt.chown) return TellExit(id, attempt);
     struct Work {
