@@ -1235,6 +1235,7 @@ class DockerBackend : public Backend {
 
   /// It has begun, unseen; perhaps it has ended.
   void GoOnWith(AttemptId id, Attempt& attempt, const ContainerState& state) {
+    if (attempt.link->prober == id) Known(*attempt.link, !state.copied);  // as was found out then
     Know(id, attempt, state.id);
     attempt.copied = state.copied;
     attempt.phase = Phase::Starting;
@@ -1259,6 +1260,7 @@ class DockerBackend : public Backend {
     if (attempt.handle.empty()) attempt.handle = container + " " + attempt.link->images[attempt.launch.image].info.digest;
     attempt.link->by_container[container] = id;
     attempt.link->condemned.erase(docker::ContainerName(attempt.launch.execution_id));
+    if (attempt.link->prober == id) return;  // it may be made anew, and be another one then
     if (!std::exchange(attempt.told_submitted, true)) host_.events->OnSubmitted(id, attempt.handle);
   }
 

@@ -110,7 +110,7 @@ class Conformance : public ::testing::TestWithParam<PlaceParam> {
       if (step.what != Do::IgnoreTerm && step.what != Do::ExitOnTerm) all.Add(step);
     }
     const AttemptLaunch& launch = Submit(all);
-    S().Until([&] { return S().seen[launch.id].started && Exists(launch.places.output_dir + "/running"); }, "the start of a program");
+    S().Until([&] { return S().seen[launch.id].started && place->Has(launch, "running"); }, "the start of a program");
     return launch;
   }
   const Seen& Run(const Program& program) { return S().Finish(Submit(program).id); }
@@ -119,7 +119,10 @@ class Conformance : public ::testing::TestWithParam<PlaceParam> {
     EXPECT_TRUE(one.exit && one.exit->exit_code == 0) << S().Story() << S().Errors(last_id);
     return S().Text(last_id);
   }
-  void Touch(const AttemptLaunch& launch, const std::string& name) { std::ofstream(launch.places.output_dir + "/" + name) << ""; }
+  void Touch(const AttemptLaunch& launch, const std::string& name) {
+    if (traits.far && S().seen.contains(launch.id)) S().Until([&] { return S().seen[launch.id].started || S().seen[launch.id].ended(); }, "the start");
+    place->Put(launch, name);
+  }
 
   void ExpectCode(AttemptId id, int code) {
     const Seen& one = S().Finish(id);
@@ -417,7 +420,7 @@ TEST_P(Conformance, SecretFilesAreReadAndGone) {
   ASSERT_EQ(stat(launch.places.secrets_dir.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 0077, 0u) << "of this user alone";
   Submit(launch);
-  S().Until([&] { return Exists(launch.places.output_dir + "/read"); }, "the program to have read it");
+  S().Until([&] { return place->Has(launch, "read"); }, "the program to have read it");
   Touch(launch, "go");
   S().Finish(launch.id);
   EXPECT_EQ(S().Text(launch.id), "hidden");
@@ -616,7 +619,7 @@ TEST_P(Conformance, StopLeavesNothingAliveAndSaysNothing) {
     AttemptLaunch launch = Launch(Program().IgnoreTerm().Hold("pipe").Touch("running").Forever());
     pipes.push_back(std::make_unique<Pipe>(launch.places.output_dir + "/pipe"));
     Submit(launch);
-    S().Until([&] { return S().seen[launch.id].started && Exists(launch.places.output_dir + "/running") && (!traits.processes || !pipes.back()->Ended()); }, "the start");
+    S().Until([&] { return S().seen[launch.id].started && place->Has(launch, "running") && (!traits.processes || !pipes.back()->Ended()); }, "the start");
   }
   Submit(Program().Forever());  // this one may not have begun
   S().ForgetAll();
@@ -771,7 +774,7 @@ class Restart : public Conformance {
       if (phase == Phase::Ended) Touch(launch, "go");
       S().Until([&] { return here; }, "the phase in which to die");
       if (phase == Phase::Started) {
-        S().Until([&] { return Exists(launch.places.output_dir + "/running"); }, "its first steps");
+        S().Until([&] { return place->Has(launch, "running"); }, "its first steps");
         die(launch.id);
       }
       return launch.id;
@@ -879,7 +882,7 @@ TEST_P(Restart, ASecondSubmissionFindsTheFirst) {
   NEEDS(remembers, "nothing is asked for an execution id here");
   const Program program = Program().Append(Where::Output, "begun", "x").Touch("running").Await("go").Exit(6);
   Left left = DieAt(Phase::Started, program);
-  S();
+  if (auto places = S().backend().FindPlaces(left.launch.id, secret_files)) left.launch.places = *places;
   Complete(left.launch, program);
   left.launch.submission = 2;
   Submit(left.launch);

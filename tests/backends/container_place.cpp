@@ -1,5 +1,5 @@
 // The places `docker` and `podman`: engines that the tests have started (tests/services/daemons.py), named in the file of
-// JOBC_SERVICES. What the suite itself wants to know of them it asks over their API.
+// JOBC_SERVICES; `far=…` there says that they do not see this machine's files. What the suite itself wants to know of them it asks over their API.
 #include <cstdlib>
 #include <fstream>
 #include <map>
@@ -7,6 +7,7 @@
 #include "backends/docker/docker_backend.h"
 #include "backends/docker/endpoint.h"
 #include "backends/docker/engine_api.h"
+#include "backends/docker/tar.h"
 #include "ir/json.h"
 #include "runtime/http_client.h"
 #include "runtime/process/os.h"
@@ -52,7 +53,10 @@ class ContainerPlace : public Place {
     out.survives = true;
     out.remembers = true;
     out.costly = true;
-    out.limits_memory = Ask("GET", "/info").find("\"MemoryLimit\":true") != std::string::npos;
+    out.far = IsFar();
+    out.processes = out.secret_files = !out.far;  // no pipe between here and there; and secret files are not copied
+    const std::string version = Ask("GET", "/version"), libpod = docker::LibpodInfoPath(version);
+    out.limits_memory = docker::ParseFacts(version, Ask("GET", "/info"), libpod.empty() ? "" : Ask("GET", libpod, "")).value().limits_memory;
     out.adds = {"PATH", "HOSTNAME", "HOME", "TERM", "container"};
     return out;
   }
@@ -65,9 +69,22 @@ class ContainerPlace : public Place {
     launch.options = {{"network", ir::Value::String("none")}};
   }
 
+  bool Has(const AttemptLaunch& launch, const std::string& name) override {
+    if (!IsFar() || Place::Has(launch, name)) return Place::Has(launch, name);
+    return Status("HEAD", Archive(launch, SeenPlaces().output_dir + "/" + name)) == 200;
+  }
+  void Put(const AttemptLaunch& launch, const std::string& name) override {
+    Place::Put(launch, name);  // it goes there with the others if it is early enough
+    if (!IsFar()) return;
+    docker::TarMaker maker({{launch.places.output_dir + "/" + name, name}}, 0, 0);
+    std::string archive(1 << 16, '\0');
+    archive.resize(maker.Read(archive.data(), archive.size()).value());
+    Status("PUT", Archive(launch, SeenPlaces().output_dir), archive);
+  }
+
   /// Somebody removes the container.
   bool Lose(AttemptId, int64_t, const std::string& handle) override {
-    Ask("DELETE", "/containers/" + handle.substr(0, handle.find(' ')) + "?force=1");
+    Ask("DELETE", "/containers/" + handle.substr(0, handle.find(' ')) + "?force=1&v=1");
     return true;
   }
 
@@ -86,10 +103,29 @@ class ContainerPlace : public Place {
   }
 
  private:
-  std::string Ask(const std::string& method, const std::string& path) const {
+  bool IsFar() const { return services_.contains("far"); }
+
+  static std::string Archive(const AttemptLaunch& launch, const std::string& path) {
+    return docker::ApiPath("/containers/" + docker::ContainerName(launch.execution_id) + "/archive", {{"path", path}});
+  }
+
+  /// 0: no answer.
+  int Status(const std::string& method, const std::string& path, const std::string& archive = "") const {
     HttpRequest request;
     request.method = method;
     request.url = endpoint_.base_url + "/v1.41" + path;
+    request.unix_socket = endpoint_.unix_socket;
+    request.total_ms = 30'000;
+    request.body = archive;
+    request.headers = {"Content-Type: application/x-tar"};
+    auto answer = FetchNow(std::move(request), 8 << 20);
+    return answer ? answer->head.status : 0;
+  }
+
+  std::string Ask(const std::string& method, const std::string& path, const std::string& api = "/v1.41") const {
+    HttpRequest request;
+    request.method = method;
+    request.url = endpoint_.base_url + api + path;
     request.unix_socket = endpoint_.unix_socket;
     request.total_ms = 30'000;
     auto answer = FetchNow(std::move(request), 8 << 20);

@@ -2,12 +2,14 @@
 // backend, made anew for each case.
 #pragma once
 
+#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "runtime/backend.h"
 #include "tests/backends/program.h"
+#include "tests/engine/run_fixture_files.h"
 
 namespace jobc::conformance {
 
@@ -29,6 +31,7 @@ struct Traits {
   bool secret_files = true;
   bool limits_memory = false;
   bool costly = false;           ///< an attempt costs a tenth of a second and more: cases that need many take fewer
+  bool far = false;              ///< it does not see this machine's files: they go in before the program begins, and come back after its end
   bool in_process = false;       ///< the place lives in this process: a dead jobc is a backend that was dropped, not a killed process
   std::vector<std::string> adds{};   ///< names of variables the place adds to every environment
 };
@@ -44,6 +47,9 @@ class Place {
   virtual void Fit(AttemptLaunch& launch, const Program& program) = 0;
   /// The place loses the attempt while it runs, as by a power cut of its host. False: there is no way to do that.
   virtual bool Lose(AttemptId id, int64_t pid, const std::string& handle) { return false; }
+  /// Whether the program has made this file in its output directory; makes an empty one there for it.
+  virtual bool Has(const AttemptLaunch& launch, const std::string& name) { return testing::Exists(launch.places.output_dir + "/" + name); }
+  virtual void Put(const AttemptLaunch& launch, const std::string& name) { std::ofstream(launch.places.output_dir + "/" + name) << ""; }
   /// Backends to come are those of another jobc: the one before is dead and has said nothing to the place.
   virtual void Crash() {}
   /// What is alive or left of attempts of `run_id`, in words; empty if nothing.
