@@ -69,7 +69,11 @@ Result<Endpoint> FromAddress(ir::BackendKind kind, std::string address, std::str
   if (scheme == "ssh") {
     // Where podman's service listens depends on who runs it.
     auto target = ParseSshTarget(rest, kind == ir::BackendKind::Podman ? "" : "/var/run/docker.sock");
-    if (!target) return Error{fmt::format("{} names `{}`, {}", out.origin, out.text, target.error().message)};
+    if (!target) {
+      // What stands before the host may be a password.
+      const size_t at_host = rest.rfind('@');
+      return Error{fmt::format("{} names `ssh://{}`, {}", out.origin, at_host != std::string::npos && rest.find(':') < at_host ? "…" + rest.substr(at_host) : rest, target.error().message)};
+    }
     out.ssh = *std::move(target);
     out.base_url = "http://engine";
     return out;

@@ -203,6 +203,7 @@ std::string SshForward::LastWords() const {
     if (!line.empty()) last = std::move(line);
     at = end + 1;
   }
+  if (last.starts_with("ssh: ")) last.erase(0, 5);
   return last.substr(0, 300);
 }
 

@@ -115,7 +115,8 @@ TEST(Endpoint, BySsh) {
   fake.env["DOCKER_HOST"] = "ssh://box";
   EXPECT_EQ(find(kDocker, ""), "box|||/var/run/docker.sock|");
   EXPECT_THAT(find(kPodman, "ssh://box"), HasSubstr("does not say where the service listens there"));
-  for (const auto& [text, why] : std::map<std::string, std::string>{{"ssh://", "which has no host"}, {"ssh:///run/d.sock", "which has no host"}, {"ssh://me:secret@box", "a password"},
+  EXPECT_EQ(find(kDocker, "ssh://me:secret@box"), "error: the option `host` names `ssh://…@box`, which has a password: ssh takes a key or an agent");
+  for (const auto& [text, why] : std::map<std::string, std::string>{{"ssh://", "which has no host"}, {"ssh:///run/d.sock", "which has no host"},
                                                                     {"ssh://-oProxyCommand=x", "whose host is no name"}, {"ssh://-l@box", "whose user is no name"}, {"ssh://a b", "whose host is no name"},
                                                                     {"ssh://box:0", "1 to 65535"}, {"ssh://box:x", "1 to 65535"}, {"ssh://box:70000", "1 to 65535"}, {"ssh://[::1", "not closed"},
                                                                     {"ssh://[::1]x", "does not begin with `:`"}, {"ssh://box/a:b", "has a `:` in its path"}}) {
