@@ -2093,7 +2093,8 @@ void Scheduler::ExportsDone(std::optional<Verdict> failure, int64_t now) {
   c.SetNow(now);
   if (c.phase != RunPhase::Exports || !c.awaiting) return;
   c.awaiting = false;
-  if (failure) c.FailRun(RunCause::Job, fmt::format("the exports have no value: {}", failure->message));
+  // What was cancelled has no value, and that is no news.
+  if (failure && !c.interrupted) c.FailRun(RunCause::Job, fmt::format("the exports have no value: {}", failure->message));
   c.Pump();
 }
 

@@ -400,6 +400,18 @@ SH
             self.assertEqual((status["status"], status["exit_code"], status["running"]), ("interrupted", 130, False))
             self.assertSays(done.err, "interrupt", "jobc resume")
 
+    def test_exports_of_what_was_cancelled_are_null_and_no_news(self):
+        self.write(f'''edition = 1
+job a {{ for i in range(3) key i run = ["sh", "-c", "touch {self.flags}/started; sleep 100"] output {{ t: String = stdout() }} }}
+export {{ all: List<String> = a[*].t }}
+''')
+        run = self.start("run", "a.job")
+        self.wait_for("started")
+        run.send_signal(signal.SIGINT)
+        done = self.finish(run, code=130)
+        self.assertEqual(done.json, {"all": None})
+        self.assertNotIn("no value", done.err)
+
     def test_twice_ends_at_once(self):
         run = self.begin(self.TEXT.replace("500ms", "1h"))
         run.send_signal(signal.SIGINT)
