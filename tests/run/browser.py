@@ -2,9 +2,12 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
+
+from story import wait_until
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -42,11 +45,15 @@ class Browser:
         return self
 
     def __exit__(self, *_):
-        self.process.kill()
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         os.close(self.out)
         os.close(self.inp)
+        wait_until(self.removed, 20, "the last process of the browser to leave its profile alone")
+
+    def removed(self):
         shutil.rmtree(self.profile, ignore_errors=True)
+        return not os.path.exists(self.profile)
 
     def receive(self):
         while b"\0" not in self.buffer:
