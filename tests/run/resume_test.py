@@ -309,7 +309,7 @@ SH
 ''')
         script = f'''mount -t tmpfs -o size=6m,mode=777 tmpfs "{disk}" || exit 77
 {self.program} run a.job --state {disk}/state & jobc=$!
-until grep -q . {disk}/state/runs/*/lock 2>/dev/null && {self.program} status --state {disk}/state --json --instances 2>/dev/null | grep -q '"running"'; do sleep 0.05; done
+until {self.program} status --state {disk}/state --json --instances 2>/dev/null | grep -q '"started_ms": *[1-9]'; do sleep 0.05; done
 cat /dev/zero > {disk}/big
 touch {self.flags}/full
 wait $jobc'''
