@@ -162,6 +162,16 @@ Result<Endpoint> OpenEndpoint(ir::BackendKind kind, const std::string& host, con
   return out;
 }
 
+Result<Endpoint> Endpoints::Open(ir::BackendKind kind, const std::string& host, const std::string& context) {
+  auto named = FindEndpoint(kind, host, context, around_);
+  if (!named || !named->ssh) return named;
+  const std::string key = fmt::format("{} {}", named->text, named->ssh->identity);
+  if (auto found = open_.find(key); found != open_.end()) return found->second;
+  auto opened = OpenEndpoint(kind, host, context, around_);
+  if (opened) open_.emplace(key, *opened);
+  return opened;
+}
+
 std::optional<Trouble> TlsTrouble(const Endpoint& endpoint, const HttpEnd& end, const std::string& answer) {
   auto has = [](const std::string& text, std::initializer_list<std::string_view> parts) {
     return std::any_of(parts.begin(), parts.end(), [&](std::string_view part) { return text.find(part) != std::string::npos; });

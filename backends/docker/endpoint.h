@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -50,6 +51,18 @@ Result<Endpoint> FindEndpoint(ir::BackendKind kind, const std::string& host, con
 
 /// FindEndpoint(), and where that names `ssh://…` the way there: blocks for up to 30 s. The error is one for people.
 Result<Endpoint> OpenEndpoint(ir::BackendKind kind, const std::string& host, const std::string& context, const Surroundings& surroundings);
+
+/// The engines that one command asks, each opened once.
+class Endpoints {
+ public:
+  /// As OpenEndpoint(), or what that opened before.
+  Result<Endpoint> Open(ir::BackendKind kind, const std::string& host, const std::string& context);
+  const Surroundings& surroundings() const { return around_; }
+
+ private:
+  Surroundings around_ = Surroundings::Real();
+  std::map<std::string, Endpoint> open_;  ///< those of ssh, by what names them
+};
 
 /// In words, and what to type.
 struct Trouble {

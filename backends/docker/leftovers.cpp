@@ -15,6 +15,8 @@ namespace {
 constexpr uint64_t kMostBytes = 64ULL << 20;
 
 HttpRequest Ask(const Endpoint& endpoint, std::string method, const std::string& path) {
+  // Between two questions may lie a whole run. If it does not come back, the request says so.
+  if (endpoint.forward != nullptr) (void)endpoint.forward->Renew().ok();
   HttpRequest request;
   request.method = std::move(method);
   request.url = endpoint.base_url + path;
@@ -110,30 +112,33 @@ Result<void> RemoveLeftover(const Endpoint& endpoint, const Leftover& leftover) 
   return {};
 }
 
+EngineName EngineOf(const ir::Plan& plan, const ir::Job& job) {
+  EngineName out{job.backend.kind, "", ""};
+  const ir::ExprPool& exprs = plan.program.exprs;
+  for (const ir::NamedExpr& option : job.backend.options) {
+    if ((option.name == "host" || option.name == "context") && exprs.IsConst(option.value) && exprs.ConstValue(option.value).kind() == ir::ValueKind::String) {
+      (option.name == "host" ? out.host : out.context) = exprs.ConstValue(option.value).as_string();
+    }
+  }
+  return out;
+}
+
 std::set<EngineName> EnginesOf(const ir::Plan& plan) {
   std::set<EngineName> out;
   for (const ir::Job& job : plan.jobs) {
     if (job.kind == ir::JobKind::Check || job.kind == ir::JobKind::Hook || (job.backend.kind != ir::BackendKind::Docker && job.backend.kind != ir::BackendKind::Podman)) {
       continue;
     }
-    EngineName engine{job.backend.kind, "", ""};
-    for (const ir::NamedExpr& option : job.backend.options) {
-      const ir::ExprPool& exprs = plan.program.exprs;
-      if ((option.name == "host" || option.name == "context") && exprs.IsConst(option.value) && exprs.ConstValue(option.value).kind() == ir::ValueKind::String) {
-        (option.name == "host" ? engine.host : engine.context) = exprs.ConstValue(option.value).as_string();
-      }
-    }
-    out.insert(std::move(engine));
+    out.insert(EngineOf(plan, job));
   }
   return out;
 }
 
-Result<std::vector<LeftContainer>> FindContainers(const std::set<EngineName>& engines, const std::set<std::string>& runs) {
-  const Surroundings around = Surroundings::Real();
+Result<std::vector<LeftContainer>> FindContainers(Endpoints& endpoints, const std::set<EngineName>& engines, const std::set<std::string>& runs) {
   std::vector<LeftContainer> out;
   std::set<std::string> asked;
   for (const EngineName& engine : engines) {
-    auto endpoint = OpenEndpoint(engine.kind, engine.host, engine.context, around);
+    auto endpoint = endpoints.Open(engine.kind, engine.host, engine.context);
     if (!endpoint) {
       return endpoint.error();
     }
@@ -144,7 +149,7 @@ Result<std::vector<LeftContainer>> FindContainers(const std::set<EngineName>& en
       HttpEnd end;
       auto found = List(*endpoint, RunFilter(run, false), end);
       if (!found) {
-        return Error{end.ok() ? found.error().message : NoEngineMessage(engine.kind, *endpoint, end, around)};
+        return Error{end.ok() ? found.error().message : NoEngineMessage(engine.kind, *endpoint, end, endpoints.surroundings())};
       }
       for (Leftover& one : *found) {
         out.push_back({engine.kind, *endpoint, std::move(one)});

@@ -45,6 +45,7 @@ struct EngineName {
   std::string host, context;
   friend auto operator<=>(const EngineName&, const EngineName&) = default;
 };
+EngineName EngineOf(const ir::Plan& plan, const ir::Job& job);
 /// Where containers of the plan's jobs run; empty: none of them do.
 std::set<EngineName> EnginesOf(const ir::Plan& plan);
 
@@ -54,7 +55,7 @@ struct LeftContainer {
   Leftover container;
 };
 /// All containers of the runs at these engines, each once. Error: one of the engines cannot be asked; for people, with what to type.
-Result<std::vector<LeftContainer>> FindContainers(const std::set<EngineName>& engines, const std::set<std::string>& runs);
+Result<std::vector<LeftContainer>> FindContainers(Endpoints& endpoints, const std::set<EngineName>& engines, const std::set<std::string>& runs);
 
 /// TERM to all of them at once; to each KILL when its grace is over; then they are removed, and their secret files. Error: what could
 /// not be removed; the others are.

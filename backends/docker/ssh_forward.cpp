@@ -96,20 +96,30 @@ Result<SshTarget> ParseSshTarget(const std::string& text, const std::string& usu
 Result<std::shared_ptr<SshForward>> SshForward::Open(const SshTarget& target) {
   std::shared_ptr<SshForward> out(new SshForward(target));
   if (auto made = out->MakeDir(); !made) return made.error();
-  if (auto started = out->Start(); !started) return started.error();
+  if (auto there = out->Renew(); !there) return there.error();
+  return out;
+}
+
+Result<void> SshForward::Renew() {
+  if (Alive()) return {};
+  if (auto started = Start(); !started) return started;
+  return Await();
+}
+
+Result<void> SshForward::Await() {
   const int64_t until = process::MonotonicMillis() + kOpenMs;
-  while (!Listens(out->socket())) {
-    const bool alive = out->Alive();
+  while (!Listens(socket())) {
+    const bool alive = Alive();
     if (alive && process::MonotonicMillis() < until) {
       usleep(5000);
       continue;
     }
-    const std::string words = out->LastWords();
-    const std::string port = target.port.empty() ? "" : " -p " + target.port;
+    const std::string words = LastWords();
+    const std::string port = target_.port.empty() ? "" : " -p " + target_.port;
     return Error{fmt::format("ssh does not reach it: {}. See what  ssh -o BatchMode=yes{} {} true  says: it has to work without a password and without a question",
-                             !words.empty() ? words : alive ? fmt::format("no answer for {} s", kOpenMs / 1000) : "it ended without a word", port, target.destination)};
+                             !words.empty() ? words : alive ? fmt::format("no answer for {} s", kOpenMs / 1000) : "it ended without a word", port, target_.destination)};
   }
-  return out;
+  return {};
 }
 
 SshForward::~SshForward() {

@@ -41,6 +41,8 @@ class SshForward {
   std::string socket() const { return dir_ + "/s"; }
   /// Where ssh has ended, starts it again, and does not wait: until it is connected nobody answers at the socket.
   void Revive();
+  /// The same, and waits as Open() does.
+  Result<void> Renew();
   /// What ssh said last; empty: nothing.
   std::string LastWords() const;
 
@@ -48,6 +50,7 @@ class SshForward {
   explicit SshForward(SshTarget target) : target_(std::move(target)) {}
   Result<void> MakeDir();
   Result<void> Start();
+  Result<void> Await();
   bool Alive();
   void End();
 

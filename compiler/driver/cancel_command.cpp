@@ -105,7 +105,8 @@ int CancelDead(RunReader& run, const std::string& state_dir, const CancelRequest
   std::vector<docker::LeftContainer> containers;
   // A run that has ended, and of which nothing is open, needs no engine.
   if (!engines.empty() && (!finished || !alive.empty())) {
-    Result<std::vector<docker::LeftContainer>> found = FindAlsoLate(engines, runs, open);
+    docker::Endpoints endpoints;
+    Result<std::vector<docker::LeftContainer>> found = FindAlsoLate(endpoints, engines, runs, open);
     if (!found.ok() && !alive.empty()) {
       terminal.Err(RenderUsageError({fmt::format("containers of the run {} may still run, and cannot be asked for: {}", id, found.error().message),
                                      {fmt::format("nothing was changed; once the engine answers, type this again:  jobc cancel {}", id)}}, terminal.err_color()));

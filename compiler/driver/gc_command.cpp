@@ -156,7 +156,7 @@ class Collector {
     engines.insert({"", ""});
     std::set<std::string> asked;
     for (const auto& [host, context] : engines) {
-      auto endpoint = docker::OpenEndpoint(kind, host, context, docker::Surroundings::Real());
+      auto endpoint = endpoints_.Open(kind, host, context);
       if (!endpoint.ok()) {
         if (named) terminal_.Err(fmt::format("warning: containers cannot be asked for: {}\n", endpoint.error().message));
         continue;
@@ -328,6 +328,7 @@ class Collector {
   std::map<std::string, RunFacts> runs_;
   std::map<std::string, std::vector<std::string>> heirs_;  ///< runs that were begun with the results of one
   std::map<ir::BackendKind, std::set<std::pair<std::string, std::string>>> engines_;
+  docker::Endpoints endpoints_;
   std::set<std::pair<dev_t, ino_t>> seen_;
   std::vector<Item> items_;
   bool failed_ = false;

@@ -29,14 +29,7 @@ bool Exists(const std::string& path) {
 
 /// The engine where a job of the plan would run; empty: it cannot be found.
 std::string EngineText(const ir::Plan& plan, uint32_t job) {
-  // EnginesOf() speaks of whole plans: of a plan with this job alone it is the one engine.
-  docker::EngineName name{plan.jobs[job].backend.kind, "", ""};
-  for (const ir::NamedExpr& option : plan.jobs[job].backend.options) {
-    const ir::ExprPool& exprs = plan.program.exprs;
-    if ((option.name == "host" || option.name == "context") && exprs.IsConst(option.value) && exprs.ConstValue(option.value).kind() == ir::ValueKind::String) {
-      (option.name == "host" ? name.host : name.context) = exprs.ConstValue(option.value).as_string();
-    }
-  }
+  const docker::EngineName name = docker::EngineOf(plan, plan.jobs[job]);
   auto endpoint = docker::FindEndpoint(name.kind, name.host, name.context, docker::Surroundings::Real());
   return endpoint.ok() ? endpoint->text : "";
 }
@@ -71,10 +64,10 @@ std::vector<OpenAttempt> Among(std::vector<OpenAttempt> attempts, const std::vec
   return attempts;
 }
 
-Result<std::vector<docker::LeftContainer>> FindAlsoLate(const std::set<docker::EngineName>& engines, const std::set<std::string>& runs, const std::vector<OpenAttempt>& open) {
+Result<std::vector<docker::LeftContainer>> FindAlsoLate(docker::Endpoints& endpoints, const std::set<docker::EngineName>& engines, const std::set<std::string>& runs, const std::vector<OpenAttempt>& open) {
   constexpr int64_t kLateMs = 5'000, kLookMs = 100;
   for (;;) {
-    auto found = docker::FindContainers(engines, runs);
+    auto found = docker::FindContainers(endpoints, engines, runs);
     if (!found.ok()) return found;
     const int64_t now = process::WallMillis();
     const bool may_come = std::any_of(open.begin(), open.end(), [&](const OpenAttempt& one) {
@@ -150,7 +143,7 @@ bool LeftRuns::Inherited(const RunReader& run, std::set<std::string> taken, std:
     });
     std::set<std::string> runs = {from};
     for (const OpenAttempt& one : theirs) runs.insert(one.origin.run);
-    auto found = docker::FindContainers(docker::EnginesOf((*earlier)->plan()), runs);
+    auto found = docker::FindContainers(endpoints_, docker::EnginesOf((*earlier)->plan()), runs);
     if (!found.ok() && !theirs.empty()) {
       failure = {kExitBackend, fmt::format("containers of the run {}, whose results are used, may still run, and cannot be asked for: {}", from, found.error().message),
                  {"nothing was started and nothing was ended; type this again once the engine answers"}};
@@ -238,7 +231,7 @@ bool LeftRuns::Begin(EngineSetup& setup, const std::string& earlier, Terminal& t
   std::erase_if(open, [&](const OpenAttempt& one) { return !Lock(one.origin.run); });
   std::set<std::string> runs = {earlier};
   for (const OpenAttempt& one : open) runs.insert(one.origin.run);
-  auto found = docker::FindContainers(engines, runs);
+  auto found = docker::FindContainers(endpoints_, engines, runs);
   if (!found.ok()) {
     failure = {kExitBackend, fmt::format("containers of the run {} may still run, and cannot be asked for: {}", earlier, found.error().message),
                {"nothing was started and nothing was ended; type this again once the engine answers", "or begin without the results of that run: leave out `--resume`"}};
@@ -273,7 +266,7 @@ void LeftRuns::RemoveEnded(RunReader& run) {
   const std::string id = run.header().id;
   const std::set<docker::EngineName> engines = docker::EnginesOf(run.plan());
   if (engines.empty() || !Lock(id)) return;
-  if (auto found = run.Refresh().ok() ? docker::FindContainers(engines, {id}) : Result<std::vector<docker::LeftContainer>>(Error{}); found.ok()) {
+  if (auto found = run.Refresh().ok() ? docker::FindContainers(endpoints_, engines, {id}) : Result<std::vector<docker::LeftContainer>>(Error{}); found.ok()) {
     const std::vector<OpenAttempt> open = OpenAttempts(run);
     std::erase_if(*found, [&](const docker::LeftContainer& one) {
       return std::any_of(open.begin(), open.end(), [&](const OpenAttempt& each) { return each.origin.ExecutionId() == one.container.attempt; });
@@ -286,16 +279,11 @@ void LeftRuns::RemoveEnded(RunReader& run) {
 bool LeftRuns::Resume(EngineSetup& setup, RunReader& run, Terminal& terminal, bool quiet, StartFailure& failure) {
   RemoveEnded(run);
   const std::vector<OpenAttempt> open = OpenAttempts(run);
-  std::set<std::string> taken;  // execution ids
+  std::set<std::string> taken, needed;  // execution ids; runs
   for (const OpenAttempt& one : open) {
-    if (one.origin.run == run.header().id) continue;
+    if (one.origin.run == run.header().id || !Lock(one.origin.run)) continue;
     taken.insert(one.origin.ExecutionId());
-    if (Lock(one.origin.run)) continue;
-    taken.erase(one.origin.ExecutionId());
-  }
-  std::set<std::string> needed;
-  for (const OpenAttempt& one : open) {
-    if (taken.count(one.origin.ExecutionId()) != 0) needed.insert(one.origin.run);
+    needed.insert(one.origin.run);
   }
   // What it had been given and had not come to when it died: given again.
   std::vector<Candidate> attempts;
@@ -324,7 +312,7 @@ bool LeftRuns::Resume(EngineSetup& setup, RunReader& run, Terminal& terminal, bo
 
 void LeftRuns::End(const Engine& engine, Terminal& terminal) {
   if (!not_there_.empty() && Lock(earlier_->header().id)) {
-    auto found = docker::FindContainers(docker::EnginesOf(earlier_->plan()), {earlier_->header().id});
+    auto found = docker::FindContainers(endpoints_, docker::EnginesOf(earlier_->plan()), {earlier_->header().id});
     if (found.ok()) {
       std::erase_if(*found, [&](const docker::LeftContainer& one) { return docker::HasBegun(one.container) || not_there_.count(one.container.attempt) == 0; });
       (void)EndContainersOf(earlier_->plan(), *found, true).ok();

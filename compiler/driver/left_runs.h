@@ -34,7 +34,7 @@ std::vector<ToldRun> RunsToTell(const std::string& state_dir, const std::set<std
 std::vector<OpenAttempt> Among(std::vector<OpenAttempt> attempts, const std::vector<docker::LeftContainer>& containers);
 /// FindContainers(), and again for a moment while one of the attempts that are open has none: its jobc was killed just now, and the
 /// engine may still be making it.
-Result<std::vector<docker::LeftContainer>> FindAlsoLate(const std::set<docker::EngineName>& engines, const std::set<std::string>& runs, const std::vector<OpenAttempt>& open);
+Result<std::vector<docker::LeftContainer>> FindAlsoLate(docker::Endpoints& endpoints, const std::set<docker::EngineName>& engines, const std::set<std::string>& runs, const std::vector<OpenAttempt>& open);
 /// Ends and removes them, each after the grace of its job; `at_once`: without.
 Result<void> EndContainersOf(const ir::Plan& plan, const std::vector<docker::LeftContainer>& containers, bool at_once);
 
@@ -68,6 +68,7 @@ class LeftRuns {
   bool Rest(RunReader& run, const std::vector<docker::LeftContainer>& containers, const std::vector<OpenAttempt>& open, const std::string& how, StartFailure& failure);
 
   std::string state_dir_;
+  docker::Endpoints endpoints_;
   std::map<std::string, class RunLock> locks_;
   std::unique_ptr<RunReader> earlier_;
   std::map<std::string, docker::LeftContainer> given_;  ///< by execution id

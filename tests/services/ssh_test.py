@@ -133,6 +133,10 @@ class Ssh(Story, services.Case):
         """The ssh that a jobc has for its engine."""
         return [pid for pid in children_of(process.pid) if b"-nNT" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
 
+    def connections(self):
+        """How many there have been."""
+        return pathlib.Path(self.sshd.base, "sshd.log").read_text().count("Accepted publickey")
+
     def ran(self):
         return (self.flags / "ran").read_text().split()
 
@@ -142,14 +146,13 @@ class Ssh(Story, services.Case):
         return run
 
     def test_a_run_by_one_connection(self):
-        before = len(pathlib.Path(self.sshd.base, "sshd.log").read_text().split("Accepted publickey"))
+        before = self.connections()
         (self.flags / "go").touch()
         done = self.jobc("run", "a.job", env=self.env)
         self.assertEqual(done.json, {"n": 7, "text": "text\n"})
         self.assertEqual(self.jobc("logs", "a").out, "before\nafter\n")
         self.assertEqual(self.directories(), [])
-        after = len(pathlib.Path(self.sshd.base, "sshd.log").read_text().split("Accepted publickey"))
-        self.assertEqual(after - before, 1, "one connection for all")
+        self.assertEqual(self.connections() - before, 1, "one connection for all")
 
     def test_as_a_context_and_in_doctor(self):
         config = self.home / ".docker"
@@ -211,6 +214,24 @@ class Ssh(Story, services.Case):
         os.utime(f"{DIRECTORIES}/{left}", (past, past))
         self.jobc("doctor", "docker", env=self.env)
         self.assertEqual(self.directories(), [])
+
+    def test_killed_and_cancelled(self):
+        # The same engine by two names.
+        self.write((self.at / "a.job").read_text() + f'job c {{ after = [a] backend = docker {{ network = "none", host = "{self.address}" }} run = ["true"] }}\n')
+        run = self.begin()
+        wait_until(lambda: self.instances()["a"]["state"] == "running", 20, "the journal to say that it runs")
+        run.kill()
+        run.wait()
+        left = self.directories()
+        for one in left:
+            self.addCleanup(shutil.rmtree, f"{DIRECTORIES}/{one}")
+        before = self.connections()
+        # However often the engine is asked: whether it lives, whether it has ended, whether it is gone.
+        self.assertEqual(json.loads(self.jobc("cancel", "--json", env=self.env).out)["containers"], 1)
+        self.assertEqual(self.connections() - before, 1)
+        self.assertEqual(self.docker.containers(), [])
+        self.assertEqual(self.states()["a"], "cancelled")
+        self.assertEqual(self.directories(), left)
 
     def refused(self, *parts, address=None, env=None):
         env = {**self.env, **({"DOCKER_HOST": address} if address else {}), **(env or {})}
