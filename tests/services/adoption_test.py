@@ -71,7 +71,7 @@ class Killed:
         self.write(text.format(kind=self.kind.split("-")[0], flags=self.flags, image=IMAGE))
 
     def mine(self):
-        return [one for one in self.at_engine.containers() if any(str(self.base) in mount.get("Source", "") for mount in one["Mounts"])]
+        return self.containers_of_story(self.at_engine)
 
     def remove_mine(self):
         for one in self.mine():

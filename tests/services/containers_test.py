@@ -33,9 +33,7 @@ class Containers(Story, services.Case):
 
     def leaves_nothing(self, engine):
         if engine.answers():
-            # Only of this story: the engine is shared.
-            mine = [one for one in engine.containers() if any(str(self.base) in mount.get("Source", "") for mount in one["Mounts"])]
-            self.assertEqual(mine, [], "containers were left")
+            self.assertEqual(self.containers_of_story(engine), [], "containers were left")
 
     def environment(self, **more):
         name = "CONTAINER_HOST" if self.name == "podman" else "DOCKER_HOST"
@@ -232,7 +230,7 @@ class Docker(Common, Containers):
     def test_a_container_removed_from_outside(self):
         process = self.start_job('job a { script = <<~SH\n    touch /flags/up; sleep 600\n  SH\n}\n')
         self.wait_for("up")
-        mine = [one["Id"] for one in self.at_engine.containers() if any(str(self.base) in mount.get("Source", "") for mount in one["Mounts"])]
+        mine = [one["Id"] for one in self.containers_of_story(self.at_engine)]
         self.at_engine.api("DELETE", f"/containers/{mine[0]}?force=1")
         done = self.finish(process, code=10)
         self.assertIn(self.instances()["a"]["kind"], ("node_lost", "signal"), str(done))

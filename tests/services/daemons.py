@@ -417,7 +417,11 @@ class Podman(Engine):
         storage.write_text(f'[storage]\ndriver = "overlay"\ngraphroot = "{self.base}/root"\nrunroot = "{self.base}/run"\n')
         policy = pathlib.Path(self.base, "policy.json")
         policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
-        return {"CONTAINERS_CONF": str(conf), "CONTAINERS_REGISTRIES_CONF": str(registries), "CONTAINERS_STORAGE_CONF": str(storage), "HOME": self.base, "XDG_RUNTIME_DIR": self.base}
+        # Whoever asks it what it can do lets it ask dpkg three times which packages its programs are of, half a second of a processor
+        # that nobody here wants: it finds no packages.
+        packages = pathlib.Path(self.base, "packages")
+        packages.mkdir(exist_ok=True)
+        return {"DPKG_ADMINDIR": str(packages), "CONTAINERS_CONF": str(conf), "CONTAINERS_REGISTRIES_CONF": str(registries), "CONTAINERS_STORAGE_CONF": str(storage), "HOME": self.base, "XDG_RUNTIME_DIR": self.base}
 
     def __init__(self, base=None, registries=(), far=False):
         """registries: ports on loopback that speak HTTP without TLS (docker takes all of loopback for such). far: as of Docker."""

@@ -25,7 +25,7 @@ class Errors(story.Story, services.Case):
             self.assertEqual(found["attempts"][-1]["kind"], kind, str(done))
         self.assertSays(done.err, *parts)
         self.assertNotIn("internal", done.err)
-        self.assertEqual(engine.containers(), [], "no container is left")
+        self.assertEqual(self.containers_of_story(engine), [], "no container is left")
         return done
 
     def of_programs(self, kind):

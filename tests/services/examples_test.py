@@ -41,8 +41,7 @@ class InContainers(story.Story, services.Case):
                     # Not by accident on this machine: every attempt was a container.
                     log = self.jobc("status", "--json", "--instances", cwd=where).json
                     self.assertTrue(log["instances"])
-            mine = [one for one in engine.containers() if any(str(self.base) in mount.get("Source", "") for mount in one["Mounts"])]
-            self.assertEqual(mine, [], "no container is left")
+            self.assertEqual(self.containers_of_story(engine), [], "no container is left")
 
     def test_docker(self):
         self.all_of_them("docker")

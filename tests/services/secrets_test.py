@@ -42,7 +42,7 @@ class Secrets:
         return super().environment(**{name: self.at_engine.host, "OTHER": "stays-as-it-is", **more})
 
     def mine(self):
-        return [one for one in self.at_engine.containers() if any(str(self.base) in mount.get("Source", "") for mount in one["Mounts"])]
+        return self.containers_of_story(self.at_engine)
 
     def remove_mine(self):
         for one in self.mine():
@@ -54,7 +54,7 @@ class Secrets:
         self.write(text)
         process = self.start("run", "a.job", env={"TOKEN": FORMER})
         self.wait_for("began", 60)
-        wait_until(lambda: "before ***" in self.jobc("logs", "a", code=None).out, 10, "its first words")
+        wait_until(lambda: "before ***" in self.jobc("logs", "a", code=None).out, 20, "its first words")
         process.send_signal(signal.SIGKILL)
         process.wait()
         meanwhile()

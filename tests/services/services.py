@@ -1,7 +1,9 @@
 """What the tests of this folder share: a case that gets an engine or is skipped with a reason that is printed, and a main() that
 says at its end which tests were skipped and why."""
+import concurrent.futures
 import contextlib
 import pathlib
+import subprocess
 import sys
 import unittest
 
@@ -34,6 +36,11 @@ class Case(unittest.TestCase):
             self.skip(str(_engines[kind]))
         yield _engines[kind]
 
+    def containers_of_story(self, engine):
+        """Those of a test that is a Story as well: tests that run at the same time share an engine. All of them have a directory of
+        the story as a mount."""
+        return [one for one in engine.containers() if any(str(self.base) in mount.get("Source", "") for mount in one["Mounts"])]
+
     def own_engine(self, make):
         """An engine of this test alone, removed at its end; `make` as daemons.Docker."""
         try:
@@ -44,7 +51,23 @@ class Case(unittest.TestCase):
         return engine
 
 
-def main():
+def _each_by_itself():
+    """All tests of the program at the same time, each in a process of its own, which ends with this one."""
+    tests = [test.id().removeprefix("__main__.") for suite in unittest.defaultTestLoader.loadTestsFromModule(sys.modules["__main__"]) for test in suite]
+
+    def run(test):
+        return subprocess.run(["setpriv", "--pdeathsig", "KILL", sys.executable, "-B", sys.argv[0], test], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with concurrent.futures.ThreadPoolExecutor(len(tests)) as pool:
+        done = list(pool.map(run, tests))
+    for test, one in zip(tests, done):
+        print(f"{test}: exit code {one.returncode}\n{one.stdout}")
+    sys.exit(any(one.returncode != 0 for one in done))
+
+
+def main(at_once=False):
+    """at_once: for tests that wait for minutes and have engines of their own."""
+    if at_once and len(sys.argv) == 1:
+        _each_by_itself()
     try:
         done = unittest.main(verbosity=1, exit=False).result
     finally:

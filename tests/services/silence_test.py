@@ -124,4 +124,4 @@ export {{ all: List<String> = a[*].o }}
 
 
 if __name__ == "__main__":
-    services.main()
+    services.main(at_once=True)

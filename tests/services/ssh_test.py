@@ -203,7 +203,7 @@ class Ssh(Story, services.Case):
         wait_until(lambda: self.instances()["a"]["state"] == "running", 20, "the journal to say that it runs")
         run.kill()
         run.wait()
-        wait_until(lambda: stat(ssh) is None or stat(ssh)[0] == "Z", 2, "ssh to end with jobc")
+        wait_until(lambda: stat(ssh) is None or stat(ssh)[0] == "Z", 20, "ssh to end with jobc")
         (left,) = self.directories()
         (self.flags / "go").touch()
         self.assertEqual(self.jobc("resume", env=self.env).json, {"n": 7, "text": "text\n"})
@@ -229,7 +229,7 @@ class Ssh(Story, services.Case):
         # However often the engine is asked: whether it lives, whether it has ended, whether it is gone.
         self.assertEqual(json.loads(self.jobc("cancel", "--json", env=self.env).out)["containers"], 1)
         self.assertEqual(self.connections() - before, 1)
-        self.assertEqual(self.docker.containers(), [])
+        self.assertEqual(self.containers_of_story(self.docker), [])
         self.assertEqual(self.states()["a"], "cancelled")
         self.assertEqual(self.directories(), left)
 
