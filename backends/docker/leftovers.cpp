@@ -90,6 +90,16 @@ Result<std::vector<Leftover>> ListLeftovers(const Endpoint& endpoint, const std:
   return List(endpoint, filters, end);
 }
 
+/// Docker lists a container that it is making a moment before it knows it by its id: what is said to be gone may yet come.
+static bool IsBeingMade(const Endpoint& endpoint, const Leftover& leftover) {
+  if (leftover.status != "created") {
+    return false;
+  }
+  HttpEnd end;
+  const auto found = List(endpoint, fmt::format("{{\"id\":[\"{}\"]}}", leftover.id), end);
+  return found && !found->empty();
+}
+
 Result<void> RemoveLeftover(const Endpoint& endpoint, const Leftover& leftover) {
   constexpr int kMostTries = 200;
   for (int tries = 0;; ++tries) {
@@ -97,11 +107,12 @@ Result<void> RemoveLeftover(const Endpoint& endpoint, const Leftover& leftover) 
     if (!answer) {
       return answer.error();
     }
-    if (answer->head.status / 100 == 2 || answer->head.status == 404) {
+    const bool unknown = answer->head.status == 404;
+    if (answer->head.status / 100 == 2 || (unknown && !IsBeingMade(endpoint, leftover))) {
       break;
     }
     // 409: its removal is under way already.
-    if (answer->head.status != 409 || tries >= kMostTries) {
+    if ((answer->head.status != 409 && !unknown) || tries >= kMostTries) {
       return Error{ErrorMessage(answer->body)};
     }
     usleep(50'000);
