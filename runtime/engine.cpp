@@ -1212,6 +1212,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       event.record = Write({.type = RecordType::Note, .a = kNoteOfProgress, .text = event.text});
       pending_events.push_back(std::move(event));
     }
+    TellOrigins(to_end);
     for (AttemptId attempt : to_end) {
       if (auto found = live.find(attempt); found != live.end()) {
         found->second.backend->Cancel(attempt, 0);
@@ -1627,6 +1628,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
           Commit();
           EmitPending(false);
         }
+        TellOrigins(actions);
         for (Action& action : actions) {
           std::visit([&](auto& typed) { CarryOut(typed); }, action);
         }
@@ -2055,6 +2057,37 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   }
 
   // -- Attempts of other runs --------------------------------------------------------
+
+  void TellOrigins(const std::vector<Action>& actions) {
+    if (setup.origins.empty()) {
+      return;
+    }
+    std::vector<AttemptId> ending;
+    for (const Action& action : actions) {
+      if (const auto* cancel = std::get_if<CancelAttempt>(&action)) {
+        ending.push_back(cancel->id);
+      }
+    }
+    TellOrigins(ending);
+  }
+
+  /// Before these attempts are told to end: the journals of the runs that had submitted some of them.
+  void TellOrigins(const std::vector<AttemptId>& ending) {
+    std::set<std::string> executions;
+    for (AttemptId attempt : ending) {
+      if (auto found = live.find(attempt); found != live.end() && found->second.launch.run != id) {
+        executions.insert(found->second.launch.execution_id);
+      }
+    }
+    if (executions.empty() || !setup.before_ending) {
+      return;
+    }
+    if (auto told = setup.before_ending(id, executions); !told) {
+      // They are ended all the same: this run is whole, and what is asked of it goes before what may be asked of the other.
+      const std::string text = fmt::format("the run that had begun what is ended now could not be told: {}", told.error().message);
+      Warn(text, Write({.type = RecordType::Note, .text = text}));
+    }
+  }
 
   /// It is not taken over after all; whoever gave it to this run ends it.
   void LeaveAlone(AttemptId attempt) {

@@ -6,8 +6,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -81,6 +83,10 @@ struct EngineSetup {
   std::vector<Adoptable> adopt;
   /// Runs whose attempts are taken over, or were by this run: their locks are held as long as the engine lives.
   std::vector<std::string> origins;
+  /// Attempts of those runs are about to be told to end by run `run`, whose own journal knows that already: those of the runs that submitted
+  /// them must know it too, or somebody who goes on with such a run could take what they end with for their own end. By execution
+  /// id; blocks. Empty: nobody is told.
+  std::function<Result<void>(const std::string& run, const std::set<std::string>& attempts)> before_ending;
   process::GuardianHandle* guardian = nullptr;  ///< launched early by the driver; null: launched when needed
 };
 

@@ -14,7 +14,6 @@
 #include "runtime/backend.h"
 #include "runtime/control.h"
 #include "runtime/dead_run.h"
-#include "runtime/reuse.h"
 #include "support/exit_code.h"
 
 namespace jobc {
@@ -76,37 +75,22 @@ int CancelDead(RunReader& run, const std::string& state_dir, const CancelRequest
   if (Result<void> again = run.Refresh(); !again.ok()) return FailCommand(terminal, kExitEnvironment, again.error().message);
   const bool finished = run.summary().finished;
   // What it had taken over from a run that somebody else goes on with is no longer its own.
-  std::vector<class RunLock> origins;
-  std::set<std::string> runs = {id}, foreign;
+  LeftRuns left(state_dir);
+  std::set<std::string> runs = {id}, known;
   std::map<std::string, InstanceRef> alive;  // by execution id
   std::vector<OpenAttempt> open = OpenAttempts(run);
   for (const OpenAttempt& one : open) {
-    if (runs.count(one.origin.run) == 0 && foreign.count(one.origin.run) == 0) {
-      auto taken = RunLock::Take(one.origin.run_dir);
-      (taken.ok() ? runs : foreign).insert(one.origin.run);
-      if (taken.ok()) origins.push_back(*std::move(taken));
-    }
-    if (runs.count(one.origin.run) != 0) alive.emplace(one.origin.ExecutionId(), one.instance);
-  }
-  // What it was given of the run whose results it uses, and had not come to, is its own to end.
-  std::string given;
-  std::vector<OpenAttempt> theirs;
-  if (const std::string from = UsedRun(run.header()); request.run && !finished && !from.empty() && foreign.count(from) == 0) {
-    if (runs.count(from) != 0) {
-      given = from;
-    } else if (auto taken = RunLock::Take(RunDir(state_dir, from)); taken.ok()) {
-      origins.push_back(*std::move(taken));
-      runs.insert(from);
-      given = from;
-    }
-    if (auto reader = given.empty() ? Result<std::unique_ptr<RunReader>>(Error{}) : RunReader::Open(state_dir, given); reader.ok()) theirs = OpenAttempts(**reader);
+    const std::string execution = one.origin.ExecutionId();
+    known.insert(execution);
+    if (one.origin.run != id && !left.Lock(one.origin.run)) continue;
+    runs.insert(one.origin.run);
+    alive.emplace(execution, one.instance);
   }
   const std::set<docker::EngineName> engines = docker::EnginesOf(run.plan());
   std::vector<docker::LeftContainer> containers;
   // A run that has ended, and of which nothing is open, needs no engine.
   if (!engines.empty() && (!finished || !alive.empty())) {
-    docker::Endpoints endpoints;
-    Result<std::vector<docker::LeftContainer>> found = FindAlsoLate(endpoints, engines, runs, open);
+    Result<std::vector<docker::LeftContainer>> found = FindAlsoLate(left.endpoints(), engines, runs, open);
     if (!found.ok() && !alive.empty()) {
       terminal.Err(RenderUsageError({fmt::format("containers of the run {} may still run, and cannot be asked for: {}", id, found.error().message),
                                      {fmt::format("nothing was changed; once the engine answers, type this again:  jobc cancel {}", id)}}, terminal.err_color()));
@@ -115,15 +99,22 @@ int CancelDead(RunReader& run, const std::string& state_dir, const CancelRequest
     if (found.ok()) containers = *std::move(found);
   }
   std::erase_if(containers, [&](const docker::LeftContainer& one) {
-    auto known = alive.find(one.container.attempt);
-    if (known != alive.end()) return !IsWanted(request, known->second);
-    if (!request.run || (one.container.run != id && one.container.run != given)) return true;
-    // What began after this run was made was begun by a resume of the other one.
-    auto other = std::find_if(theirs.begin(), theirs.end(), [&](const OpenAttempt& each) { return each.origin.ExecutionId() == one.container.attempt; });
-    return other != theirs.end() && other->intent_ms > run.header().created_ms;
+    auto attempt = alive.find(one.container.attempt);
+    if (attempt != alive.end()) return !IsWanted(request, attempt->second);
+    return !request.run || one.container.run != id;
   });
-  open = Among(std::move(open), containers);
-  std::vector<ToldRun> others = RunsToTell(state_dir, runs, id, containers);
+  if (request.run && !finished) {
+    // What it was given of the run whose results it uses, and had not come to, is its own to end.
+    std::vector<LeftRuns::Candidate> given;
+    StartFailure failure;
+    if (!left.Inherited(run, known, given, containers, failure)) {
+      terminal.Err(RenderUsageError({failure.message, {fmt::format("nothing was changed; once the engine answers, type this again:  jobc cancel {}", id)}}, terminal.err_color()));
+      return kExitBackend;
+    }
+  }
+  const std::set<std::string> executions = ExecutionsOf(containers);
+  open = Among(std::move(open), executions);
+  std::vector<ToldRun> others = RunsToTell(state_dir, left.Locked(), id, executions);
   // The verdicts first: who is killed here leaves nothing that could be taken for the end of a program.
   const bool lost = run.summary().lost > 0;
   const std::string who = fmt::format("jobc cancel (pid {})", getpid());

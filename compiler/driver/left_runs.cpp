@@ -57,10 +57,14 @@ Result<void> EndContainersOf(const ir::Plan& plan, const std::vector<docker::Lef
   });
 }
 
-std::vector<OpenAttempt> Among(std::vector<OpenAttempt> attempts, const std::vector<docker::LeftContainer>& containers) {
-  std::erase_if(attempts, [&](const OpenAttempt& one) {
-    return std::none_of(containers.begin(), containers.end(), [&](const docker::LeftContainer& each) { return each.container.attempt == one.origin.ExecutionId(); });
-  });
+std::set<std::string> ExecutionsOf(const std::vector<docker::LeftContainer>& containers) {
+  std::set<std::string> out;
+  for (const docker::LeftContainer& one : containers) out.insert(one.container.attempt);
+  return out;
+}
+
+std::vector<OpenAttempt> Among(std::vector<OpenAttempt> attempts, const std::set<std::string>& executions) {
+  std::erase_if(attempts, [&](const OpenAttempt& one) { return executions.count(one.origin.ExecutionId()) == 0; });
   return attempts;
 }
 
@@ -70,23 +74,24 @@ Result<std::vector<docker::LeftContainer>> FindAlsoLate(docker::Endpoints& endpo
     auto found = docker::FindContainers(endpoints, engines, runs);
     if (!found.ok()) return found;
     const int64_t now = process::WallMillis();
+    const std::set<std::string> there = ExecutionsOf(*found);
     const bool may_come = std::any_of(open.begin(), open.end(), [&](const OpenAttempt& one) {
       // A clock that was set back is no reason to wait for long.
-      return !one.started && one.intent_ms <= now && now - one.intent_ms < kLateMs && Among({one}, *found).empty();
+      return !one.started && one.intent_ms <= now && now - one.intent_ms < kLateMs && there.count(one.origin.ExecutionId()) == 0;
     });
     if (!may_come) return found;
     usleep(kLookMs * 1000);
   }
 }
 
-std::vector<ToldRun> RunsToTell(const std::string& state_dir, const std::set<std::string>& runs, const std::string& except, const std::vector<docker::LeftContainer>& containers) {
+std::vector<ToldRun> RunsToTell(const std::string& state_dir, const std::set<std::string>& runs, const std::string& except, const std::set<std::string>& executions) {
   std::vector<ToldRun> out;
   for (const std::string& run : runs) {
     if (run == except) continue;
     auto reader = RunReader::Open(state_dir, run);
     if (!reader.ok() || (*reader)->summary().lost > 0) continue;
     ToldRun one{*std::move(reader), {}};
-    one.ending = Among(OpenAttempts(*one.run), containers);
+    one.ending = Among(OpenAttempts(*one.run), executions);
     if (!one.ending.empty()) out.push_back(std::move(one));
   }
   return out;
@@ -100,12 +105,24 @@ bool LeftRuns::Lock(const std::string& run) {
   return true;
 }
 
+std::set<std::string> LeftRuns::Locked() const {
+  std::set<std::string> out;
+  for (const auto& [run, lock] : locks_) out.insert(run);
+  return out;
+}
+
+Result<void> LeftRuns::BeforeEnding(const std::string& heir, const std::set<std::string>& executions) {
+  for (ToldRun& one : RunsToTell(state_dir_, Locked(), heir, executions)) {
+    if (auto told = RecordEnding(*one.run, one.ending, fmt::format("ended by run {}, which had taken it over,", heir)); !told.ok()) return told;
+  }
+  return {};
+}
+
 bool LeftRuns::Rest(RunReader& run, const std::vector<docker::LeftContainer>& containers, const std::vector<OpenAttempt>& open, const std::string& how, StartFailure& failure) {
-  std::vector<OpenAttempt> gone = Among(open, containers);
+  const std::set<std::string> executions = ExecutionsOf(containers);
+  std::vector<OpenAttempt> gone = Among(open, executions);
   if (run.summary().lost > 0) gone.clear();  // its journal is left as it is
-  std::set<std::string> held;
-  for (const auto& [id, lock] : locks_) held.insert(id);
-  std::vector<ToldRun> others = RunsToTell(state_dir_, held, run.header().id, containers);
+  std::vector<ToldRun> others = RunsToTell(state_dir_, Locked(), run.header().id, executions);
   auto told = [&](const Result<void>& recorded) {
     if (!recorded.ok()) failure = {kExitEnvironment, recorded.error().message};
     return recorded.ok();
@@ -149,11 +166,13 @@ bool LeftRuns::Inherited(const RunReader& run, std::set<std::string> taken, std:
                  {"nothing was started and nothing was ended; type this again once the engine answers"}};
       return false;
     }
+    std::set<std::string> known;
+    for (const OpenAttempt& one : theirs) known.insert(one.origin.ExecutionId());
     for (docker::LeftContainer& one : found.ok() ? *found : std::vector<docker::LeftContainer>()) {
       // Of `from` also what its journal knows to be gone: it died before it had removed it.
-      if (taken.count(one.container.attempt) == 0 && (one.container.run == from || !Among(theirs, {one}).empty())) containers.push_back(std::move(one));
+      if (taken.count(one.container.attempt) == 0 && (one.container.run == from || known.count(one.container.attempt) != 0)) containers.push_back(std::move(one));
     }
-    for (const docker::LeftContainer& one : containers) taken.insert(one.container.attempt);
+    taken.merge(ExecutionsOf(containers));
     for (OpenAttempt& one : theirs) attempts.push_back({std::move(one), (*earlier)->run_dir()});
     child = *std::move(earlier);
   }
@@ -237,9 +256,12 @@ bool LeftRuns::Begin(EngineSetup& setup, const std::string& earlier, Terminal& t
                {"nothing was started and nothing was ended; type this again once the engine answers", "or begin without the results of that run: leave out `--resume`"}};
     return false;
   }
-  std::erase_if(*found, [&](const docker::LeftContainer& one) { return one.container.run != earlier && Among(open, {one}).empty(); });
+  std::set<std::string> known;
+  for (const OpenAttempt& one : open) known.insert(one.origin.ExecutionId());
+  std::erase_if(*found, [&](const docker::LeftContainer& one) { return one.container.run != earlier && known.count(one.container.attempt) == 0; });
+  const std::set<std::string> there = ExecutionsOf(*found);
   for (const OpenAttempt& one : open) {
-    if (!one.started && Among({one}, *found).empty()) not_there_.insert(one.origin.ExecutionId());
+    if (!one.started && there.count(one.origin.ExecutionId()) == 0) not_there_.insert(one.origin.ExecutionId());
     attempts.push_back({one, earlier_->run_dir()});
   }
   for (docker::LeftContainer& one : *found) {
@@ -323,13 +345,12 @@ void LeftRuns::End(const Engine& engine, Terminal& terminal) {
     if (auto found = given_.find(execution); found != given_.end()) rest.push_back(found->second);
   }
   // Nothing of those that were taken over is alive either: nobody needs to ask for them again.
-  std::vector<docker::LeftContainer> over;
+  const std::set<std::string> resting = ExecutionsOf(rest);
+  std::set<std::string> over;
   for (const auto& [execution, one] : given_) {
-    if (std::none_of(rest.begin(), rest.end(), [&](const docker::LeftContainer& each) { return each.container.attempt == execution; })) over.push_back(one);
+    if (resting.count(execution) == 0) over.insert(execution);
   }
-  std::set<std::string> held;
-  for (const auto& [id, lock] : locks_) held.insert(id);
-  for (ToldRun& one : RunsToTell(state_dir_, held, "", over)) (void)RecordEnded(*one.run, one.ending, fmt::format("ended with run {}, which took it over,", engine.run_id())).ok();
+  for (ToldRun& one : RunsToTell(state_dir_, Locked(), "", over)) (void)RecordEnded(*one.run, one.ending, fmt::format("ended with run {}, which took it over,", engine.run_id())).ok();
   if (earlier_ != nullptr && !rest.empty()) (void)earlier_->Refresh().ok();
   StartFailure failure;
   if (!rest.empty() && !Rest(*earlier_, rest, OpenAttempts(*earlier_), kByHeir, failure)) {

@@ -79,6 +79,7 @@ int Execute(EngineSetup setup, const std::string& run, const ResumeOptions& resu
   setup.observer = &display;
   const std::string state_dir = setup.state_dir;
   const std::string cwd = setup.roots.cwd;
+  setup.before_ending = [&left](const std::string& heir, const std::set<std::string>& attempts) { return left.BeforeEnding(heir, attempts); };
   StartFailure failure;
   std::unique_ptr<Engine> engine = run.empty() ? Engine::Start(std::move(setup), failure) : Engine::Resume(std::move(setup), run, resume, failure);
   if (engine == nullptr) return Fail(terminal, failure.exit_code, failure.message, std::move(failure.helps));  // what was left goes on

@@ -103,6 +103,16 @@ class Killed:
         states = {one["address"]: one["state"] for one in done.json["instances"]} if done is not None and done.code == 0 else {}
         return all(states.get(address) == "running" for address in addresses)
 
+    def begin_again(self, text=None, wait=(0, 1, 2), **options):
+        """`run --resume` of what was killed, until these instances of `far` run in it."""
+        if text is not None:
+            self.write_job(text)
+        before = self.last_run()
+        process = self.start("run", "a.job", "--resume", "--max-parallel", "3", **options)
+        wait_until(lambda: process.poll() is not None or self.runs_after(before, *(f'far["{i}"]' for i in wait)), seconds=60, what="the new run to run them")
+        self.assertIsNone(process.poll(), process.poll() is not None and process.communicate()[1])
+        return process
+
     def check(self, done):
         self.assertEqual(done.json, {"n": [0, 1, 2], "text": "text\ntext\ntext\n"})
         self.assertEqual(self.ran(), ["0", "1", "2"], "each of them ran once")
@@ -243,16 +253,6 @@ class Adoption(Killed):
 
     # -- A new run that uses the results of one that was killed --------------------------
 
-    def begin_again(self, text=None, wait=(0, 1, 2), **options):
-        """`run --resume` of what was killed, until these instances of `far` run in it."""
-        if text is not None:
-            self.write_job(text)
-        before = self.last_run()
-        process = self.start("run", "a.job", "--resume", "--max-parallel", "3", **options)
-        wait_until(lambda: process.poll() is not None or self.runs_after(before, *(f'far["{i}"]' for i in wait)), seconds=60, what="the new run to run them")
-        self.assertIsNone(process.poll(), process.poll() is not None and process.communicate()[1])
-        return process
-
     def test_a_new_run_takes_over_what_it_would_start(self):
         self.kill_in_the_middle("run", "a.job", "--max-parallel", "3")
         before = {one["Id"] for one in self.mine()}
@@ -332,6 +332,19 @@ class Adoption(Killed):
         process = self.begin_again()
         process.kill()
         process.wait()
+        self.assertSays(self.jobc("cancel").err, "3 containers were ended and removed")
+        self.assertEqual(self.mine(), [])
+
+    def test_cancel_of_the_last_of_several_that_were_killed(self):
+        """Of what the first of them had begun it came to one; the rest was given on from run to run."""
+        self.kill_in_the_middle("run", "a.job", "--max-parallel", "3")
+        for _ in range(2):
+            before = self.last_run()
+            process = self.start("run", "a.job", "--resume", "--max-parallel", "1")
+            wait_until(lambda: any(self.runs_after(before, f'far["{i}"]') for i in range(3)), what="one of them to be taken over")
+            process.kill()
+            process.wait()
+            self.assertEqual(len(self.mine()), 3)
         self.assertSays(self.jobc("cancel").err, "3 containers were ended and removed")
         self.assertEqual(self.mine(), [])
 

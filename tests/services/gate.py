@@ -45,7 +45,8 @@ class Gate:
         self.listener.bind(str(path))
         os.chmod(path, 0o666)
         self.listener.listen(128)
-        threading.Thread(target=self.accept, daemon=True).start()
+        self.accepting = threading.Thread(target=self.accept, daemon=True)
+        self.accepting.start()
 
     def hold(self, method, path, when="done"):
         self.moment = Moment(method, path, when)
@@ -53,6 +54,9 @@ class Gate:
 
     def close(self):
         self.closed.set()
+        # Woken, and waited for: a thread that still accepts at a closed descriptor may get what connects to the next gate.
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.accepting.join()
         self.listener.close()
 
     def accept(self):

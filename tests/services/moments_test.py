@@ -19,7 +19,9 @@ class Moments(Killed):
 
     def die_at(self, moment, *words, **options):
         """Kills what does this when the moment has come."""
-        process = self.start(*words, env={self.host_name(): self.gate.host}, **options)
+        self.killed_at(moment, self.start(*words, env={self.host_name(): self.gate.host}, **options))
+
+    def killed_at(self, moment, process):
         wait_until(lambda: process.poll() is not None or moment.came.is_set(), seconds=60, what=f"{moment.method} {moment.path.pattern}")
         self.assertIsNone(process.poll(), process.poll() is not None and process.communicate())
         process.send_signal(signal.SIGKILL)
@@ -98,6 +100,25 @@ class Moments(Killed):
         self.die_at(self.gate.hold("DELETE", f"{CONTAINER}$", "asked"), "cancel")
         self.assertNotEqual(self.ended(), [])
         self.go_on("resume", first, ran=sorted(2 * ALL))
+
+    def taken_over_and_ended(self):
+        """A new run has taken them over and is interrupted: killed when they end, with 3, as they were told to."""
+        self.write_job(TRAPS)
+        self.kill_in_the_middle("run", "a.job", "--max-parallel", "3")
+        first = self.last_run()
+        process = self.begin_again(env={self.host_name(): self.gate.host})
+        moment = self.gate.hold("POST", f"{CONTAINER}/kill$")
+        process.send_signal(signal.SIGINT)
+        self.killed_at(moment, process)
+        wait_until(self.ended, what="the first of them to end")
+        return first
+
+    def test_taken_over_and_ended_and_the_new_run_goes_on(self):
+        self.taken_over_and_ended()
+        self.go_on("resume", ran=sorted(2 * ALL))
+
+    def test_taken_over_and_ended_and_the_first_run_goes_on(self):
+        self.go_on("resume", self.taken_over_and_ended(), ran=sorted(2 * ALL))
 
     # -- Making them ---------------------------------------------------------------------
 
