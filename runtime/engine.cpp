@@ -37,6 +37,7 @@
 #include "runtime/retry.h"
 #include "runtime/reuse.h"
 #include "runtime/run_reader.h"
+#include "runtime/run_reserve.h"
 #include "runtime/staged.h"
 #include "runtime/state_dir.h"
 #include "support/sha256.h"
@@ -499,6 +500,10 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       return false;
     }
     lock.emplace(*std::move(taken));
+    if (auto kept = KeepReserve(run_dir); !kept) {
+      failure = {15, kept.error().message};
+      return false;
+    }
     RunHeader header;
     header.id = id;
     header.name = setup.options.name;
@@ -622,6 +627,10 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
     for (std::string& text : lost) {
       notes.push_back(std::move(text));
+    }
+    if (auto kept = KeepReserve(run_dir); !kept) {
+      failure = {15, kept.error().message};
+      return false;
     }
     // Known to others before they are told that the run goes on: else it looks ended, as it was before.
     if (!WriteOpened(failure)) {
@@ -1307,7 +1316,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
     if (environment_failed) {
       out.exit_code = out.exit_code == 130 ? 130 : 15;
+      out.status = out.exit_code == 130 ? RunStatus::Interrupted : RunStatus::Failed;
       out.message = environment_message + "; what was recorded before is kept, go on with `jobc resume " + id + "` once that is mended";
+      RecordEnvironmentFailure(out);
     }
     out.exports = exports_json;
     EmitPending(true);
@@ -1327,9 +1338,41 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     remote.reset();
     journal.reset();
     log.reset();
+    FreeReserve(run_dir);
     CloseLoop();
     lock.reset();
     return out;
+  }
+
+  /// Why the run ends where its journal or log could no longer be written: nothing of it is alive any more that could take the
+  /// room which the reserve gives back. What the open transaction holds is dropped, as resume expects. Where even this fails
+  /// nothing more can be done; stderr and the exit code say it in any case.
+  void RecordEnvironmentFailure(const RunOutcome& out) {
+    // After an error of the device, or in a file that is damaged, nothing more is written.
+    if (environment_code == EIO || environment_code == EILSEQ) {
+      return;
+    }
+    // The new connection comes before the old one goes: the last one to close would write to the file what is in its log, and
+    // take the room for that.
+    auto again = Journal::Open(run_dir + "/journal.db", setup.options.durability);
+    if (!again) {
+      return;
+    }
+    journal.emplace(*std::move(again));
+    FreeReserve(run_dir);
+    auto written = journal->Append({.time_ms = process::WallMillis(), .type = RecordType::Finished, .a = out.exit_code,
+                                    .text = fmt::format("{{\"message\":{},\"status\":\"{}\"}}", ir::JsonQuote(out.message), RunStatusName(out.status))});
+    if (!written || !journal->Commit()) {
+      return;
+    }
+    for (RunEvent& event : pending_events) {
+      if (event.kind == RunEventKind::RunFinished) {
+        event.record = *written;
+        event.exit_code = out.exit_code;
+        event.status = RunStatusName(out.status);
+        event.text = masker.Mask(out.message);
+      }
+    }
   }
 
   /// Of a plan with many jobs the picture is made less often: no more than a fifth of the time goes into it.
@@ -1521,6 +1564,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     if (!environment_failed) {
       environment_failed = true;
       environment_message = error.message;
+      environment_code = error.code;
       scheduler->EnvironmentFailed(error.message, Now());
     }
   }
@@ -2904,7 +2948,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     event.record = finished_record;
     event.text = masker.Mask(done.message);
     pending_events.push_back(std::move(event));
-    EmitPending(true);
+    if (!environment_failed) {  // else End() has a last record to write
+      EmitPending(true);
+    }
   }
 
   // -- Answers of backends ---------------------------------------------------------
@@ -4009,6 +4055,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   bool killed = false;
   bool environment_failed = false;
   std::string environment_message;
+  int environment_code = 0;            ///< an errno value
 };
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -1,6 +1,9 @@
 #include "runtime/run_reader.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -11,6 +14,7 @@
 #include "runtime/engine.h"
 #include "runtime/process/os.h"
 #include "runtime/results.h"
+#include "support/text_width.h"
 
 namespace jobc {
 namespace {
@@ -45,6 +49,34 @@ std::string HexOf(std::string_view bytes) {
 /// A run's Finished record is its last one, but for what its process still had to say; so a longer journal without one among
 /// its last records goes on, or was cut off. More than that is never searched.
 constexpr int64_t kMostAfterTheEnd = 1000;
+
+/// The last words of a detached process that did not journal its end: from its last `error: ` on, else the last line. Empty
+/// where it said nothing, or another process has had the run since.
+std::string LastWords(const std::string& run_dir, JournalReader& journal) {
+  constexpr int64_t kMostRead = 4096;
+  constexpr int64_t kClockTickMs = 50;  // times of files lag behind the clock that records have
+  const process::UniqueFd fd(open((run_dir + "/console.log").c_str(), O_RDONLY | O_CLOEXEC));
+  struct stat info;
+  if (!fd || fstat(fd.get(), &info) != 0 || info.st_size == 0) {
+    return "";
+  }
+  const auto opened = journal.Last(RecordType::Opened);
+  if (!opened || !*opened || info.st_mtim.tv_sec * 1000 + info.st_mtim.tv_nsec / 1'000'000 + kClockTickMs < (*opened)->time_ms) {
+    return "";
+  }
+  std::string text(static_cast<size_t>(std::min<int64_t>(info.st_size, kMostRead)), '\0');
+  const ssize_t got = pread(fd.get(), text.data(), text.size(), info.st_size - static_cast<off_t>(text.size()));
+  text.resize(static_cast<size_t>(std::max<ssize_t>(got, 0)));
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\0')) {
+    text.pop_back();
+  }
+  constexpr std::string_view kError = "error: ";
+  const size_t error = text.starts_with(kError) ? 0 : text.rfind("\nerror: ");
+  const size_t line = error != std::string::npos ? error : text.rfind('\n');
+  text.erase(0, line == std::string::npos ? 0 : text.find_first_not_of('\n', line));
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  return VisibleText(text);
+}
 
 Result<RunSummary> Summarize(JournalReader& journal, const std::string& run_dir, SummaryPlace& place) {
   RunSummary out;
@@ -95,7 +127,11 @@ Result<RunSummary> Summarize(JournalReader& journal, const std::string& run_dir,
   } else {
     out.status = out.running ? "running" : "crashed";
     if (!out.running) {
-      out.message = "the process that executed it ended without a word";
+      const std::string words = LastWords(run_dir, journal);
+      out.message = words.starts_with("error: ") ? "the process that executed it could not record its end" : "the process that executed it ended without a word";
+      if (!words.empty()) {
+        out.message += fmt::format("; last in `{}/console.log`: {}", run_dir, words);
+      }
     }
   }
   return out;

@@ -164,7 +164,7 @@ int RunWatch(const Invocation& invocation, Terminal& terminal) {
   if (run.summary().running) return kExitOk;  // nobody reads any more
   watcher.End();
   if (!run.summary().finished) {
-    return FailCommand(terminal, kExitEnvironment, fmt::format("the process that executed the run {} ended without a word; go on with it by  jobc resume {}", id, id));
+    return FailCommand(terminal, kExitEnvironment, fmt::format("run {}: {}; go on with it by  jobc resume {}{}", id, run.summary().message, id, StateOption(opened.state_dir, WorkingDirectory())));
   }
   if (!invocation.json()) {
     if (run.summary().exit_code != kExitOk && !run.summary().message.empty()) terminal.Err(fmt::format("error: {}\n", run.summary().message));

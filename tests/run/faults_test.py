@@ -74,6 +74,11 @@ done
             if code != "0":
                 self.assertRegex(said.lower(), "no space left|disk( is|.*) full|not enough space", line)
                 self.assertIn(again, ("0", "none"), f"{line}\n{said}\n--- again\n" + ((notes / f"again.{room}").read_text() if (notes / f"again.{room}").exists() else ""))
+            if code != "0" and again != "none":
+                status = json.loads((notes / f"status.{room}").read_text())
+                self.assertEqual((status["status"], status["finished"], status["exit_code"]), ("failed", True, int(code)), f"{line}\n{said}")
+                if code == "15":
+                    self.assertRegex(status["message"].lower(), "no space left|disk( is|.*) full|not enough space", line)
             if code == "0" or again == "0":
                 self.assertEqual(json.loads(result[0]), {"n": 7, "m": [20000] * 4}, line)
             codes.append(code)

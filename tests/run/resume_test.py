@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import unittest
 
-from story import ROOT, Story
+from story import ROOT, Story, wait_until
 
 # `first` finishes; `second` waits for a word of the test, so that the run can be ended in its midst.
 CHAIN = """
@@ -276,6 +276,8 @@ export {{ t: String = fill.t }}
 """)
         script = f"""mount -t tmpfs -o size=6m,mode=777 tmpfs "{disk}" || exit 77
 {self.program} run a.job --state {disk}/state; code=$?
+{self.program} status --state {disk}/state > {self.flags}/status; {self.program} list --state {disk}/state --json > {self.flags}/list
+{self.program} watch --state {disk}/state > {self.flags}/watch 2>&1; echo "watch: $?" >> {self.flags}/watch
 {self.program} resume --state {disk}/state; echo "resume while it is full: $?" >&2
 rm {disk}/big; touch {self.flags}/free
 {self.program} resume --state {disk}/state || exit 98
@@ -288,6 +290,13 @@ exit $code"""
         said = done.stderr.decode()
         self.assertEqual(done.returncode, 15, said)
         self.assertSays(said, "jobc resume", "resume while it is full: 15")
+        # Another process knows why, while the disk is still full.
+        self.assertSays(self.flag("status").read_text(), "failed, exit 15", "no space left", "jobc resume")
+        [listed] = json.loads(self.flag("list").read_text())["runs"]
+        self.assertEqual((listed["status"], listed["exit_code"], listed["finished"]), ("failed", 15, True))
+        self.assertRegex(listed["message"].lower(), "no space left")
+        self.assertSays(self.flag("watch").read_text(), "jobc resume", "watch: 15")
+        self.assertEqual(list(disk.rglob("reserve")), [])
         decoder = json.JSONDecoder()
         exports, end = decoder.raw_decode(done.stdout.decode())
         status = json.loads(done.stdout.decode()[end:])
@@ -312,13 +321,82 @@ SH
 until {self.program} status --state {disk}/state --json --instances 2>/dev/null | grep -q '"started_ms": *[1-9]'; do sleep 0.05; done
 cat /dev/zero > {disk}/big
 touch {self.flags}/full
-wait $jobc'''
+wait $jobc; code=$?
+{self.program} list --state {disk}/state --json > {self.flags}/list
+exit $code'''
         unshare = ["unshare", "-m"] if ROOT else ["unshare", "-rm"]
         done = subprocess.run([*unshare, "sh", "-c", script], cwd=self.at, env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
         if done.returncode == 77 or b"unshare" in done.stderr:
             self.skipTest("no mount for this user here")
         self.assertEqual(done.returncode, 15, done.stderr.decode())
         self.assertSays(done.stderr.decode(), "cannot write the log", "No space left on device", "jobc resume")
+        listed = json.loads(self.flag("list").read_text())["runs"][0]
+        self.assertEqual((listed["status"], listed["exit_code"]), ("failed", 15))
+        self.assertSays(listed["message"], "cannot write the log", "No space left on device", "jobc resume")
+
+    def test_a_detached_run_on_a_disk_that_fills_up_says_why(self):
+        disk = self.base / "disk"
+        disk.mkdir()
+        self.write(f"""edition = 1
+job fill {{ script = <<~SH
+  cat /dev/zero > {disk}/big || true; while :; do echo line; sleep 0.05; done
+SH
+}}
+""")
+        script = f"""mount -t tmpfs -o size=3m,mode=777 tmpfs "{disk}" || exit 77
+{self.program} run a.job --detach --state {disk}/state || exit 1
+{self.program} watch --state {disk}/state; echo "watch: $?" >&2
+{self.program} status --state {disk}/state"""
+        unshare = ["unshare", "-m"] if ROOT else ["unshare", "-rm"]
+        done = subprocess.run([*unshare, "sh", "-c", script], cwd=self.at, env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+        if done.returncode == 77 or b"unshare" in done.stderr:
+            self.skipTest("no mount for this user here")
+        self.assertSays(done.stderr.decode(), "watch: 15", "jobc resume")
+        self.assertSays(done.stdout.decode(), "failed, exit 15", "jobc resume")
+        self.assertRegex(done.stdout.decode().lower(), "no space left")
+
+    def test_the_room_for_the_end_is_there_while_a_run_goes_on_and_after_a_kill(self):
+        self.write(f"""edition = 1
+job a {{ script = <<~SH
+  touch {self.flags}/started; until [ -e {self.flags}/go ]; do sleep 0.02; done
+SH
+}}
+""")
+        process = self.start("run", "a.job")
+        self.wait_for("started")
+        [reserve] = (self.at / ".jobc/runs").glob("*/reserve")
+        self.assertGreaterEqual(reserve.stat().st_blocks * 512, 128 * 1024)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        self.assertTrue(reserve.exists())
+        self.flag("go").touch()
+        self.jobc("resume")
+        self.assertFalse(reserve.exists())
+
+    def test_the_last_words_of_a_detached_run_that_could_not_record_its_end(self):
+        self.write(f"""edition = 1
+job a {{ script = <<~SH
+  touch {self.flags}/started; until [ -e {self.flags}/go ]; do sleep 0.02; done
+SH
+}}
+""")
+        pid = self.jobc("run", "a.job", "--detach", "--json").json["pid"]
+        self.wait_for("started")
+        console = next((self.at / ".jobc/runs").glob("*/console.log"))
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: self.status()["status"] == "crashed", what="the run to look crashed")
+        with console.open("a") as file:
+            file.write("00:00 a: started\n")
+        self.assertSays(self.jobc("status").out, "ended without a word", str(console), "a: started")
+        # As where the journal's file had become read-only.
+        with console.open("a") as file:
+            file.write("error: cannot write the journal: it is not writable\nresults: jobc result\n")
+        for said in (self.jobc("status").out, self.jobc("list", "--json").out, self.jobc("watch", code=15).err):
+            self.assertSays(said, "could not record its end", "error: cannot write the journal: it is not writable")
+        # Another process has had it since: these words are no longer its last ones.
+        os.utime(console, (1, 1))
+        self.assertSays(self.jobc("status").out, "ended without a word")
+        self.assertNotIn("console.log", self.jobc("status").out)
 
 
 if __name__ == "__main__":
