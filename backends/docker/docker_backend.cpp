@@ -412,6 +412,7 @@ class DockerBackend : public Backend {
     int log_tries = 0;           ///< how often the log was refused, ended early or came to a halt
     std::string lost_output;     ///< why the engine does not give it
     docker::LogFrames frames;
+    std::string held;            ///< of standard error: may be the engine's own words (Flavour::lost_stream)
     std::array<uint64_t, 2> got{}, skip{};  ///< bytes of stdout and stderr: taken so far; to be left out of what comes again
     uint64_t last_output = 0;
     bool copied = false;         ///< its files are copied in and out
@@ -1645,20 +1646,43 @@ class DockerBackend : public Backend {
     Attempt& attempt = found->second;
     attempt.last_output = uv_now(host_.loop);
     const bool good = attempt.frames.Feed(bytes, [&](LogStream stream, std::string_view part) {
-      const auto index = static_cast<size_t>(stream);
-      const uint64_t known = std::min<uint64_t>(attempt.skip[index], part.size());
-      attempt.skip[index] -= known;
-      part.remove_prefix(known);
-      attempt.got[index] += part.size();
-      if (!part.empty()) host_.log->Append(id, index == 0 ? process::LogStream::kStdout : process::LogStream::kStderr, part);
+      if (!Hold(id, attempt, stream, part)) Keep(id, attempt, stream, part);
     });
-    if (!good) Note(*attempt.link, "the output of a container could not be read: it is not framed as the API says");
+    if (good) return;
+    if (attempt.from_log) return Note(*attempt.link, "the output of a container could not be read: it is not framed as the API says");
+    client_->Cancel(std::exchange(attempt.output, 0));
+    ReadLogsSoon(id);
+  }
+
+  void Keep(AttemptId id, Attempt& attempt, LogStream stream, std::string_view part) {
+    const auto index = static_cast<size_t>(stream);
+    const uint64_t known = std::min<uint64_t>(attempt.skip[index], part.size());
+    attempt.skip[index] -= known;
+    part.remove_prefix(known);
+    attempt.got[index] += part.size();
+    if (!part.empty()) host_.log->Append(id, index == 0 ? process::LogStream::kStdout : process::LogStream::kStderr, part);
+  }
+
+  /// Whether it is kept back: if nothing follows, the engine has said it and not the program, or its log says that it was the program.
+  bool Hold(AttemptId id, Attempt& attempt, LogStream stream, std::string_view part) {
+    const std::string_view own = flavour_.lost_stream;
+    if (attempt.from_log || own.empty()) return false;
+    if (!attempt.frames.begins()) {
+      if (attempt.held.empty()) return false;
+      attempt.held += part;
+      return true;
+    }
+    if (!attempt.held.empty()) Keep(id, attempt, LogStream::Stderr, std::exchange(attempt.held, {}));
+    if (stream != LogStream::Stderr || !(part.starts_with(own) || (own.starts_with(part) && !attempt.frames.AtBoundary()))) return false;
+    attempt.held = part;
+    return true;
   }
 
   /// All of it again from the engine's log, without what is known, and what follows.
   void ReadLogs(AttemptId id, Attempt& attempt) {
     if (attempt.output != 0) client_->Cancel(attempt.output);
     attempt.frames = {};
+    attempt.held.clear();  // not counted in `got`
     attempt.skip = attempt.got;
     attempt.from_log = true;
     attempt.log_final = attempt.died || attempt.told_exit;
@@ -1736,14 +1760,22 @@ class DockerBackend : public Backend {
     });
   }
 
+  /// In a moment, in which the stream of events ends too if it is the engine that went away.
+  void ReadLogsSoon(AttemptId id) {
+    Later(id, &Attempt::retry, 100, [this, id](Attempt& now) {
+      if (now.link->up && now.output == 0 && !now.output_done) ReadLogs(id, now);
+    });
+  }
+
   void OutputStops(AttemptId id, Attempt& attempt, const HttpEnd& end) {
     if (!attempt.link->up) return;  // TakeUp() goes on with it
     if (!end.ok()) {
       if (attempt.waits_for_log && ++attempt.log_tries >= kMostLogTries) return OutputIsLost(id, attempt, end.message);
-      // A moment, in which the stream of events ends too if it is the engine that went away.
-      return Later(id, &Attempt::retry, 100, [this, id](Attempt& now) {
-        if (now.link->up && now.output == 0 && !now.output_done) ReadLogs(id, now);
-      });
+      return ReadLogsSoon(id);
+    }
+    if (!attempt.held.empty()) {
+      if (attempt.held.starts_with(flavour_.lost_stream)) return ReadLogsSoon(id);
+      Keep(id, attempt, LogStream::Stderr, std::exchange(attempt.held, {}));
     }
     if (attempt.from_log && !attempt.log_final) return LogEndsEarly(id, attempt);
     attempt.output_done = true;

@@ -258,7 +258,7 @@ std::string ContainerName(std::string_view execution_id) { return "jobc-" + std:
 
 const Flavour& FlavourOf(ir::BackendKind kind) {
   static const Flavour docker{ir::BackendKind::Docker, "json-file", true, false, true, true, true};
-  static const Flavour podman{ir::BackendKind::Podman, "k8s-file", false, true, false, false, false};
+  static const Flavour podman{ir::BackendKind::Podman, "k8s-file", false, true, false, false, false, "Error: read unixpacket "};
   return kind == ir::BackendKind::Podman ? podman : docker;
 }
 
@@ -612,6 +612,7 @@ bool LogFrames::Feed(std::string_view bytes, const std::function<void(LogStream,
       const size_t count = static_cast<size_t>(std::min<uint64_t>(left_, bytes.size()));
       left_ -= count;
       each(stream_, bytes.substr(0, count));
+      begins_ = false;
       bytes.remove_prefix(count);
       continue;
     }
@@ -627,6 +628,7 @@ bool LogFrames::Feed(std::string_view bytes, const std::function<void(LogStream,
       break;
     }
     stream_ = header_[0] == 2 ? LogStream::Stderr : LogStream::Stdout;
+    begins_ = true;
     left_ = uint64_t{header_[4]} << 24 | uint64_t{header_[5]} << 16 | uint64_t{header_[6]} << 8 | header_[7];
   }
   return !broken_;

@@ -37,6 +37,9 @@ struct Flavour {
   bool says_oom = true;           ///< State.OOMKilled can be trusted when it is false
   bool has_gpus = true;           ///< DeviceRequests are known
   bool looks_at_sources = false;  ///< what is to be mounted has to be there when a container is created, not only when it starts
+  /// With what a frame of standard error begins that is the engine's own: it could not read the program's output to its end, and says so in
+  /// its place (podman, github.com/containers/podman/issues/11446). Its log has all of it. Empty: there is no such thing.
+  std::string_view lost_stream = {};
 };
 const Flavour& FlavourOf(ir::BackendKind kind);
 
@@ -163,6 +166,8 @@ class LogFrames {
   bool Feed(std::string_view bytes, const std::function<void(LogStream, std::string_view)>& each);
   /// Between two frames.
   bool AtBoundary() const { return have_ == 0 && left_ == 0; }
+  /// In `each`: whether these are the first bytes of their frame.
+  bool begins() const { return begins_; }
 
  private:
   unsigned char header_[8] = {};
@@ -170,6 +175,7 @@ class LogFrames {
   uint64_t left_ = 0;    ///< bytes of the frame
   LogStream stream_ = LogStream::Stdout;
   bool broken_ = false;
+  bool begins_ = false;
 };
 
 /// How far a pull is, from its stream of JSON.

@@ -176,7 +176,7 @@ bool FakeEngine::Answer(int fd, Lock& lock, const std::string& method, const std
       }
       status = 204;
     } else if (rest == "/attach" || rest == "/logs") {
-      return StreamOutput(fd, lock, id, rest == "/attach" || Query(target, "follow") == "1");
+      return StreamOutput(fd, lock, id, rest == "/attach", rest == "/attach" || Query(target, "follow") == "1");
     } else {
       answer = Describe(id, found->second, false);
     }
@@ -216,13 +216,15 @@ bool FakeEngine::StreamPull(int fd, Lock& lock) {
   return false;
 }
 
-bool FakeEngine::StreamOutput(int fd, Lock& lock, const std::string& id, bool follow) {
+bool FakeEngine::StreamOutput(int fd, Lock& lock, const std::string& id, bool attached, bool follow) {
   const int number = ++streams_;
   if (!Send(fd, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")) return false;
   for (size_t sent = 0;;) {
     auto found = containers_.find(id);
     if (found == containers_.end()) return false;
-    if (!silent_ && number > forgotten_) {
+    if (attached && attach_says_) {
+      if (found->second.status == "exited") return Send(fd, *attach_says_) && false;
+    } else if (!silent_ && number > forgotten_) {
       const std::string part = found->second.out.substr(sent);
       sent += part.size();
       const auto size = static_cast<uint32_t>(part.size());
@@ -292,6 +294,11 @@ void FakeEngine::End(int code, const std::string& out) {
     one.code = code;
     Tell(id, "die", code);
   }
+}
+
+void FakeEngine::AttachSays(std::string bytes) {
+  Lock lock(mutex_);
+  attach_says_ = std::move(bytes);
 }
 
 size_t FakeEngine::containers() {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -33,6 +34,8 @@ class FakeEngine {
   void Gone(bool on);
   /// Every container that runs writes this and ends.
   void End(int code, const std::string& out = "");
+  /// Who is attached gets this when a container ends, in place of what it wrote; its log has that.
+  void AttachSays(std::string bytes);
   /// How many are there.
   size_t containers();
   /// How many requests had this in their first line, answered or not.
@@ -56,7 +59,7 @@ class FakeEngine {
   bool Answer(int fd, Lock& lock, const std::string& method, const std::string& target, const std::string& body);
   bool StreamEvents(int fd, Lock& lock, const std::string& target);
   bool StreamPull(int fd, Lock& lock);
-  bool StreamOutput(int fd, Lock& lock, const std::string& id, bool follow);
+  bool StreamOutput(int fd, Lock& lock, const std::string& id, bool attached, bool follow);
   /// Waits until something changed; false: over.
   bool Wait(Lock& lock, int fd);
   void Tell(const std::string& id, const std::string& action, int code);
@@ -67,6 +70,7 @@ class FakeEngine {
   std::condition_variable changed_;
   bool over_ = false, silent_ = false, gone_ = false;
   std::string swallowed_;
+  std::optional<std::string> attach_says_;
   bool has_image_ = true, pull_ends_ = true;
   std::vector<std::string> pull_;
   int streams_ = 0, forgotten_ = 0;  ///< numbers of streams; those up to `forgotten_` are

@@ -1,8 +1,6 @@
 // An engine that says nothing: what is asked of it then, what people are told, and that nothing is lost. With one that plays dead
 // (fake_engine.h) and short times; tests/services does the same with a real one that is stopped.
-#include "backends/docker/docker_backend.h"
-#include "tests/backends/docker/fake_engine.h"
-#include "tests/backends/session.h"
+#include "tests/backends/docker/fake_place.h"
 
 namespace jobc::conformance {
 namespace {
@@ -16,74 +14,15 @@ using ::testing::Matches;
 using testing::FakeEngine;
 using testing::TempDir;
 
-/// Only what a Session needs.
-class FakePlace : public Place {
- public:
-  explicit FakePlace(const DockerTimes& times) : times_(times) {}
-  Traits traits() const override { return {}; }
-  Result<std::unique_ptr<Backend>> Make(const BackendHost& host) override {
-    BackendHost with = host;
-    with.engines = {{.host = engine_}};
-    return MakeDockerBackend(ir::BackendKind::Docker, with, times_);
-  }
-  void Fit(AttemptLaunch&, const Program&) override {}
-  std::vector<std::string> Remains(const std::string&) override { return {}; }
-  void At(const std::string& engine) { engine_ = engine; }
-
- private:
-  DockerTimes times_;
-  std::string engine_;
-};
-
-class Silence : public ::testing::Test {
+class Silence : public FakeEngineTest {
  protected:
-  void SetUp() override { ASSERT_TRUE(process::MakeDirectories(dir / "run").ok()); }
+  // Whoever is asked has seconds to answer where that is to come; the others do not come at all.
+  Silence() { times = {.request_ms = 20'000, .silence_ms = 30, .ping_ms = 150, .silent_ms = 60'000, .stream_ms = 60'000, .patience_ms = 60'000}; }
 
-  Session& Open() {
-    place.emplace(times);
-    place->At(engine.host());
-    session = std::make_unique<Session>(*place, dir / "run", "silence");
-    return *session;
-  }
-
-  AttemptId Submit() {
-    AttemptLaunch launch;
-    launch.id = ++last_id;
-    launch.address = "a";
-    launch.execution_id = "silence-" + std::to_string(last_id);
-    launch.argv = {"true"};
-    launch.image = "x:1";
-    launch.options = {{"host", ir::Value::String(engine.host())}};
-    launch.places = session->backend().Prepare(last_id, false).value();
-    EXPECT_TRUE(process::MakeDirectories(launch.places.stage_dir).ok());
-    session->Expect(last_id);
-    session->backend().Submit(launch);
-    return last_id;
-  }
-  AttemptId Start() {
-    const AttemptId id = Submit();
-    session->Until([&] { return session->seen[id].started; }, "the start");
-    return id;
-  }
   void UntilTold() {
     session->Until([&] { return !session->warnings.empty(); }, "a warning");
     EXPECT_THAT(session->warnings, ElementsAre(AllOf(HasSubstr(engine.host()), HasSubstr("has not answered"), HasSubstr("jobc waits"), HasSubstr("`jobc cancel`"))));
   }
-  void ExpectExit(AttemptId id, int code, const std::string& out) {
-    const Seen& one = session->Finish(id);
-    ASSERT_TRUE(one.exit) << session->Story();
-    EXPECT_EQ(one.exit->exit_code, code);
-    EXPECT_EQ(session->Text(id), out);
-    session->backend().Release(id, false);
-    session->Until([&] { return engine.containers() == 0; }, "the removal");
-  }
-  TempDir dir;
-  FakeEngine engine{dir / "engine"};
-  // Whoever is asked has seconds to answer where that is to come; the others do not come at all.
-  DockerTimes times{.request_ms = 20'000, .silence_ms = 30, .ping_ms = 150, .silent_ms = 60'000, .stream_ms = 60'000, .patience_ms = 60'000};
-  std::optional<FakePlace> place;
-  std::unique_ptr<Session> session;
-  AttemptId last_id = 0;
 };
 
 TEST_F(Silence, OfAnEngineThatAnswersIsNoMatter) {
