@@ -17,7 +17,8 @@ namespace {
 /// Records of one purpose, committed together.
 class Writer {
  public:
-  Writer(const RunReader& run, std::string why) : verdict_(Failed(ir::ErrorKind::Cancelled, std::move(why))), text_(VerdictJson(verdict_)) {
+  Writer(const RunReader& run, std::string why) : verdict_(Failed(ir::ErrorKind::Cancelled, std::move(why))), text_(VerdictJson(verdict_)),
+                                                    judged_(fmt::format("{{\"afterwards\":{},{}", run.last_ms(), text_.substr(1))) {
     if (auto opened = Journal::Open(run.run_dir() + "/journal.db", Durability::Full)) {
       journal_.emplace(*std::move(opened));
     } else {
@@ -37,7 +38,7 @@ class Writer {
     Record judged = About(RecordType::Verdict, instance, attempt);
     judged.a = static_cast<int64_t>(verdict_.kind);
     judged.b = -1;
-    judged.text = text_;
+    judged.text = judged_;
     Write(std::move(judged));
   }
 
@@ -58,6 +59,7 @@ class Writer {
 
   Verdict verdict_;
   std::string text_;
+  std::string judged_;  ///< with the last moment of the process that executed the run: nobody knows when the program ended
   std::optional<Journal> journal_;
   Result<void> done_;
 };

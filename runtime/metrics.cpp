@@ -68,7 +68,7 @@ std::optional<int64_t> WaitOf(const AttemptView& attempt) {
 }
 
 std::optional<int64_t> RunTimeOf(const AttemptView& attempt) {
-  const int64_t end = attempt.exited_ms != 0 ? attempt.exited_ms : attempt.judged_ms;
+  const int64_t end = EndOfProgram(attempt);
   if (attempt.started_ms == 0 || end == 0) {
     return std::nullopt;
   }

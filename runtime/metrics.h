@@ -72,7 +72,7 @@ struct JobMetrics {
   AttemptTally attempts;      ///< of the whole run
   uint64_t retries = 0;       ///< attempts that followed one that failed
   Durations waits;            ///< of started attempts: ready until the program started
-  Durations runs;             ///< of ended programs: start until end
+  Durations runs;             ///< of ended programs: start until end; without those that were cut off
   int64_t cpu_ms = 0;         ///< of all attempts, as far as it is known
   int64_t max_memory = -1;    ///< bytes, of the largest attempt; -1: not known
 };
@@ -114,7 +114,7 @@ RunMetrics CollectMetrics(const RunReader& run, const MetricsOptions& options);
 
 /// From the moment it could have started until its program did; nullopt: it did not start.
 std::optional<int64_t> WaitOf(const AttemptView& attempt);
-/// From the start of its program to its end; nullopt: it has not ended, or never started.
+/// From the start of its program to its end; nullopt: it has not ended, never started, or nobody saw when it ended.
 std::optional<int64_t> RunTimeOf(const AttemptView& attempt);
 
 }  // namespace jobc

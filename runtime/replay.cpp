@@ -28,7 +28,7 @@ std::optional<RunEventKind> FinalKind(int64_t state) {
 }
 
 int64_t Duration(const AttemptView& attempt) {
-  const int64_t end = attempt.exited_ms != 0 ? attempt.exited_ms : attempt.judged_ms;
+  const int64_t end = EndOfProgram(attempt);
   return attempt.started_ms != 0 && end >= attempt.started_ms ? end - attempt.started_ms : -1;
 }
 

@@ -78,6 +78,9 @@ std::string LastWords(const std::string& run_dir, JournalReader& journal) {
   return VisibleText(text);
 }
 
+/// A verdict that another process recorded than the one which executed the attempt (dead_run.cpp).
+bool IsAfterwards(const Record& record) { return record.type == RecordType::Verdict && record.text.starts_with("{\"afterwards\":"); }
+
 Result<RunSummary> Summarize(JournalReader& journal, const std::string& run_dir, SummaryPlace& place) {
   RunSummary out;
   const RunHeader& header = journal.header();
@@ -169,6 +172,10 @@ Result<RunSummary> SummarizeRun(const std::string& state_dir, const std::string&
   return Summarize(*journal, run_dir, place);
 }
 
+int64_t EndOfProgram(const AttemptView& attempt) {
+  return attempt.exited_ms != 0 ? attempt.exited_ms : attempt.cut_off || attempt.afterwards ? 0 : attempt.judged_ms;
+}
+
 RunReader::~RunReader() = default;
 
 Result<std::unique_ptr<RunReader>> RunReader::Open(const std::string& state_dir, const std::string& id) {
@@ -224,6 +231,10 @@ Result<void> RunReader::Refresh(const std::function<void(const Record&)>& visit)
   auto scanned = journal_->Scan(last_seq_, [&](const Record& record) {
     Fold(record);
     last_seq_ = record.seq;
+    // Whoever ends what a dead process has left behind is no sign of its life.
+    if (!IsAfterwards(record) && (record.type != RecordType::Reaped || !record.text.empty())) {
+      last_ms_ = std::max(last_ms_, record.time_ms);
+    }
     if (visit) {
       visit(record);
     }
@@ -327,7 +338,7 @@ void RunReader::Fold(const Record& record) {
           for (AttemptView& view : folded.attempts) {
             if (view.verdict == nullptr) {
               view.verdict = std::make_shared<const Verdict>(Failed(ir::ErrorKind::NodeLost, "jobc ended while it ran"));
-              view.judged_ms = record.time_ms;
+              view.judged_ms = std::max({last_ms_, view.intent_ms, view.started_ms});
               view.cut_off = true;
             }
           }
@@ -369,11 +380,18 @@ void RunReader::Fold(const Record& record) {
     case RecordType::Verdict: {
       AttemptView& view = attempt();
       view.verdict = SharedVerdict(record);
-      view.cut_off = false;
       if (auto json = view.verdict->success && !record.text.empty() ? ir::ParseJson(record.text) : Result<ir::Value>(Error{})) {
         view.outputs_sum = IntOf(*json, "outputs", -1);
       }
-      view.judged_ms = record.time_ms;
+      if (view.cut_off) {
+        view.afterwards = true;  // judged_ms stays that of the process which executed it
+        view.cut_off = false;
+      } else if (const auto json = IsAfterwards(record) ? ir::ParseJson(record.text) : Result<ir::Value>(Error{})) {
+        view.afterwards = true;
+        view.judged_ms = std::max({IntOf(*json, "afterwards", 0), view.intent_ms, view.started_ms});
+      } else {
+        view.judged_ms = record.time_ms;
+      }
       if (view.started_ms != 0) {
         JobFold& job = jobs_[static_cast<size_t>(record.job)];
         job.ended_ms = std::max(job.ended_ms, view.judged_ms);
@@ -462,6 +480,7 @@ void RunReader::Fold(const Record& record) {
     }
     case RecordType::Adopted: {
       AttemptView& view = attempt();
+      view.afterwards = false;
       if (view.cut_off) {
         view.verdict.reset();
         view.judged_ms = 0;

@@ -32,7 +32,7 @@ struct AttemptView {
   int64_t ready_ms = 0;                     ///< since when it could have started; 0: not known
   int64_t intent_ms = 0;
   int64_t started_ms = 0;
-  int64_t judged_ms = 0;
+  int64_t judged_ms = 0;                    ///< where it was cut off or judged afterwards: when its process last recorded anything
   int64_t reaped_ms = 0;
   int64_t pid = 0;
   int64_t exited_ms = 0;
@@ -42,8 +42,12 @@ struct AttemptView {
   int64_t outputs_sum = -1;                 ///< what the row of its outputs must have; -1: it left none
   std::shared_ptr<const Verdict> verdict;   ///< null: none yet
   bool cut_off = false;                     ///< the verdict is not a recorded one: its jobc ended first
+  bool afterwards = false;                  ///< the verdict is one that another process recorded when that jobc was gone
   std::shared_ptr<const AttemptOrigin> origin;  ///< another run submitted it, and this one took it over; null: this one did
 };
+
+/// When its program ended, wall clock; 0: it has not, or nobody was there to see when.
+int64_t EndOfProgram(const AttemptView& attempt);
 
 /// Where the result of an instance came from that did not run.
 struct ReusedView {
@@ -151,6 +155,8 @@ class RunReader {
 
   Result<process::LogReader> OpenLogs() const { return process::LogReader::Open(run_dir_); }
   std::string Address(InstanceRef instance) const;
+  /// When a process that executed the run last recorded anything, of what was taken in; wall clock.
+  int64_t last_ms() const { return last_ms_; }
   /// Number of the last record that was taken in.
   int64_t last_record() const { return last_seq_; }
 
@@ -196,6 +202,7 @@ class RunReader {
   std::vector<JobFold> jobs_;
   Folded stray_;                            ///< of records about instances that the plan does not have
   int64_t last_seq_ = 0;
+  int64_t last_ms_ = 0;                     ///< the latest time of a record of a process that executed the run
   std::string boot_;
   AttemptId last_attempt_ = 0;
   uint64_t ahead_ = 0;

@@ -354,7 +354,7 @@ void WriteScaleStatus(const RunReader& run, const RunMetrics& metrics, bool all,
         error = fmt::format("{{\"name\":{},\"title\":{},\"description\":{},\"category\":\"{}\"}}", ir::JsonQuote(ErrorName(verdict)), ir::JsonQuote(verdict.title.empty() ? ErrorName(verdict) : verdict.title),
                             ir::JsonQuote(verdict.message), ScaleCategory(verdict.error_class));
       }
-      const int64_t seed_ended = attempt.started_ms == 0 ? 0 : attempt.exited_ms != 0 ? attempt.exited_ms : attempt.judged_ms;
+      const int64_t seed_ended = attempt.started_ms == 0 ? 0 : EndOfProgram(attempt);
       write(fmt::format("{}{{\"job_exe\":{},\"cluster_id\":\"{}\",\"job\":{},\"job_key\":{},\"job_type\":{},\"exe_num\":{},\"status\":\"{}\",\"error\":{},\"node\":{},\"queued\":{},\"started\":{},\"seed_started\":{},"
                         "\"seed_ended\":{},\"ended\":{},\"task_results\":{}}}",
                         first ? "" : ",", attempt.id, cluster_id, job, ir::JsonQuote(run.Address(instance)), instance.job + 1, i + 1, ScaleStatus(attempt), error, node_id(instance.job),

@@ -1,8 +1,10 @@
 """`jobc status` as programs read it: the JSON against its published schema, the Prometheus text with a strict parser, NGA
 Scale's form, while a run goes on, after it and after a crash of it. The arithmetic is tested in tests/driver."""
+import datetime
 import json
 import os
 import re
+import time
 import unittest
 
 import jsonschema
@@ -206,6 +208,47 @@ job many { for i in range(40) key "~{i}" retry { max_attempts = 2, on = [exit] }
         self.assertEqual((slow["status"], main["status"], main["was_timed_out"]), ("FAILED", "KILLED", True))
         bad, = [one for one in status["job_exes"] if one["job_key"] == "bad"]
         self.assertEqual((bad["error"]["name"], bad["error"]["category"], bad["task_results"]["tasks"][1]["exit_code"]), ("bad-input", "DATA", 7))
+
+    def cut_off_in_its_midst(self):
+        """A run that is killed while its only job runs, and left alone for a while."""
+        self.write("""edition = 1
+job a { script = <<~SH
+  if [ ! -e @FLAGS@/go ]; then touch @FLAGS@/up; exec sleep 60; fi
+SH
+}
+""".replace("@FLAGS@", str(self.flags)))
+        process = self.start("run", "a.job")
+        self.wait_for("up")
+        wait_until(lambda: self.instances()["a"]["attempts"] and "started_ms" in self.instances()["a"]["attempts"][0], what="the start in the journal")
+        process.kill()
+        process.wait()
+        self.flag("go").touch()
+        time.sleep(1.5)  # not to wait for anything: it is the time that must not be counted
+
+    def check_no_dead_time(self, attempts):
+        durations = self.status()["metrics"]["duration_ms"]
+        self.assertEqual(durations["count"], attempts)
+        self.assertLess(durations.get("max", 0), 1400)
+        families = self.metrics()
+        _, values = families["jobc_attempt_duration_seconds"]
+        self.assertLess(max(value for key, value in values.items() if "_sum" in str(key)), 1.4)
+        first = self.jobc("status", "--format", "scale", "--instances").json["job_exes"][0]
+        self.assertIsNone(first["seed_ended"])
+        began, ended = (datetime.datetime.fromisoformat(first[key]) for key in ("seed_started", "ended"))
+        self.assertLess((ended - began).total_seconds(), 1.4)
+
+    def test_the_time_without_jobc_counts_for_no_attempt(self):
+        self.cut_off_in_its_midst()
+        self.jobc("resume")
+        self.check_no_dead_time(1)
+        self.assertEqual(len(self.instances()["a"]["attempts"]), 2)
+
+    def test_the_time_before_a_dead_run_is_cancelled_counts_for_no_attempt(self):
+        self.cut_off_in_its_midst()
+        self.jobc("cancel")
+        self.check_no_dead_time(0)
+        self.assertEqual(self.status()["metrics"]["attempts"]["cancelled"], 1)
+        self.assertNotRegex(self.jobc("watch", code=130).err, r"a: cancelled.* in ")
 
     def test_cancelled_attempts_are_counted(self):
         self.write("edition = 1\njob a { run = [\"sh\", \"-c\", \"touch @FLAGS@/up; exec sleep 60\"] }\n".replace("@FLAGS@", str(self.flags)))
