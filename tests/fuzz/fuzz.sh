@@ -34,7 +34,7 @@ fuzz() {
     parse | check) dictionary=(-dict=tests/fuzz/job.dict) places+=("$seeds/source") ;;
     plan_reader) places+=("$seeds/plan") ;;
   esac
-  "$tree/tests/fuzz/${target}_fuzz" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=4096 -print_final_stats=1 \
+  "$tree/tests/fuzz/${target}_fuzz" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=4096 -print_final_stats=1 \
     -artifact_prefix="$tree/findings/$target-" "${dictionary[@]}" "$corpus" "${places[@]}" > "$log" 2>&1 || touch "$log.found"
   echo "$target: $seconds s; $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs"
   [ ! -e "$log.found" ] || { tail -n 40 "$log"; echo "$target: found something, see above and $tree/findings/"; }

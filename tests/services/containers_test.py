@@ -278,7 +278,7 @@ class EngineGoesAway(Containers):
         process = self.start("run", "a.job", "--json")
         self.wait_for("up1")
         # A program can run before its engine has said so: an engine that goes away in that moment is another story.
-        wait_until(lambda: self.instances()["a"]["state"] == "running", 20, "the attempt to have started")
+        wait_until(lambda: [one for one in self.instances()["a"]["attempts"] if "started_ms" in one], 20, "the attempt to have started")
         return process
 
     def test_with_live_restore_the_attempt_goes_on(self):
