@@ -3856,7 +3856,8 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     for (const auto& [attempt, one] : live) {
       const uint32_t job = one.instance.job;
       if (one.number > 1 && one.started_ms != 0 && shown[job] != 0 && !out.jobs[shown[job] - 1].scatter) {
-        out.jobs[shown[job] - 1].note = fmt::format("attempt {} of {}", one.number, plan.jobs[job].retry.max_attempts);
+        const int64_t most = plan.jobs[job].retry.max_attempts;
+        out.jobs[shown[job] - 1].note = fmt::format("attempt {}{}", one.number, one.number <= most ? fmt::format(" of {}", most) : "");
       }
     }
     return out;

@@ -15,6 +15,7 @@ struct JobProgress {
   uint64_t waiting = 0;     ///< for other jobs
   uint64_t queued = 0;      ///< ready, for a slot, a pool or the backend
   uint64_t running = 0;
+  uint64_t lost = 0;        ///< were running when the process that executed the run ended; such a run has none that run
   uint64_t retrying = 0;    ///< between two attempts
   uint64_t succeeded = 0;   ///< `cached` ones included
   uint64_t cached = 0;      ///< of those succeeded: reused, nothing was run
@@ -30,7 +31,7 @@ struct JobProgress {
   std::vector<std::string> failing_lines;  ///< the end of stderr of its latest failure that is not tolerated
 
   uint64_t total() const {
-    return waiting + queued + running + retrying + succeeded + failed + skipped + blocked + cancelled;
+    return waiting + queued + running + lost + retrying + succeeded + failed + skipped + blocked + cancelled;
   }
   uint64_t final() const { return succeeded + failed + skipped + blocked + cancelled; }
 };

@@ -660,7 +660,7 @@ RunProgress RunReader::Progress() const {
   RunProgress out;
   out.name = header().name.empty() ? header().id : header().name;
   out.state = summary_.status;
-  int64_t now = summary_.finished ? summary_.ended_ms : process::WallMillis();
+  const int64_t now = summary_.finished ? summary_.ended_ms : summary_.running ? process::WallMillis() : last_ms_;
   out.elapsed_ms = std::max<int64_t>(0, now - header().created_ms);
   for (uint32_t job = 0; job < jobs_.size(); ++job) {
     const ir::Job& declared = plan_->jobs[job];
@@ -674,7 +674,7 @@ RunProgress RunReader::Progress() const {
     row.expanded = jobs_[job].instances.has_value();
     row.waiting = row.expanded || jobs_[job].whole != InstanceState::Waiting ? counts[static_cast<size_t>(InstanceState::Waiting)] : 0;
     row.queued = counts[static_cast<size_t>(InstanceState::Ready)];
-    row.running = counts[static_cast<size_t>(InstanceState::Running)];
+    (summary_.running ? row.running : row.lost) = counts[static_cast<size_t>(InstanceState::Running)];
     row.retrying = counts[static_cast<size_t>(InstanceState::Backoff)];
     row.succeeded = counts[static_cast<size_t>(InstanceState::Succeeded)];
     row.cached = std::min(jobs_[job].reused, row.succeeded);
@@ -692,7 +692,7 @@ RunProgress RunReader::Progress() const {
     }
     JobProgress& row = out.jobs[shown++];
     if (jobs_[job].began_ms != 0) {
-      const int64_t until = summary_.running && row.running + row.retrying > 0 ? now : jobs_[job].ended_ms;
+      const int64_t until = row.lost > 0 || (summary_.running && row.running + row.retrying > 0) ? now : jobs_[job].ended_ms;
       row.elapsed_ms = std::max<int64_t>(0, until - jobs_[job].began_ms);
     }
   }

@@ -49,6 +49,10 @@ struct AttemptView {
 /// When its program ended, wall clock; 0: it has not, or nobody was there to see when.
 int64_t EndOfProgram(const AttemptView& attempt);
 
+/// What people and programs are told instead of `running` when nobody executes the run any more; no state of its own, as
+/// a resume decides.
+inline constexpr std::string_view kLostState = "lost";
+
 /// Where the result of an instance came from that did not run.
 struct ReusedView {
   std::string run, address;
@@ -109,6 +113,12 @@ class RunReader {
   /// Instances of a job that are known; a job that is not expanded yet has none.
   uint64_t size(uint32_t job) const;
   InstanceState state(InstanceRef instance) const;
+  /// It was running when the process that executed the run ended, and none executes it now.
+  bool Lost(InstanceRef instance) const { return !summary_.running && state(instance) == InstanceState::Running; }
+  /// The name of its state; `lost` where it is.
+  std::string_view StateText(InstanceRef instance) const { return Lost(instance) ? kLostState : StateName(state(instance)); }
+  /// How many of a job are.
+  uint64_t LostCount(uint32_t job) const { return summary_.running ? 0 : Counts(job)[static_cast<size_t>(InstanceState::Running)]; }
   std::array<uint64_t, kInstanceStates> Counts(uint32_t job) const;
   bool expanded(uint32_t job) const { return jobs_[job].instances.has_value(); }
   InstanceView View(InstanceRef instance) const;

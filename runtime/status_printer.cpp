@@ -60,10 +60,11 @@ class Line {
   int pending_ = 0;
 };
 
-enum class Mark { Failed, Running, Retrying, Queued, Waiting, Succeeded, Tolerated, Skipped, Cancelled };
+enum class Mark { Failed, Lost, Running, Retrying, Queued, Waiting, Succeeded, Tolerated, Skipped, Cancelled };
 
 Mark MarkOf(const JobProgress& job) {
   if (job.failed > job.tolerated) return Mark::Failed;
+  if (job.lost > 0) return Mark::Lost;
   if (job.running > 0) return Mark::Running;
   if (job.retrying > 0) return Mark::Retrying;
   if (job.queued > 0) return Mark::Queued;
@@ -83,6 +84,7 @@ struct Sign {
 Sign SignOf(Mark mark) {
   switch (mark) {
     case Mark::Failed: return {"✗", "x", kRed};
+    case Mark::Lost: return {"!", "!", kYellow};
     case Mark::Running: return {"▸", ">", kCyan};
     case Mark::Retrying: return {"↻", "~", kYellow};
     case Mark::Queued: return {"◦", "o", {}};
@@ -99,6 +101,7 @@ Sign SignOf(Mark mark) {
 int Urgency(Mark mark) {
   switch (mark) {
     case Mark::Failed: return 0;
+    case Mark::Lost:
     case Mark::Running: return 1;
     case Mark::Retrying: return 2;
     case Mark::Queued: return 3;
@@ -123,6 +126,7 @@ JobProgress SumOf(const std::vector<JobProgress>& jobs) {
     sum.waiting += job.waiting;
     sum.queued += job.queued;
     sum.running += job.running;
+    sum.lost += job.lost;
     sum.retrying += job.retrying;
     sum.succeeded += job.succeeded;
     sum.cached += job.cached;
@@ -141,6 +145,7 @@ std::vector<Counted> CountsOf(const JobProgress& job, bool with_succeeded) {
   std::vector<Counted> counts = {
       {job.failed - std::min(job.tolerated, job.failed), "failed", kRed},
       {job.tolerated, "failed (ignored)", kYellow},
+      {job.lost, "lost", kYellow},
       {job.running, "running", kCyan},
       {job.retrying, "retrying", kYellow},
       {job.queued, "queued", {}},
@@ -222,7 +227,8 @@ std::string Clock(int64_t ms) {
 }
 
 std::string AttemptText(uint32_t attempt, uint32_t max) {
-  return max > 0 ? fmt::format("attempt {} of {}", attempt, max) : fmt::format("attempt {}", attempt);
+  // Resumes go on counting, beyond what `retry` grants.
+  return max > 0 && attempt <= max ? fmt::format("attempt {} of {}", attempt, max) : fmt::format("attempt {}", attempt);
 }
 
 std::string Up(int rows) { return rows > 0 ? fmt::format("\x1b[{}A\r", rows) : "\r"; }
@@ -449,8 +455,7 @@ std::string FailureText(const FailureReport& report, const PrinterOptions& optio
   } else if (report.attempts == 1 && report.max_attempts <= 1) {
     if (report.elapsed_ms >= 0) out += fmt::format(", after {}", ElapsedText(report.elapsed_ms));
   } else {
-    out += report.max_attempts > 0 ? fmt::format(", attempt {} of {}", report.attempts, report.max_attempts)
-                                   : fmt::format(", attempt {}", report.attempts);
+    out += ", " + AttemptText(report.attempts, report.max_attempts);
     if (report.elapsed_ms >= 0) out += fmt::format(" after {}", ElapsedText(report.elapsed_ms));
   }
   out += '\n';

@@ -81,7 +81,7 @@ RunExplanation ExplainInstance(RunReader& run, InstanceRef ref, RunReader* base)
   RunExplanation out;
   const InstanceView view = run.View(ref);
   out.address = view.address;
-  out.state = StateName(view.state);
+  out.state = run.StateText(ref);
   out.job = ref.job;
   if (view.reused) {
     out.reused_from = view.reused->run;
@@ -229,7 +229,7 @@ std::vector<SkipStep> SkipChain(RunReader& run, const RestoredRun& restored, Ins
     const InstanceView view = run.View(at);
     SkipStep step;
     step.address = view.address;
-    step.state = StateName(view.state);
+    step.state = run.StateText(at);
     step.why = view.verdict ? view.verdict->message : "";
     step.place = PlaceText(plan, at.job);
     if (view.state == InstanceState::Failed) {
@@ -309,7 +309,7 @@ int ExplainSkip(const Invocation& invocation, Terminal& terminal) {
     }
     const std::vector<SkipStep> chain = did_not_run ? SkipChain(run, **restored, ref) : std::vector<SkipStep>();
     if (invocation.json()) {
-      json += fmt::format("{}{{\"address\":{},\"state\":\"{}\",\"chain\":[", first ? "" : ",", ir::JsonQuote(run.Address(ref)), StateName(state));
+      json += fmt::format("{}{{\"address\":{},\"state\":\"{}\",\"chain\":[", first ? "" : ",", ir::JsonQuote(run.Address(ref)), run.StateText(ref));
       first = false;
       for (size_t i = 0; i < chain.size(); ++i) {
         const SkipStep& step = chain[i];
@@ -328,7 +328,7 @@ int ExplainSkip(const Invocation& invocation, Terminal& terminal) {
     }
     if (++shown > kMostShown) continue;
     if (!did_not_run) {
-      terminal.Out(fmt::format("{} was not skipped: it is {}\n", run.Address(ref), StateName(state)));
+      terminal.Out(fmt::format("{} was not skipped: it is {}\n", run.Address(ref), run.StateText(ref)));
       continue;
     }
     for (size_t i = 0; i < chain.size(); ++i) {
@@ -473,7 +473,7 @@ int ExplainValue(const Invocation& invocation, Terminal& terminal) {
     out.value = *value;
     const InstanceView view = run.View(ref);
     out.origin = view.reused ? fmt::format("made by {} in run {}, used again here", view.reused->address, view.reused->run)
-                 : view.attempts.empty() ? fmt::format("{} is {}", view.address, StateName(view.state))
+                 : view.attempts.empty() ? fmt::format("{} is {}", view.address, run.StateText(ref))
                                          : fmt::format("made by attempt {} of {}, {}", view.attempts.back().number, view.address, TimeText(view.attempts.back().started_ms));
     if (output.value.valid()) out.expression = ir::DumpExpr(plan, ref.job, output.value);
     const PartPlace place = FindPart(plan, ref.job, "output." + output.name, run.header().root);

@@ -39,10 +39,12 @@ int RunResult(const Invocation& invocation, Terminal& terminal) {
       if (!invocation.json()) terminal.Err("note: this run has no `export`; name a job to see its outputs:  jobc result RUN JOB\n");
       *exports = "{}";
     }
+    const std::string way = WayOn(run.summary(), opened.state_dir);
     if (exports->empty()) {
       return FailCommand(terminal, kExitJobFailed, run.summary().running ? fmt::format("run {} is still running; its exports are known at its end", run.header().id)
-                                                                         : fmt::format("run {} has no exports: it {}", run.header().id, run.summary().status));
+                                                                         : fmt::format("run {} has no exports: it {}{}", run.header().id, run.summary().status, way.empty() ? "" : "; " + way));
     }
+    if (!way.empty()) terminal.Err(fmt::format("note: run {} {}; {}\n", run.header().id, run.summary().status, way));
     int code = Print(terminal, invocation, *exports);
     return code == kExitOk ? CodeOf(run.summary()) : code;
   }

@@ -77,6 +77,11 @@ std::string StateOption(const std::string& state_dir, const std::string& cwd) {
   return found.ok() && *found == state_dir ? "" : " --state " + ShellQuote(state_dir);
 }
 
+std::string WayOn(const RunSummary& run, const std::string& state_dir) {
+  if (run.running || (run.finished && run.exit_code != kExitInterrupted)) return "";
+  return fmt::format("go on: jobc resume {}{}", run.id, StateOption(state_dir, WorkingDirectory()));
+}
+
 std::string TimeText(int64_t wall_ms) {
   time_t seconds = static_cast<time_t>(wall_ms / 1000);
   tm parts{};

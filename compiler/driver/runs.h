@@ -28,6 +28,10 @@ OpenedRun OpenRunAndJob(const Invocation& invocation, Terminal& terminal, std::s
 /// ` --state DIR` where a command in `cwd` would not find the run's state without it, else empty.
 std::string StateOption(const std::string& state_dir, const std::string& cwd);
 
+/// `go on: jobc resume RUN` for a run that a process does not execute any more and that has not come to its end: dead, or
+/// interrupted. Else empty.
+std::string WayOn(const RunSummary& run, const std::string& state_dir);
+
 /// `2026-03-01 12:00:05`, local time.
 std::string TimeText(int64_t wall_ms);
 

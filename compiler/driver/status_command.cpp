@@ -34,7 +34,7 @@ std::string VerdictFields(const Verdict& verdict) {
 }
 
 std::string InstanceJson(const RunReader& run, const InstanceView& view) {
-  std::string out = fmt::format("{{\"address\":{},\"state\":\"{}\"", ir::JsonQuote(view.address), StateName(view.state));
+  std::string out = fmt::format("{{\"address\":{},\"state\":\"{}\"", ir::JsonQuote(view.address), run.StateText(view.instance));
   if (view.verdict && !view.verdict->success) {
     // What never had a chance to run has a reason, but no kind of error.
     out += view.state == InstanceState::Blocked || view.state == InstanceState::Skipped ? ",\"message\":" + ir::JsonQuote(view.verdict->message) : "," + VerdictFields(*view.verdict);
@@ -79,9 +79,12 @@ std::string StatusJson(const RunReader& run, const RunMetrics& metrics, bool all
     auto counts = run.Counts(job);
     out += fmt::format("{}{{\"job\":{},\"expanded\":{}", first ? "" : ",", ir::JsonQuote(declared.address), run.expanded(job));
     first = false;
+    const uint64_t lost = run.LostCount(job);
+    counts[static_cast<size_t>(InstanceState::Running)] -= lost;
     for (int state = 0; state < kInstanceStates; ++state) {
       if (counts[static_cast<size_t>(state)] != 0) out += fmt::format(",\"{}\":{}", StateName(static_cast<InstanceState>(state)), counts[static_cast<size_t>(state)]);
     }
+    if (lost != 0) out += fmt::format(",\"{}\":{}", kLostState, lost);
     if (const uint64_t reused = run.ReusedCount(job); reused != 0) out += fmt::format(",\"reused\":{}", reused);
     out += "}";
   }
@@ -146,16 +149,18 @@ int RunStatusCommand(const Invocation& invocation, Terminal& terminal) {
     InstanceState state = run.state(instance);
     if (!all && state != InstanceState::Failed) continue;
     InstanceView view = run.View(instance);
-    std::string line = fmt::format("{}: {}", view.address, StateName(view.state));
+    std::string line = fmt::format("{}: {}", view.address, run.StateText(instance));
     if (view.reused) line += ", result of run " + view.reused->run + (view.reused->address != view.address ? " " + view.reused->address : "");
     if (!view.attempts.empty()) line += fmt::format(", {} attempt{}", view.attempts.size(), view.attempts.size() == 1 ? "" : "s");
     if (view.verdict && !view.verdict->success) {
       if (state != InstanceState::Blocked && state != InstanceState::Skipped && state != InstanceState::Cancelled) line += ", " + ReasonText(*view.verdict);
       if (!view.verdict->message.empty()) line += ": " + view.verdict->message;
     }
+    if (run.Lost(instance)) line += ": its jobc ended while it ran";
     terminal.Out(line + "\n");
     if (state == InstanceState::Failed && !view.attempts.empty()) terminal.Out(fmt::format("  jobc logs {} {}\n", summary.id, ShellQuote(view.address)));
   }
+  if (std::string way = WayOn(summary, opened.state_dir); !way.empty()) terminal.Out(way + "\n");
   return kExitOk;
 }
 

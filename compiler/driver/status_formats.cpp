@@ -149,10 +149,13 @@ std::string PrometheusText(const RunReader& run, const RunMetrics& metrics) {
   auto job_label = [&](size_t job) { return ",job=" + Label(run.plan().jobs[job].address); };
   writer.Family("jobc_instances", "gauge", "Instances of a declared job, by state.");
   for (uint32_t job = 0; job < metrics.jobs.size(); ++job) {
-    const auto counts = run.Counts(job);
+    auto counts = run.Counts(job);
+    const uint64_t lost = run.LostCount(job);
+    counts[static_cast<size_t>(InstanceState::Running)] -= lost;
     for (int state = 0; state < kInstanceStates; ++state) {
       writer.Sample(fmt::format("{},state=\"{}\"", job_label(job), StateName(static_cast<InstanceState>(state))), counts[static_cast<size_t>(state)]);
     }
+    writer.Sample(fmt::format("{},state=\"{}\"", job_label(job), kLostState), lost);
   }
   // Checks have instances, but no attempts.
   std::vector<size_t> jobs;

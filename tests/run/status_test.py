@@ -237,6 +237,32 @@ SH
         began, ended = (datetime.datetime.fromisoformat(first[key]) for key in ("seed_started", "ended"))
         self.assertLess((ended - began).total_seconds(), 1.4)
 
+    def test_nothing_runs_in_a_run_that_nobody_executes(self):
+        self.cut_off_in_its_midst()
+        crashed = self.jobc("status", "--json").json
+        self.check_schema(crashed)
+        self.assertEqual([(one["address"], one["state"]) for one in crashed["instances"]], [("a", "lost")])
+        self.assertEqual(crashed["jobs"], [{"job": "a", "expanded": True, "lost": 1}])
+        families = self.metrics()
+        self.assertEqual([self.value(families, "jobc_instances", state=state) for state in ("running", "lost")], [0, 1])
+        self.assertEqual(self.value(families, "jobc_run_live"), 0)
+        text = self.jobc("status", "--instances").out
+        way = f"jobc resume {crashed['id']}"
+        self.assertSays(text, "1 lost", "a: lost, 1 attempt: its jobc ended while it ran", way)
+        self.assertNotIn("running", text)
+        # The clock stands at the last record: it is the same whenever somebody asks.
+        totals = [line for line in text.splitlines() if line.startswith("crashed ")]
+        self.assertEqual([line for line in self.jobc("status").out.splitlines() if line.startswith("crashed ")], totals)
+        self.assertRegex(totals[0], r" (\d+ms|1\.[0-4]s) ")
+        self.assertSays(self.jobc("explain", "run", "a").out, "a: lost")
+        self.assertSays(self.jobc("result").err, way)
+        self.assertSays(self.jobc("watch", code=15).err, "1 lost", way)
+        resumed = self.jobc("resume").err
+        self.assertSays(resumed, "a: started, attempt 2\n")
+        self.assertNotIn("attempt 2 of", resumed)
+        self.assertNotIn("go on:", self.jobc("status").out)
+        self.assertEqual(self.value(self.metrics(), "jobc_instances", state="lost"), 0)
+
     def test_the_time_without_jobc_counts_for_no_attempt(self):
         self.cut_off_in_its_midst()
         self.jobc("resume")
