@@ -200,7 +200,7 @@ class Ssh(Story, services.Case):
     def test_killed_and_resumed(self):
         run = self.begin()
         (ssh,) = self.ssh_of(run)
-        wait_until(lambda: self.instances()["a"]["state"] == "running", 20, "the journal to say that it runs")
+        wait_until(lambda: [one for one in self.instances()["a"]["attempts"] if "started_ms" in one], 20, "the journal to say that it runs")
         run.kill()
         run.wait()
         wait_until(lambda: stat(ssh) is None or stat(ssh)[0] == "Z", 20, "ssh to end with jobc")
@@ -219,7 +219,7 @@ class Ssh(Story, services.Case):
         # The same engine by two names.
         self.write((self.at / "a.job").read_text() + f'job c {{ after = [a] backend = docker {{ network = "none", host = "{self.address}" }} run = ["true"] }}\n')
         run = self.begin()
-        wait_until(lambda: self.instances()["a"]["state"] == "running", 20, "the journal to say that it runs")
+        wait_until(lambda: [one for one in self.instances()["a"]["attempts"] if "started_ms" in one], 20, "the journal to say that it runs")
         run.kill()
         run.wait()
         left = self.directories()
