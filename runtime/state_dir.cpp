@@ -118,6 +118,10 @@ std::string StateDirForSource(const std::string& source_dir, const std::string& 
 
 Result<std::string> FindStateDir(const std::string& cwd, const std::string& explicit_dir) {
   if (!explicit_dir.empty()) {
+    struct stat info;
+    if (stat(explicit_dir.c_str(), &info) != 0 && errno != ENOENT) {
+      return Error{fmt::format("cannot read the state directory `{}`: {}", explicit_dir, std::strerror(errno)), errno};
+    }
     if (!IsDirectory(explicit_dir)) {
       return Error{fmt::format("the state directory `{}` does not exist", explicit_dir), ENOENT};
     }
@@ -177,15 +181,19 @@ Result<std::string> CreateRunDir(const std::string& state_dir, const std::string
   return run_dir;
 }
 
-std::vector<std::string> ListRunIds(const std::string& state_dir) {
+Result<std::vector<std::string>> ReadRunIds(const std::string& state_dir) {
   std::vector<std::string> ids;
-  DIR* dir = opendir((state_dir + "/runs").c_str());
+  const std::string runs = state_dir + "/runs";
+  DIR* dir = opendir(runs.c_str());
   if (dir == nullptr) {
-    return ids;
+    if (errno == ENOENT) {
+      return ids;
+    }
+    return Error{fmt::format("cannot read the runs in `{}`: {}", runs, std::strerror(errno)), errno};
   }
   while (dirent* entry = readdir(dir)) {
-    // Without a journal it is no run: its process was killed before it could begin.
-    if (IsRunId(entry->d_name) && faccessat(dirfd(dir), (std::string(entry->d_name) + "/journal.db").c_str(), F_OK, 0) == 0) {
+    // Without a journal it is no run: its process was killed before it could begin. What may not be looked into may be one.
+    if (IsRunId(entry->d_name) && (faccessat(dirfd(dir), (std::string(entry->d_name) + "/journal.db").c_str(), F_OK, 0) == 0 || errno == EACCES)) {
       ids.emplace_back(entry->d_name);
     }
   }
@@ -194,8 +202,17 @@ std::vector<std::string> ListRunIds(const std::string& state_dir) {
   return ids;
 }
 
+std::vector<std::string> ListRunIds(const std::string& state_dir) {
+  Result<std::vector<std::string>> ids = ReadRunIds(state_dir);
+  return ids ? *std::move(ids) : std::vector<std::string>();
+}
+
 Result<std::string> ResolveRun(const std::string& state_dir, const std::string& run) {
-  std::vector<std::string> ids = ListRunIds(state_dir);
+  Result<std::vector<std::string>> read = ReadRunIds(state_dir);
+  if (!read) {
+    return read.error();
+  }
+  const std::vector<std::string>& ids = *read;
   if (ids.empty()) {
     return Error{fmt::format("there are no runs in `{}`; start one with `jobc run FILE`", state_dir), ENOENT};
   }
@@ -208,6 +225,7 @@ Result<std::string> ResolveRun(const std::string& state_dir, const std::string& 
       found.push_back(id);
     }
   }
+  const bool by_id = !found.empty();
   if (found.empty()) {
     // Not the beginning of an id: a name. Newest first, so that the message lists the newest.
     for (auto id = ids.rbegin(); id != ids.rend(); ++id) {
@@ -227,7 +245,10 @@ Result<std::string> ResolveRun(const std::string& state_dir, const std::string& 
   for (size_t i = 0; i < found.size() && i < 4; ++i) {
     some += (i == 0 ? "" : ", ") + found[i];
   }
-  return Error{fmt::format("`{}` may mean {} runs: {}{}; write more of the id", run, found.size(), some, found.size() > 4 ? ", …" : ""), EINVAL};
+  const std::string_view more = found.size() > 4 ? ", …" : "";
+  return Error{by_id ? fmt::format("`{}` may mean {} runs: {}{}; write more of the id", run, found.size(), some, more)
+                     : fmt::format("{} runs have the name `{}`, newest first: {}{}; write the id of one instead of the name", found.size(), run, some, more),
+               EINVAL};
 }
 
 // --- the lock ---------------------------------------------------------------

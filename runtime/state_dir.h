@@ -42,10 +42,14 @@ std::string HostName();
 /// `<state>/runs/<id>`
 std::string RunDir(const std::string& state_dir, const std::string& id);
 
-/// All run ids, oldest first. A state directory that does not exist has none.
+/// All run ids, oldest first; also of runs that this user may not look into. A state directory that does not exist has
+/// none; one that cannot be read is an error with its path and reason.
+Result<std::vector<std::string>> ReadRunIds(const std::string& state_dir);
+/// The same, for hints: none, too, where the directory cannot be read.
 std::vector<std::string> ListRunIds(const std::string& state_dir);
 
-/// What RUN on a command line means; empty: the last one started. The error lists what there is.
+/// What RUN on a command line means; empty: the last one started. The error lists what there is;
+/// its code is ENOENT or EINVAL where RUN means none or several, and another where the directory cannot be read.
 Result<std::string> ResolveRun(const std::string& state_dir, const std::string& run);
 
 /// Who executes a run.

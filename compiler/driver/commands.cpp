@@ -29,7 +29,7 @@ constexpr ArgumentSpec kPlanArguments[] = {
 };
 constexpr OptionSpec kPlanOptions[] = {
     JOBC_PLAN_OPTIONS,
-    {"--output", "-o", ValueKind::File, "FILE", "write the plan there instead of printing it"},
+    {"--output", "-o", ValueKind::File, "FILE", "write the plan there instead of printing it; -: print it as JSON"},
     {"--expand", "", ValueKind::None, "", "list every instance with what it waits for and what it runs"},
     {"--bounds", "", ValueKind::None, "", "the worst case: attempts, time and slots; with --expand, of every instance"},
     {"--stop-after", "", ValueKind::Choice, "parse|ast|check|plan", "print what that stage makes of the file"},
@@ -142,7 +142,7 @@ constexpr OptionSpec kStatusOptions[] = {
     JOBC_STATE_OPTION,
 };
 constexpr OptionSpec kReportOptions[] = {
-    {"--output", "-o", ValueKind::File, "FILE", "write the page there instead of printing it"},
+    {"--output", "-o", ValueKind::File, "FILE", "write the page there instead of printing it; -: print it"},
     JOBC_STATE_OPTION,
 };
 constexpr OptionSpec kListOptions[] = {

@@ -1,48 +1,14 @@
 // `jobc fix`: applies the helps that are certain (fix.h) to the files.
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
 
 #include "compiler/driver/fix.h"
 #include "compiler/driver/load.h"
 #include "compiler/driver/terminal.h"
 #include "ir/json.h"
 #include "support/exit_code.h"
+#include "support/write_file.h"
 
 namespace jobc {
-namespace {
-
-/// Through a temporary file beside it, so that a reader (or a full disk) never meets half a file. A link stays a link.
-Result<void> ReplaceFile(const std::string& path, std::string_view text) {
-  char* const real = realpath(path.c_str(), nullptr);
-  if (real == nullptr) return Error{fmt::format("cannot write `{}`: {}", path, strerror(errno)), errno};
-  const std::string target = real;
-  free(real);
-  struct stat info;
-  const mode_t mode = stat(target.c_str(), &info) == 0 ? info.st_mode & 07777 : 0644;
-  std::string temporary = target + ".XXXXXX";
-  const int fd = mkstemp(temporary.data());
-  if (fd < 0) return Error{fmt::format("cannot write beside `{}`: {}", path, strerror(errno)), errno};
-  int failed = 0;
-  while (!text.empty() && failed == 0) {
-    const ssize_t written = write(fd, text.data(), text.size());
-    if (written >= 0) text.remove_prefix(static_cast<size_t>(written));
-    else if (errno != EINTR) failed = errno;
-  }
-  if (failed == 0 && (fchmod(fd, mode) != 0 || fsync(fd) != 0)) failed = errno;
-  if (close(fd) != 0 && failed == 0) failed = errno;
-  if (failed == 0 && rename(temporary.c_str(), target.c_str()) != 0) failed = errno;
-  if (failed == 0) return {};
-  unlink(temporary.c_str());
-  return Error{fmt::format("cannot write `{}`: {}", path, strerror(failed)), failed};
-}
-
-}  // namespace
-
 int RunFix(const Invocation& invocation, Terminal& terminal) {
   std::vector<std::string> files = invocation.arguments();
   if (files.empty()) files = FilesIn(".", ".job");
@@ -74,7 +40,7 @@ int RunFix(const Invocation& invocation, Terminal& terminal) {
     warnings += fixed.warnings_left;
     fixes += fixed.fixes.size();
     if (!dry && fixed.text != source.text) {
-      if (Result<void> written = ReplaceFile(files[i], fixed.text); !written.ok()) {
+      if (Result<void> written = WriteNamedFile(files[i], fixed.text); !written.ok()) {
         terminal.Err(RenderUsageError({written.error().message, {}}, terminal.err_color()));
         return kExitEnvironment;
       }

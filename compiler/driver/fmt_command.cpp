@@ -1,14 +1,8 @@
 #include <dirent.h>
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <climits>
-#include <cstdlib>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -19,6 +13,7 @@
 #include "compiler/format/diff.h"
 #include "compiler/format/format.h"
 #include "support/exit_code.h"
+#include "support/write_file.h"
 
 namespace jobc {
 namespace {
@@ -44,40 +39,6 @@ void FilesBelow(const std::string& directory, std::vector<std::string>& files) {
 bool IsDirectory(const std::string& path) {
   struct stat info;
   return stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
-}
-
-/// Puts `text` in the place of the file, whole or not at all, with the mode it had. Through a link, the file behind it
-/// is replaced. Returns what went wrong, or an empty text.
-std::string ReplaceFile(const std::string& path, std::string_view text) {
-  char real[PATH_MAX];
-  if (realpath(path.c_str(), real) == nullptr) return fmt::format("cannot find `{}`: {}", path, strerror(errno));
-  const std::string target = real;
-  struct stat info;
-  if (stat(real, &info) != 0) return fmt::format("cannot look at `{}`: {}", path, strerror(errno));
-  // The rename below would replace a file that is protected against writing.
-  if (access(real, W_OK) != 0) return fmt::format("cannot write `{}`: {}", path, strerror(errno));
-  const size_t slash = target.rfind('/');
-  std::string temporary = target.substr(0, slash + 1) + "." + target.substr(slash + 1) + ".XXXXXX";
-  const int fd = mkstemp(temporary.data());
-  if (fd < 0) return fmt::format("cannot write beside `{}`: {}", path, strerror(errno));
-  const auto fail = [&](std::string_view what) {
-    const std::string message = fmt::format("cannot {} `{}`: {}", what, path, strerror(errno));
-    close(fd);
-    unlink(temporary.c_str());
-    return message;
-  };
-  while (!text.empty()) {
-    const ssize_t written = write(fd, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return fail("write");
-    text.remove_prefix(static_cast<size_t>(written));
-  }
-  if (fchown(fd, info.st_uid, info.st_gid) != 0 && errno != EPERM) return fail("keep the owner of");
-  if (fchmod(fd, info.st_mode & 07777) != 0) return fail("keep the mode of");
-  if (fsync(fd) != 0) return fail("write");
-  if (rename(temporary.c_str(), target.c_str()) != 0) return fail("replace");
-  close(fd);
-  return {};
 }
 
 }  // namespace
@@ -150,9 +111,9 @@ int RunFmt(const Invocation& invocation, Terminal& terminal) {
       terminal.Out(*text);
     }
     if (changed && !check && !show_diff && files[i] != "-") {
-      const std::string failure = ReplaceFile(files[i], *text);
-      if (!failure.empty()) {
-        terminal.Err(fmt::format("error: {}\n", failure));
+      const Result<void> written = WriteNamedFile(files[i], *text);
+      if (!written.ok()) {
+        terminal.Err(fmt::format("error: {}\n", written.error().message));
         row["state"] = "not written";
         code = kExitEnvironment;
       } else if (!invocation.json()) {

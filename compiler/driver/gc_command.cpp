@@ -66,7 +66,9 @@ class Collector {
         older_(invocation.Milliseconds("--older-than")), cache_(invocation.Has("--cache")), now_(process::WallMillis()) {}
 
   int Run() {
-    for (const std::string& id : ListRunIds(state_dir_)) LookAt(id);
+    Result<std::vector<std::string>> ids = ReadRunIds(state_dir_);
+    if (!ids.ok()) return FailCommand(terminal_, StateExitCode(ids.error()), ids.error().message);
+    for (const std::string& id : *ids) LookAt(id);
     // Before their runs go: a container writes into directories of its run.
     for (ir::BackendKind kind : {ir::BackendKind::Docker, ir::BackendKind::Podman}) Containers(kind);
     for (auto& [id, run] : runs_) Directories(id, run);
@@ -338,7 +340,7 @@ class Collector {
 
 int RunGc(const Invocation& invocation, Terminal& terminal) {
   Result<std::string> state = FindStateDir(WorkingDirectory(), std::string(invocation.ValueOr("--state", "")));
-  if (!state.ok()) return FailCommand(terminal, kExitUsage, state.error().message);
+  if (!state.ok()) return FailCommand(terminal, StateExitCode(state.error()), state.error().message);
   process::CleanUpStale(*state);
   return Collector(invocation, terminal, *state).Run();
 }

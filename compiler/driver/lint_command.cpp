@@ -17,6 +17,7 @@
 #include "compiler/parse/parse.h"
 #include "ir/json.h"
 #include "support/exit_code.h"
+#include "support/write_file.h"
 
 namespace jobc {
 namespace {
@@ -230,10 +231,7 @@ int RunLint(const Invocation& invocation, Terminal& terminal) {
   if (write) {
     Baseline found;
     for (const Diagnostic& each : diags.all()) ++found[FindingOf(each, sources)];
-    std::ofstream out(baseline_path, std::ios::binary);
-    out << BaselineText(found);
-    out.close();
-    if (!out) return Refuse(terminal, fmt::format("cannot write the baseline `{}`", baseline_path), {}, kExitEnvironment);
+    if (Result<void> written = WriteNamedFile(baseline_path, BaselineText(found)); !written.ok()) return Refuse(terminal, written.error().message, {}, kExitEnvironment);
     terminal.Err(fmt::format("{}: {} finding{}\n", baseline_path, diags.all().size(), diags.all().size() == 1 ? "" : "s"));
     return kExitOk;
   }

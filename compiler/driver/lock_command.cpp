@@ -17,6 +17,7 @@
 #include "compiler/parse/parse.h"
 #include "support/exit_code.h"
 #include "support/sha256.h"
+#include "support/write_file.h"
 
 namespace jobc {
 namespace {
@@ -144,7 +145,7 @@ class Locker {
   void Save() {
     if (check_ || !dirty_) return;
     dirty_ = false;
-    if (Result<void> written = WriteFileAtomically(path_, LockText(lock_)); !written.ok()) {
+    if (Result<void> written = WriteNamedFile(path_, LockText(lock_)); !written.ok()) {
       Fail(written.error().message);
       environment_ = true;
     }

@@ -21,31 +21,10 @@
 #include "runtime/process/cgroup.h"
 #include "runtime/state_dir.h"
 #include "support/exit_code.h"
+#include "support/write_file.h"
 
 namespace jobc {
 namespace {
-
-/// All or nothing: a reader never sees half a plan.
-std::string WriteWhole(const std::string& path, const std::string& text) {
-  std::string temporary = path + fmt::format(".{}.tmp", getpid());
-  int fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd < 0) return std::strerror(errno);
-  size_t done = 0;
-  int failed = 0;
-  while (done < text.size()) {
-    ssize_t count = write(fd, text.data() + done, text.size() - done);
-    if (count < 0) {
-      if (errno == EINTR) continue;
-      failed = errno;
-      break;
-    }
-    done += static_cast<size_t>(count);
-  }
-  if (close(fd) != 0 && failed == 0) failed = errno;
-  if (failed == 0 && rename(temporary.c_str(), path.c_str()) != 0) failed = errno;
-  if (failed != 0) unlink(temporary.c_str());
-  return failed == 0 ? "" : std::strerror(failed);
-}
 
 int DumpStage(std::string_view stage, const std::string& path, const Invocation& invocation, Terminal& terminal) {
   SourceManager sources;
@@ -132,10 +111,12 @@ int RunPlan(const Invocation& invocation, Terminal& terminal) {
   if (std::optional<std::string_view> kept = invocation.Value("--against")) return Against(compiled, std::string(*kept), invocation, terminal);
   if (invocation.Has("--since") || invocation.Has("--exit-code")) return ShowForecast(compiled, std::string(invocation.ValueOr("--since", "")), invocation, terminal);
   if (!invocation.json()) NoteEnforcement(plan, terminal);
-  if (std::optional<std::string_view> file = invocation.Value("--output")) {
-    std::string error = WriteWhole(std::string(*file), ir::WritePlan(plan));
-    if (!error.empty()) {
-      terminal.Err(RenderUsageError({fmt::format("cannot write `{}`: {}", *file, error), {}}, terminal.err_color()));
+  const std::string_view file = invocation.ValueOr("--output", "");
+  if (!file.empty()) {
+    if (file == "-") {
+      terminal.Out(ir::WritePlan(plan));
+    } else if (Result<void> written = WriteNamedFile(std::string(file), ir::WritePlan(plan)); !written.ok()) {
+      terminal.Err(RenderUsageError({written.error().message, {}}, terminal.err_color()));
       return kExitEnvironment;
     }
     if (!invocation.Has("--bounds")) return kExitOk;

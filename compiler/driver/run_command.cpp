@@ -157,7 +157,7 @@ int RunRun(const Invocation& invocation, Terminal& terminal) {
   options.cache_dir = ResultCache::DefaultDir();
   if (invocation.Has("--resume")) {
     Result<std::string> earlier = ResolveRun(setup.state_dir, std::string(invocation.ValueOr("--resume", "")));
-    if (!earlier.ok()) return Fail(terminal, kExitUsage, earlier.error().message);
+    if (!earlier.ok()) return Fail(terminal, StateExitCode(earlier.error()), earlier.error().message);
     options.reuse_from = *earlier;
   }
   // What earlier runs left behind when both they and their guardian were killed.

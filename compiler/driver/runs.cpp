@@ -22,11 +22,13 @@ int FailCommand(Terminal& terminal, int code, std::string message) {
   return code;
 }
 
+int StateExitCode(const Error& error) { return error.code == ENOENT || error.code == EINVAL ? kExitUsage : kExitEnvironment; }
+
 OpenedRun OpenRun(const Invocation& invocation, const std::string& run, Terminal& terminal, bool warn_of_loss) {
   OpenedRun out;
   Result<std::string> state = FindStateDir(WorkingDirectory(), std::string(invocation.ValueOr("--state", "")));
   if (!state.ok()) {
-    out.exit_code = FailCommand(terminal, kExitUsage, state.error().message);
+    out.exit_code = FailCommand(terminal, StateExitCode(state.error()), state.error().message);
     return out;
   }
   out.state_dir = *state;
@@ -34,7 +36,7 @@ OpenedRun OpenRun(const Invocation& invocation, const std::string& run, Terminal
   process::CleanUpStale(out.state_dir);
   Result<std::string> id = ResolveRun(out.state_dir, run);
   if (!id.ok()) {
-    out.exit_code = FailCommand(terminal, kExitUsage, id.error().message);
+    out.exit_code = FailCommand(terminal, StateExitCode(id.error()), id.error().message);
     return out;
   }
   Result<std::unique_ptr<RunReader>> reader = RunReader::Open(out.state_dir, *id);

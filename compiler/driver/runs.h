@@ -39,5 +39,8 @@ std::string TimeText(int64_t wall_ms);
 std::string WorkingDirectory();
 
 int FailCommand(Terminal& terminal, int code, std::string message);
+/// Of an error of FindStateDir(), ReadRunIds() or ResolveRun(): wrong words where there is no such thing or several, else the
+/// environment's, as for a directory that may not be read.
+int StateExitCode(const Error& error);
 
 }  // namespace jobc

@@ -78,7 +78,7 @@ int ShowForecast(const Compiled& compiled, const std::string& run, const Invocat
   const std::string state_dir = StateDirForSource(roots.root, explicit_state.empty() ? "" : AbsolutePath(explicit_state));
   std::unique_ptr<EarlierRun> earlier;
   Result<std::string> id = ResolveRun(state_dir, run);
-  if (!id.ok() && !run.empty()) return FailCommand(terminal, kExitUsage, id.error().message);
+  if (!id.ok() && (!run.empty() || id.error().code != ENOENT)) return FailCommand(terminal, StateExitCode(id.error()), id.error().message);
   if (id.ok()) {
     Result<std::unique_ptr<EarlierRun>> opened = EarlierRun::Open(state_dir, *id);
     if (!opened.ok()) return FailCommand(terminal, kExitEnvironment, opened.error().message);

@@ -166,8 +166,10 @@ int RunStatusCommand(const Invocation& invocation, Terminal& terminal) {
 
 int RunList(const Invocation& invocation, Terminal& terminal) {
   Result<std::string> state = FindStateDir(WorkingDirectory(), std::string(invocation.ValueOr("--state", "")));
-  if (!state.ok()) return FailCommand(terminal, kExitUsage, state.error().message);
-  std::vector<std::string> ids = ListRunIds(*state);
+  if (!state.ok()) return FailCommand(terminal, StateExitCode(state.error()), state.error().message);
+  Result<std::vector<std::string>> read = ReadRunIds(*state);
+  if (!read.ok()) return FailCommand(terminal, StateExitCode(read.error()), read.error().message);
+  std::vector<std::string> ids = *std::move(read);
   std::reverse(ids.begin(), ids.end());
   const size_t limit = static_cast<size_t>(invocation.Int("--last").value_or(invocation.json() ? INT64_MAX : 30));
   std::string out;

@@ -1,8 +1,6 @@
 #include "compiler/lock/lock.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstdlib>
@@ -14,6 +12,7 @@
 #include <vector>
 
 #include "support/sha256.h"
+#include "support/write_file.h"
 
 namespace jobc {
 namespace {
@@ -113,32 +112,6 @@ std::string PinnedImage(std::string_view image, std::string_view digest) {
   return std::string(image) + "@" + std::string(digest);
 }
 
-Result<void> WriteFileAtomically(const std::string& path, std::string_view text) {
-  const std::string temporary = fmt::format("{}.{}.tmp", path, getpid());
-  auto fail = [&](std::string_view what) {
-    const int code = errno;
-    unlink(temporary.c_str());
-    return Error{fmt::format("cannot {} `{}`: {}", what, path, std::strerror(code)), code};
-  };
-  const int fd = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
-  if (fd < 0) return fail("write");
-  for (size_t done = 0; done < text.size();) {
-    const ssize_t count = write(fd, text.data() + done, text.size() - done);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) {
-      const int code = errno;
-      close(fd);
-      errno = code;
-      return fail("write");
-    }
-    done += static_cast<size_t>(count);
-  }
-  const bool synced = fsync(fd) == 0;
-  if (close(fd) != 0 || !synced) return fail("write");
-  if (rename(temporary.c_str(), path.c_str()) != 0) return fail("replace");
-  return {};
-}
-
 std::string CacheDirectory() {
   if (const char* own = std::getenv("JOBC_CACHE"); own != nullptr && *own != '\0') return own;
   // A relative path in this variable is to be ignored (XDG Base Directory Specification).
@@ -164,7 +137,7 @@ Result<void> WriteCachedImport(const LockEntry& entry, std::string_view text) {
   std::error_code error;
   fs::create_directories(fs::path(path).parent_path(), error);
   if (error) return Error{fmt::format("cannot make `{}`: {}", fs::path(path).parent_path().string(), error.message()), error.value()};
-  return WriteFileAtomically(path, text);
+  return WriteNamedFile(path, text);
 }
 
 bool IsRemote(std::string_view path) { return path.find("://") != std::string_view::npos; }

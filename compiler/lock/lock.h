@@ -40,9 +40,6 @@ bool IsLockable(std::string_view image);
 /// `name@sha256:…` for `name` and `name:tag`; `docker://` before it stays.
 std::string PinnedImage(std::string_view image, std::string_view digest);
 
-/// Replaced whole or not at all.
-Result<void> WriteFileAtomically(const std::string& path, std::string_view text);
-
 /// `$JOBC_CACHE`, else `jobc` in the user's cache folder; empty where neither is known.
 std::string CacheDirectory();
 /// Where the text with this hash lies in the cache.
