@@ -1450,6 +1450,16 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     return *written;
   }
 
+  /// What was ignored of the answers of backends since the last time, for whoever wonders about a place.
+  void WriteLate() {
+    const uint64_t late = scheduler->counters().late + late_answers;
+    if (late > late_written) {
+      const uint64_t count = late - std::exchange(late_written, late);
+      Write({.type = RecordType::Note, .a = kNoteOfLate, .b = static_cast<int64_t>(count),
+             .text = fmt::format("{} answer{} of backends came late, {} stale or came twice, and {} ignored", count, count == 1 ? "" : "s", count == 1 ? "was" : "were", count == 1 ? "was" : "were")});
+    }
+  }
+
   void WriteReaped() {
     for (ReapedAttempt& one : reaped) {
       const int64_t record = Write(std::move(one.record));
@@ -1477,6 +1487,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     if (environment_failed || !journal) {
       return;
     }
+    WriteLate();
     std::vector<uint64_t> next = WriteAhead();
     if (auto done = journal->Commit(); !done) {
       CannotWrite(done.error());
@@ -1491,6 +1502,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     if (environment_failed || !journal || syncing) {
       return;
     }
+    WriteLate();
     std::vector<uint64_t> next = WriteAhead();
     auto left = journal->CommitBehind();
     if (!left) {
@@ -1871,6 +1883,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   void Journalize(PublishOutputs&) {}
   void Journalize(RunFinished& done) {
     WriteReaped();
+    WriteLate();
     int exit_code = done.exit_code == 0 && setup.options.strict && done.tolerated_failures ? 11 : done.exit_code;
     finished_record = WriteFinished(exit_code, done.status, done.message);
   }
@@ -2989,6 +3002,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     answered = true;
     auto found = live.find(attempt);
     if (found == live.end() || Deferred(attempt, [=, this] { OnStarted(attempt, wall_ms, pid, handle); })) {
+      late_answers += found == live.end() ? 1 : 0;
       return;
     }
     Live& one = found->second;
@@ -3020,6 +3034,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     answered = true;
     auto found = live.find(attempt);
     if (found == live.end() || Deferred(attempt, [=, this] { OnExited(attempt, exit); })) {
+      late_answers += found == live.end() ? 1 : 0;
       return;
     }
     found->second.exit = exit;
@@ -3031,6 +3046,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
 
   void OnFailed(AttemptId attempt, Verdict verdict) override {
     auto found = live.find(attempt);
+    late_answers += found == live.end() ? 1 : 0;
     if (found != live.end() && !Deferred(attempt, [=, this] { OnFailed(attempt, verdict); })) {
       found->second.failed = std::move(verdict);
     }
@@ -3040,6 +3056,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     answered = true;
     auto found = live.find(attempt);
     if (found == live.end()) {
+      ++late_answers;
       return;
     }
     Live& one = found->second;
@@ -4012,6 +4029,8 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   std::unordered_set<uint64_t> ahead;  ///< packed instances that may start without a commit
   std::vector<AttemptId> without_next; ///< begun since, to be given a next one
   uint32_t scripts_written = 0;        ///< to reproduce failures
+  uint64_t late_answers = 0;           ///< about attempts that are gone; those about others the scheduler counts
+  uint64_t late_written = 0;           ///< of both, those that are in the journal
   size_t most_waiting = kMostWaiting;  ///< attempts that are handed over to one place ahead of time
   std::vector<int64_t> last_ms;        ///< by job: how long its last attempt ran; -1: not known
   std::unordered_map<std::string, std::string> laid_down;  ///< where a content was laid down by this process, by ContentKey()

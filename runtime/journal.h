@@ -49,6 +49,8 @@ enum class RecordType : uint8_t {
 inline constexpr int64_t kNoteOfProgress = 1;
 /// Of a Note that names the place where what an attempt is given and leaves is laid down (staged.h).
 inline constexpr int64_t kNoteOfStaged = 2;
+/// Of a Note that counts, in Record::b, answers of backends which were ignored since the last such note.
+inline constexpr int64_t kNoteOfLate = 3;
 
 std::string_view RecordName(RecordType type);
 

@@ -80,6 +80,7 @@ RunMetrics CollectMetrics(const RunReader& run, const MetricsOptions& options) {
   out.when_ms = options.when_ms != 0 ? options.when_ms : process::WallMillis();
   out.time = {run.header().created_ms, options.period_ms, options.block_ms};
   out.live = run.summary().running;
+  out.late_answers = run.late_answers();
   out.jobs.resize(run.plan().jobs.size());
   const int64_t first = out.time.First(out.when_ms);
   for (int64_t index = first; index <= out.time.Last(out.when_ms); ++index) {

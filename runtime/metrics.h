@@ -98,6 +98,7 @@ struct RunMetrics {
   AttemptTally attempts;             ///< of the whole run
   AttemptTally recent;               ///< running now, or ended within the kept blocks
   uint64_t retries = 0;
+  uint64_t late_answers = 0;         ///< of backends: late, stale or double, ignored
   Durations waits, runs;
   std::vector<JobMetrics> jobs;      ///< same order as Plan::jobs
   std::vector<NodeMetrics> nodes;    ///< in the order of ir::BackendKind

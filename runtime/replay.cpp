@@ -150,7 +150,7 @@ std::optional<RunEvent> EventOf(const RunReader& run, const Record& record) {
       return event;
     }
     case RecordType::Note:
-      if (record.a == kNoteOfStaged) {
+      if (record.a == kNoteOfStaged || record.a == kNoteOfLate) {
         return std::nullopt;
       }
       event.kind = record.a == kNoteOfProgress ? RunEventKind::Note : RunEventKind::Warning;

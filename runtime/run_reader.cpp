@@ -463,6 +463,7 @@ void RunReader::Fold(const Record& record) {
     case RecordType::Stop:
     case RecordType::Finished: break;
     case RecordType::Note:
+      if (record.a == kNoteOfLate) late_answers_ += static_cast<uint64_t>(std::max<int64_t>(record.b, 0));
       if (record.a == kNoteOfStaged && record.job >= 0) staged_[{record.job, record.ordinal, record.attempt}] = record.text;
       break;
     case RecordType::Key: jobs_[static_cast<size_t>(record.job)].key_record = record.seq; break;

@@ -167,6 +167,8 @@ class RunReader {
   std::string Address(InstanceRef instance) const;
   /// When a process that executed the run last recorded anything, of what was taken in; wall clock.
   int64_t last_ms() const { return last_ms_; }
+  /// Answers of backends that came late, were stale or came twice, and were ignored.
+  uint64_t late_answers() const { return late_answers_; }
   /// Number of the last record that was taken in.
   int64_t last_record() const { return last_seq_; }
 
@@ -216,6 +218,7 @@ class RunReader {
   std::string boot_;
   AttemptId last_attempt_ = 0;
   uint64_t ahead_ = 0;
+  uint64_t late_answers_ = 0;
   std::map<std::array<int64_t, 3>, std::string> staged_;
   std::optional<Error> problem_;
 };

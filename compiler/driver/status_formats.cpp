@@ -55,8 +55,8 @@ std::string JobFields(const JobMetrics& job) {
 }  // namespace
 
 std::string MetricsJson(const RunReader& run, const RunMetrics& metrics) {
-  std::string out = fmt::format("{{\"attempts\":{},\"duration_ms\":{},\"queue_wait_ms\":{},\"retries\":{}", TallyJson(metrics.attempts), DurationsJson(metrics.runs),
-                                DurationsJson(metrics.waits), metrics.retries);
+  std::string out = fmt::format("{{\"attempts\":{},\"duration_ms\":{},\"late_answers\":{},\"queue_wait_ms\":{},\"retries\":{}", TallyJson(metrics.attempts), DurationsJson(metrics.runs),
+                                metrics.late_answers, DurationsJson(metrics.waits), metrics.retries);
   out += ",\"jobs\":[";
   for (size_t job = 0; job < metrics.jobs.size(); ++job) {
     out += fmt::format("{}{{\"job\":{},{}}}", job == 0 ? "" : ",", ir::JsonQuote(run.plan().jobs[job].address), JobFields(metrics.jobs[job]));
@@ -181,6 +181,8 @@ std::string PrometheusText(const RunReader& run, const RunMetrics& metrics) {
     writer.Sample(labels + ",outcome=\"cancelled\",class=\"\"", tally.cancelled);
   }
   each("jobc_retries_total", "counter", "Attempts that followed a failed one.", [&](const std::string& labels, const JobMetrics& job) { writer.Sample(labels, job.retries); });
+  writer.Family("jobc_late_answers_total", "counter", "Answers of backends that came late, were stale or came twice, and were ignored.");
+  writer.Sample("", metrics.late_answers);
   each("jobc_queue_wait_seconds", "histogram", "From the moment an attempt could have started until its program did.", [&](const std::string& labels, const JobMetrics& job) { writer.Histogram(labels, job.waits); });
   each("jobc_attempt_duration_seconds", "histogram", "From the start of a program to its end.", [&](const std::string& labels, const JobMetrics& job) { writer.Histogram(labels, job.runs); });
   each("jobc_cpu_seconds_total", "counter", "Processor time of ended attempts, as far as it is known.", [&](const std::string& labels, const JobMetrics& job) { writer.Sample(labels, Seconds(job.cpu_ms)); });

@@ -326,6 +326,9 @@ TEST(EventLine, SaysWhatHappenedToWhom) {
   EXPECT_EQ(EventLine(event, {}), "00:12 align[\"s1\"]: started\n");
   event.attempt = 2;
   EXPECT_EQ(EventLine(event, {}), "00:12 align[\"s1\"]: started, attempt 2 of 6\n");
+  event.attempt = 7;
+  EXPECT_EQ(EventLine(event, {}), "00:12 align[\"s1\"]: started, attempt 7\n") << "resumed; no seventh of six";
+  event.attempt = 2;
   event.kind = ProgressEvent::Kind::Retrying;
   event.duration_ms = 30'000;
   event.reason = "node_lost";

@@ -4,6 +4,7 @@
 
 #include "ir/json.h"
 #include "runtime/journal.h"
+#include "runtime/metrics.h"
 #include "runtime/process/os.h"
 #include "runtime/run_reader.h"
 #include "runtime/state_dir.h"
@@ -486,6 +487,9 @@ class PollingBackend : public Backend {
     host_.events->OnExited(id_, exit);
     host_.events->OnReaped(id_);
     host_.events->OnPolling(id_);  // too late: it is gone
+    host_.events->OnStarted(id_, process::WallMillis(), 0, "job 4711");
+    host_.events->OnExited(id_, exit);
+    host_.events->OnReaped(id_);
   }
 
   BackendHost host_;
@@ -493,6 +497,18 @@ class PollingBackend : public Backend {
   AttemptId id_ = 0;
   int step_ = 0;
 };
+
+TEST_F(EngineRun, CountsWhatABackendSaysTooLate) {
+  backends = [](ir::BackendKind, const BackendHost& host) -> Result<std::unique_ptr<Backend>> { return std::unique_ptr<Backend>(new PollingBackend(host)); };
+  Sh("far", "true");
+  const RunOutcome out = Run();
+  EXPECT_EQ(out.exit_code, 0);
+  auto reader = RunReader::Open(dir / "state", out.run_id);
+  ASSERT_TRUE(reader.ok()) << reader.error().message;
+  EXPECT_EQ(CollectMetrics(**reader, {}).late_answers, 3u);
+  EXPECT_EQ(CollectMetrics(**reader, {}).attempts.completed, 1u);
+  for (const RunEvent& event : watcher.events) EXPECT_NE(event.kind, RunEventKind::Warning) << event.text;
+}
 
 TEST_F(EngineRun, TellsWhatABackendSaysOfAnAttempt) {
   backends = [](ir::BackendKind, const BackendHost& host) -> Result<std::unique_ptr<Backend>> { return std::unique_ptr<Backend>(new PollingBackend(host)); };

@@ -246,6 +246,7 @@ SH
         families = self.metrics()
         self.assertEqual([self.value(families, "jobc_instances", state=state) for state in ("running", "lost")], [0, 1])
         self.assertEqual(self.value(families, "jobc_run_live"), 0)
+        self.assertEqual((crashed["metrics"]["late_answers"], self.value(families, "jobc_late_answers_total")), (0, 0))
         text = self.jobc("status", "--instances").out
         way = f"jobc resume {crashed['id']}"
         self.assertSays(text, "1 lost", "a: lost, 1 attempt: its jobc ended while it ran", way)
