@@ -44,17 +44,19 @@ bool Tolerated(const ir::Job& job) {
 }
 
 /// The words of the page for a state: people need to see at once which failures matter.
-std::string_view StateWord(const ir::Job& job, InstanceState state) {
+std::string_view StateWord(const RunReader& run, uint32_t job, InstanceState state) {
+  const bool live = run.summary().running;
   switch (state) {
-    case InstanceState::Failed: return Tolerated(job) ? "ignored" : "failed";
-    case InstanceState::Backoff: return "running";
+    case InstanceState::Failed: return Tolerated(run.plan().jobs[job]) ? "ignored" : "failed";
+    case InstanceState::Running: return live ? "running" : kLostState;
+    case InstanceState::Backoff: return live ? "running" : "waiting";
     case InstanceState::Ready: return "waiting";
     default: return StateName(state);
   }
 }
 
 // In the order in which bars show them; the same as in page.js.
-constexpr std::array<std::string_view, 8> kStates = {"failed", "ignored", "cancelled", "blocked", "running", "succeeded", "skipped", "waiting"};
+constexpr std::array<std::string_view, 9> kStates = {"failed", "ignored", "cancelled", "blocked", "running", "succeeded", "skipped", "waiting", "lost"};
 using StateCounts = std::array<uint64_t, kStates.size()>;
 
 StateCounts CountsOf(const RunReader& run, uint32_t job) {
@@ -62,7 +64,7 @@ StateCounts CountsOf(const RunReader& run, uint32_t job) {
   const auto counts = run.Counts(job);
   if (!run.expanded(job) && run.state({job, kWholeJob}) == InstanceState::Waiting) return out;  // nobody knows how many
   for (int state = 0; state < kInstanceStates; ++state) {
-    const std::string_view word = StateWord(run.plan().jobs[job], static_cast<InstanceState>(state));
+    const std::string_view word = StateWord(run, job, static_cast<InstanceState>(state));
     out[static_cast<size_t>(std::find(kStates.begin(), kStates.end(), word) - kStates.begin())] += counts[static_cast<size_t>(state)];
   }
   return out;
@@ -171,7 +173,7 @@ std::string_view OutcomeWord(const Report& report, const AttemptView& attempt) {
 std::string RowJson(const Report& report, InstanceRef instance) {
   const InstanceView view = report.run.View(instance);
   const std::string message = view.verdict && !view.verdict->success ? view.verdict->message : view.reused ? "result of run " + view.reused->run : std::string();
-  std::string out = fmt::format("[{},{},\"{}\",{},[", instance.job, ir::JsonQuote(VisibleText(view.address)), StateWord(report.run.plan().jobs[instance.job], view.state),
+  std::string out = fmt::format("[{},{},\"{}\",{},[", instance.job, ir::JsonQuote(VisibleText(view.address)), StateWord(report.run, instance.job, view.state),
                                 ir::JsonQuote(VisibleText(message.substr(0, 300))));
   for (size_t i = 0; i < view.attempts.size(); ++i) {
     const AttemptView& attempt = view.attempts[i];
@@ -366,7 +368,7 @@ std::string RunReportHtml(const RunReader& run, const RunReportOptions& options)
     for (size_t state = 0; state < kStates.size(); ++state) sum[state] += report.jobs[job].counts[state];
   }
   const uint64_t total = Total(sum);
-  const uint64_t open = sum[4] + sum[7];  // running, waiting
+  const uint64_t open = sum[4] + sum[7] + sum[8];  // running, waiting, lost
   int64_t cpu_ms = 0, memory = -1;
   for (const JobMetrics& job : report.metrics.jobs) {
     cpu_ms += job.cpu_ms;

@@ -141,7 +141,8 @@ class Text(Report):
         self.assertSays(Page(self.jobc("report").out).text, "running", "0 of 2", "still running")
         process.kill()
         process.wait()
-        self.assertSays(Page(self.jobc("report").out).text, "crashed", "ended without a word")
+        self.assertSays(Page(self.jobc("report").out).text, "crashed", "ended without a word", "1 lost")
+        self.assertIn("lost", [row[2] for row in self.jobc("report", "--json").json["rows"]])
 
     def test_where_it_goes(self):
         self.run_job('job a { run = ["true"] }')

@@ -63,7 +63,7 @@
     parent.append(element);
     return element;
   }
-  const STATES = ["failed", "ignored", "cancelled", "blocked", "running", "succeeded", "skipped", "waiting"];
+  const STATES = ["failed", "ignored", "cancelled", "blocked", "running", "succeeded", "skipped", "waiting", "lost"];
   function drawGraph() {
     const host = $("graph");
     if (!host || !data.graph) return;
@@ -116,7 +116,7 @@
       const name = job.name.length > 24 ? `${job.name.slice(0, 23)}…` : job.name;
       shape(node, "text", { x: 12, y: 20 }, name);
       const total = STATES.reduce((sum, state) => sum + (job.counts[state] || 0), 0);
-      const done = total - (job.counts.running || 0) - (job.counts.waiting || 0);
+      const done = total - (job.counts.running || 0) - (job.counts.waiting || 0) - (job.counts.lost || 0);
       const side = job.scatter ? `${done}/${total}` : words.replace(/^1 /, "");
       shape(node, "text", { class: "sub", x: 12, y: 35 }, `${side}${job.elapsed >= 0 ? ` · ${took(job.elapsed)}` : ""}${job.kind === "job" ? "" : ` · ${job.kind}`}`);
       shape(node, "rect", { class: "track", x: 12, y: 40, width: W - 24, height: 4, rx: 2 });
