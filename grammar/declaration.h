@@ -69,7 +69,14 @@ struct misspelt_word_ahead {
 };
 struct misspelt_key : p::if_must<p::seq<misspelt_word_ahead<'k'>, token<p::identifier>>, expr> {};
 struct misspelt_max : p::if_must<p::seq<misspelt_word_ahead<'m'>, token<p::identifier>>, expr> {};
-struct for_item : p::if_must<kw_for, loop_head, p::opt<p::sor<for_key, misspelt_key>>, p::opt<p::sor<for_max, misspelt_max>>> {};
+/// for x in xs max 500 key x.id: reported, and taken as what was meant.
+struct late_key_ahead {
+  using rule_t = late_key_ahead;
+  using subs_t = p::empty_list;
+  JOBC_STATEFUL_MATCH(in, st) { return st.KeyAfterMax(in.current()); }
+};
+struct late_key : p::if_must<p::seq<p::at<TAO_PEGTL_KEYWORD("key"), for_word_ahead>, late_key_ahead, token<TAO_PEGTL_KEYWORD("key")>>, expr> {};
+struct for_item : p::if_must<kw_for, loop_head, p::opt<p::sor<for_key, misspelt_key>>, p::opt<p::sor<for_max, misspelt_max>, p::opt<late_key>>> {};
 
 /// { item… }: the end of the file is taken as the end of the block, so that what was read is not lost.
 struct block_open : open_brace {};

@@ -814,6 +814,7 @@ class Builder {
         take_expr(item.value);
         if (i < c.size() && c[i].kind == NodeKind::ForKey) take_expr(item.value2);
         take_expr(item.value3);
+        if (i < c.size() && c[i].kind == NodeKind::ForKey) take_expr(item.value2);  // behind `max`, where it was reported
         break;
       case NodeKind::Block:
         item.kind = ItemKind::Block;

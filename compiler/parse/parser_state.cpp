@@ -314,6 +314,17 @@ void ParserState::Fail(const char* position, std::string_view expected, FailureK
   throw SyntaxError{};
 }
 
+bool ParserState::KeyAfterMax(const char* position) {
+  const uint32_t begin = Offset(position);
+  if (stopped_) return false;
+  diags_.Emit(SpanOf(begin, begin + 3), diag::SyntaxUnexpected, "the next item", "`key`")
+      .Label("`key` comes before `max`")
+      .AddHelp("write `for … key … max …`");
+  error_at_ = begin;
+  CountFault();
+  return true;
+}
+
 bool ParserState::MisspeltForWord(const char* position, char first) {
   const uint32_t begin = Offset(position);
   uint32_t end = begin;

@@ -69,6 +69,8 @@ class ParserState {
   /// Behind `for x in xs`: a word on the same line that begins no item and stands where `key` (`first` k) or `max` (m) could.
   /// Reports it and returns true; false says nothing.
   bool MisspeltForWord(const char* position, char first);
+  /// Behind the `max` of a `for`: reports its `key`, which stands before `max`. True unless parsing has stopped.
+  bool KeyAfterMax(const char* position);
   void MissingBlockEnd(const char* at);
   /// A value is missing before the end of the line: the next line starts an item of its own.
   bool ValueIsMissing(const char* at) const;
