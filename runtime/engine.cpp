@@ -1301,18 +1301,20 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     out.run_id = id;
     out.run_dir = run_dir;
     if (killed && !finished) {
-      out.exit_code = 130;
-      out.status = RunStatus::Interrupted;
-      out.message = "killed by a second interrupt";
-      WriteFinished(out.exit_code, out.status, out.message);
+      RunFinished done;
+      done.exit_code = 130;
+      done.status = RunStatus::Interrupted;
+      done.cause = RunCause::Interrupt;
+      done.message = "ended at once by " + killed_by;
+      finished_record = WriteFinished(done.exit_code, done.status, done.message);
       Commit();
-    } else {
-      out.exit_code = finish.exit_code;
-      out.status = finish.status;
-      out.message = finish.message;
-      if (out.exit_code == 0 && setup.options.strict && finish.tolerated_failures) {
-        out.exit_code = 11;
-      }
+      CarryOut(done);
+    }
+    out.exit_code = finish.exit_code;
+    out.status = finish.status;
+    out.message = finish.message;
+    if (out.exit_code == 0 && setup.options.strict && finish.tolerated_failures) {
+      out.exit_code = 11;
     }
     if (environment_failed) {
       out.exit_code = out.exit_code == 130 ? 130 : 15;
@@ -3890,6 +3892,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
     if (at_once) {
       killed = true;
+      killed_by = who;
       uv_stop(&loop);
       return;
     }
@@ -4073,6 +4076,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   bool pumping = false;
   bool finished = false;
   bool killed = false;
+  std::string killed_by;               ///< who asked for that
   bool environment_failed = false;
   std::string environment_message;
   int environment_code = 0;            ///< an errno value

@@ -316,7 +316,7 @@ struct Scheduler::Core {
   void FailRun(RunCause why, std::string text) {
     if (cause != RunCause::None) return;
     cause = why;
-    message = std::move(text);
+    if (!interrupted) message = std::move(text);  // else why it was interrupted stays what people are told
   }
 
   void Raise(RunMode to, InstanceRef by, CancelWhy why, std::string text) {
@@ -329,6 +329,11 @@ struct Scheduler::Core {
 
   // -- Ends of instances ----------------------------------------------------------------------------------------------
 
+  std::string FailureText(InstanceRef ref, const Verdict& verdict) {
+    return fmt::format("`{}` failed: {}{}{}{}", Address(ref), ErrorName(verdict), verdict.code.empty() ? "" : fmt::format(" [{}]", verdict.code),
+                       verdict.message.empty() ? "" : ": ", verdict.message);
+  }
+
   void CountFailure(InstanceRef ref, const Verdict& verdict) {
     JobRun& j = RunOf(ref);
     if (j.job->kind == ir::JobKind::Hook) return;
@@ -336,9 +341,7 @@ struct Scheduler::Core {
       tolerated_failures = true;
       return;
     }
-    FailRun(verdict.kind == ErrorKind::Check ? RunCause::Check : RunCause::Job,
-            fmt::format("`{}` failed: {}{}{}{}", Address(ref), ErrorName(verdict), verdict.code.empty() ? "" : fmt::format(" [{}]", verdict.code), verdict.message.empty() ? "" : ": ",
-                        verdict.message));
+    FailRun(verdict.kind == ErrorKind::Check ? RunCause::Check : RunCause::Job, FailureText(ref, verdict));
     if (j.phase == RunPhase::Jobs && j.strategy > mode) {
       Raise(j.strategy, ref, CancelWhy::Halt,
             fmt::format("`{}` failed and its `on_error` is `{}`", Address(ref), ir::StrategyName(j.strategy)));
@@ -944,15 +947,16 @@ struct Scheduler::Core {
     const int64_t total = admission.total(resource), used = admission.used(resource);
     std::string text;
     if (resource == memory) {
-      text = fmt::format("{} of memory, {} of {} are taken", ir::BytesForPeople(amount), ir::BytesForPeople(used), ir::BytesForPeople(total));
+      text = fmt::format("{} of memory: {} of {} are in use", ir::BytesForPeople(amount), ir::BytesForPeople(used), ir::BytesForPeople(total));
     } else if (resource == cpu) {
-      text = fmt::format("{:g} cpus, {:g} of {:g} are taken", static_cast<double>(amount) / 1000, static_cast<double>(used) / 1000, static_cast<double>(total) / 1000);
+      text = fmt::format("{:g} cpu{}: {:g} of {:g} are in use", static_cast<double>(amount) / 1000, amount == 1000 ? "" : "s", static_cast<double>(used) / 1000, static_cast<double>(total) / 1000);
     } else {
-      std::string what = resource == gpu ? "gpus" : "places";
+      const std::string_view plural = amount == 1 ? "" : "s";
+      std::string what = fmt::format("{}{}", resource == gpu ? "gpu" : "place", plural);
       for (uint32_t pool = 0; pool < pool_resource.size(); ++pool) {
-        if (pool_resource[pool] == resource) what = fmt::format("slots of pool `{}`", plan.pools[pool].name);
+        if (pool_resource[pool] == resource) what = fmt::format("slot{} of pool `{}`", plural, plan.pools[pool].name);
       }
-      text = fmt::format("{} {}, {} of {} are taken", amount, what, used, total);
+      text = fmt::format("{} {}: {} of {} {} in use", amount, what, used, total, total == 1 ? "is" : "are");
     }
     std::vector<AttemptId> holders;
     for (const auto& [id, attempt] : live) {
@@ -1629,7 +1633,9 @@ struct Scheduler::Core {
       if (RunOf(ref).strategy == ir::Strategy::Ignore) {
         tolerated_failures = true;
       } else {
-        FailRun(RunCause::Job, fmt::format("`{}` failed", Address(ref)));
+        const auto verdict = state.verdict(ref);
+        FailRun(verdict && verdict->kind == ErrorKind::Check ? RunCause::Check : RunCause::Job,
+                verdict ? FailureText(ref, *verdict) : fmt::format("`{}` failed", Address(ref)));
       }
     }
     phase = RunPhase::StartHooks;

@@ -399,7 +399,12 @@ std::string EventLine(const ProgressEvent& event, const PrinterOptions& options)
   std::string text;
   std::string_view style;
   const std::string took = event.duration_ms >= 0 ? fmt::format(" in {}", ElapsedText(event.duration_ms)) : "";
-  const std::string why = event.reason.empty() ? "" : ": " + VisibleText(event.reason);
+  std::string_view reason = event.reason;
+  const std::string_view job = std::string_view(event.address).substr(0, event.address.find('['));
+  if (!job.empty() && reason.starts_with(job) && reason.substr(job.size()).starts_with(": ")) {
+    reason.remove_prefix(job.size() + 2);  // the line begins with it
+  }
+  const std::string why = reason.empty() ? "" : ": " + VisibleText(reason);
   switch (event.kind) {
     case Kind::Started:
       text = event.attempt > 1 ? fmt::format("started, {}", AttemptText(event.attempt, event.max_attempts)) : "started";
@@ -450,7 +455,9 @@ std::string FailureText(const FailureReport& report, const PrinterOptions& optio
   if (report.signal) what += fmt::format(" ({})", SignalText(*report.signal));
   std::string out = fmt::format("{} {}: {}", Paint(report.tolerated ? "failed, ignored:" : "failed:", report.tolerated ? kYellow : kRed, options),
                                 Paint(VisibleText(report.address), kBold, options), what);
-  if (report.attempts == 0) {
+  if (report.attempts == 0 && report.kind == "check") {
+    // What it looks at has run; a check itself starts nothing.
+  } else if (report.attempts == 0) {
     out += ", before anything was started";
   } else if (report.attempts == 1 && report.max_attempts <= 1) {
     if (report.elapsed_ms >= 0) out += fmt::format(", after {}", ElapsedText(report.elapsed_ms));

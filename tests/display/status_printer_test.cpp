@@ -340,6 +340,21 @@ TEST(EventLine, SaysWhatHappenedToWhom) {
   event.kind = ProgressEvent::Kind::Skipped;
   event.reason = "`when` is false\x1b[0m";
   EXPECT_EQ(EventLine(event, {}), "2:03:04 align[\"s1\"]: skipped: `when` is false␛[0m\n");
+  event.kind = ProgressEvent::Kind::Cancelled;
+  event.reason = "align: no docker engine";
+  EXPECT_EQ(EventLine(event, {}), "2:03:04 align[\"s1\"]: cancelled: no docker engine\n") << "its name once";
+  event.reason = "aligned: no docker engine";
+  EXPECT_EQ(EventLine(event, {}), "2:03:04 align[\"s1\"]: cancelled: aligned: no docker engine\n") << "another job's stays";
+}
+
+TEST(FailureText, DoesNotCallACheckSomethingThatFailedBeforeAnythingWasStarted) {
+  FailureReport report;
+  report.address = "enough";
+  report.kind = "check";
+  report.message = "too few reads";
+  EXPECT_EQ(FailureText(report, {}).find("before anything"), std::string::npos);
+  report.kind = "expression";
+  EXPECT_NE(FailureText(report, {}).find("before anything was started"), std::string::npos);
 }
 
 TEST(ClosingLine, SumsUpTheRun) {

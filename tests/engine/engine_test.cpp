@@ -268,6 +268,10 @@ TEST_F(EngineRun, StopsAtOnceAtTheSecondInterrupt) {
   auto last = reader->Last(RecordType::Finished);
   ASSERT_TRUE(last.ok() && last->has_value());
   EXPECT_EQ((*last)->a, 130);
+  EXPECT_EQ(out.message, "ended at once by SIGTERM");
+  EXPECT_EQ(engine->Progress().state, "interrupted") << "what the closing line says";
+  EXPECT_EQ(watcher.events.back().kind, RunEventKind::RunFinished);
+  EXPECT_EQ(watcher.events.back().exit_code, 130);
 }
 
 TEST_F(EngineRun, HidesSecretsInLogsAndReports) {

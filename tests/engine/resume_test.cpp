@@ -61,7 +61,9 @@ TEST_F(ResumedRun, GivesFailuresFreshAttemptsOnlyWhenRetried) {
   engine.reset();
   FindRun();
   dir.Write("src/open", "");
-  EXPECT_EQ(Resume().exit_code, 10) << "resume keeps failures";
+  const RunOutcome kept = Resume();
+  EXPECT_EQ(kept.exit_code, 10) << "resume keeps failures";
+  EXPECT_THAT(kept.message, ::testing::StartsWith("`gate` failed: exit")) << "and says as much of them as the first run did";
   EXPECT_EQ(Resume({.retry_failed = true, .only = {"nosuch"}}).exit_code, 2);
   EXPECT_EQ(Resume({.retry_failed = true}).exit_code, 0);
   auto reader = Read();

@@ -882,7 +882,7 @@ TEST(Starvation, OfWhatExistsIsReportedAfterMoreThanTenMinutesAndOnce) {
   backend.Sleep(600'000);
   EXPECT_THAT(backend.starving, IsEmpty()) << "exactly ten minutes are not longer than ten minutes";
   backend.Sleep(1);
-  EXPECT_THAT(backend.starving, ElementsAre("`waits[\"0\"]` and 999 more have waited 10m for 1 slots of pool `db`, 2 of 2 are taken by `holder`"));
+  EXPECT_THAT(backend.starving, ElementsAre("`waits[\"0\"]` and 999 more have waited 10m for 1 slot of pool `db`: 2 of 2 are in use by `holder`"));
   backend.Sleep(3'600'000);
   EXPECT_EQ(backend.starving.size(), 1u) << "once";
   backend.End("holder", Succeeded());
@@ -925,12 +925,12 @@ TEST(Starvation, SaysWhatIsMissing) {
   options.memory = int64_t{8} << 30;
   options.gpu = 1;
   EXPECT_THAT(story([](PlanBuilder& b, uint32_t job) { b[job].resources.cpu = b.Float(2.5); }, options),
-              HasSubstr("for 2.5 cpus, 2.5 of 4 are taken by `first`"));
+              HasSubstr("for 2.5 cpus: 2.5 of 4 are in use by `first`"));
   EXPECT_THAT(story([](PlanBuilder& b, uint32_t job) { b[job].resources.memory = b.Bytes(int64_t{5} << 30); }, options),
-              HasSubstr("for 5 GiB of memory, 5 GiB of 8 GiB are taken by `first`"));
-  EXPECT_THAT(story([](PlanBuilder& b, uint32_t job) { b[job].resources.gpu = b.Int(1); }, options), HasSubstr("for 1 gpus, 1 of 1 are taken"));
+              HasSubstr("for 5 GiB of memory: 5 GiB of 8 GiB are in use by `first`"));
+  EXPECT_THAT(story([](PlanBuilder& b, uint32_t job) { b[job].resources.gpu = b.Int(1); }, options), HasSubstr("for 1 gpu: 1 of 1 is in use"));
   options.max_parallel = 1;
-  EXPECT_THAT(story([](PlanBuilder&, uint32_t) {}, options), HasSubstr("for 1 places, 1 of 1 are taken by `first`"));
+  EXPECT_THAT(story([](PlanBuilder&, uint32_t) {}, options), HasSubstr("for 1 place: 1 of 1 is in use by `first`"));
 }
 
 // -- Verdict and reaping
@@ -1681,6 +1681,24 @@ TEST_F(EndOfRun, ASecondInterruptEndsEverythingWithoutGrace) {
   backend.Reap("a");
   EXPECT_THAT(backend.started, ElementsAre("begin", "a"));
   EXPECT_EQ(backend.finished.at(0).exit_code, 130);
+}
+
+TEST(Interrupted, KeepsItsCauseWhenItsFinallyIsCancelledToo) {
+  PlanBuilder b;
+  b.Job("a");
+  const uint32_t last = b.Job("last", ir::JobKind::Finally);
+  FakeBackend backend(b.plan);
+  backend.Begin();
+  backend.Run("a");
+  backend.scheduler.CancelRun(false, "interrupted by SIGINT", backend.now);
+  backend.Take();
+  backend.Reap("a");
+  backend.Run("last");
+  backend.scheduler.CancelInstance({last, 0}, "cancelled by `jobc cancel`", backend.now);
+  backend.Take();
+  backend.Reap("last");
+  EXPECT_EQ(backend.finished.at(0).exit_code, 130);
+  EXPECT_EQ(backend.finished.at(0).message, "interrupted by SIGINT");
 }
 
 TEST_F(EndOfRun, AStateThatCannotBeWrittenEndsTheJobsFirst) {
