@@ -422,8 +422,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
   /// What a failure report needs after its attempt is gone.
   struct FailureTrace {
     AttemptId id = 0;
-    std::string reproduce;
-    std::string script;       ///< instead of a command: to be written to a file
+    std::string script;       ///< runs it again by hand (reproduce.h)
     std::string stderr_tail;
     std::string staged;
     int64_t elapsed_ms = -1;
@@ -3710,7 +3709,6 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     FailureTrace trace;
     trace.id = attempt;
     trace.staged = one.started_ms != 0 ? one.staging : std::string();
-    trace.reproduce = ReproduceCommand(one.launch, plan.jobs[one.instance.job], plan.program.types, masker);
     trace.script = ReproduceScript(one.launch, plan.jobs[one.instance.job], plan.program.types, masker);
     if (const process::LogReader* reader = Reader()) {
       if (auto tail = reader->Tail(attempt, process::LogStream::kStderr, kStderrLines, 64 << 10)) {
@@ -3809,7 +3807,7 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
     if (auto trace = traces.find(change.attempt); trace != traces.end()) {
       report.elapsed_ms = trace->second.elapsed_ms;
-      report.reproduce_command = trace->second.script.empty() ? trace->second.reproduce : WriteScript(trace->second.id, trace->second.script);
+      report.reproduce_command = trace->second.script.empty() ? std::string() : WriteScript(trace->second.id, trace->second.script);
       report.staged = std::move(trace->second.staged);
       std::string_view tail = trace->second.stderr_tail;
       while (!tail.empty()) {

@@ -763,33 +763,4 @@ Result<std::vector<std::string>> ReadSecrets(const ir::Plan& plan, const Roots& 
   return texts;
 }
 
-std::string ReproduceCommand(const AttemptLaunch& launch, const ir::Job& job, const ir::TypeTable& types, const Masker& masker) {
-  const AttemptPlaces& places = launch.places;
-  if (places.seen) {
-    return "";
-  }
-  // The directories may be gone by then: those that stayed empty are used again.
-  std::string command = "mkdir -p " + ShellQuote(places.output_dir) + " " + ShellQuote(places.tmp_dir) + " && cd " + ShellQuote(places.output_dir) + " && env";
-  for (const std::string& entry : launch.env) {
-    size_t equal = entry.find('=');
-    std::string name = entry.substr(0, equal);
-    bool own = std::find_if(job.env.begin(), job.env.end(), [&](const ir::EnvEntry& e) { return e.name == name; }) != job.env.end() ||
-               name.rfind("JOB_", 0) == 0 || name.rfind("JOBC_", 0) == 0;
-    if (!own || name == "JOB_SECRETS") {
-      continue;
-    }
-    bool secret = masker.Contains(entry);
-    for (const ir::EnvEntry& e : job.env) {
-      secret = secret || (e.name == name && types.HasSecret(e.type));
-    }
-    command += " " + name + "=" + (secret ? "\"$" + name + "\"" : ShellQuote(entry.substr(equal + 1)));
-  }
-  for (const std::string& word : launch.argv) {
-    command += " " + ShellQuote(masker.Mask(word));
-  }
-  // A report is for people: nobody copies a command of many pages, and it would push everything else out of sight.
-  constexpr size_t kLongestCommand = 16 << 10;
-  return command.size() > kLongestCommand ? std::string() : command;
-}
-
 }  // namespace jobc

@@ -80,8 +80,4 @@ std::optional<std::string> ChangedInput(const std::vector<InputIdentity>& identi
 /// Reads all secrets of the plan. The error names each that is missing and where it is looked for.
 Result<std::vector<std::string>> ReadSecrets(const ir::Plan& plan, const Roots& roots);
 
-/// A shell command that runs the attempt again by hand, on this machine; secrets as "$NAME". Empty: none that helps, or it runs in an
-/// image (reproduce.h).
-std::string ReproduceCommand(const AttemptLaunch& launch, const ir::Job& job, const ir::TypeTable& types, const Masker& masker);
-
 }  // namespace jobc

@@ -104,22 +104,51 @@ std::string ApptainerScript(const AttemptLaunch& launch, const std::vector<Varia
   return out + "if [ $# -gt 0 ]; then\n  " + Join(instead) + "\nfi\n" + Join(parts) + "\n";
 }
 
+/// For a shell; the attempt's own directories are new ones.
+std::string Fresh(std::string_view text, const AttemptPlaces& places) {
+  const std::pair<std::string_view, std::string_view> replaced[] = {{places.output_dir, "out"}, {places.tmp_dir, "tmp"}};
+  for (const auto& [directory, name] : replaced) {
+    for (size_t at = text.find(directory); !directory.empty() && at != std::string_view::npos; at = text.find(directory, at + 1)) {
+      const size_t end = at + directory.size();
+      if (end < text.size() && text[end] != '/') continue;  // a longer name
+      return (at == 0 ? "" : Fresh(text.substr(0, at), places)) + "\"$jobc_at\"/" + std::string(name) + (end == text.size() ? "" : Fresh(text.substr(end), places));
+    }
+  }
+  return ShellQuote(std::string(text));
+}
+
+std::string ProcessScript(const AttemptLaunch& launch, const std::vector<Variable>& variables, const Masker& masker) {
+  std::string out = "jobc_at=$(mktemp -d \"${TMPDIR:-/tmp}/jobc-reproduce.XXXXXX\")\nmkdir \"$jobc_at/out\" \"$jobc_at/tmp\"\ncd \"$jobc_at/out\"\n";
+  std::vector<std::string> parts = {"exec env -i"};
+  for (const Variable& one : variables) {
+    parts.push_back(one.name + "=" + (one.secret ? "\"$" + one.name + "\"" : one.name == "JOB_RESULT" ? "\"$jobc_at/result.json\"" : Fresh(one.value, launch.places)));
+  }
+  std::vector<std::string> instead = parts;
+  instead.push_back("\"$@\"");
+  std::string words;
+  for (const std::string& word : launch.argv) words += (words.empty() ? "" : " ") + Fresh(masker.Mask(word), launch.places);
+  parts.push_back(words + " < /dev/null");
+  return out + "if [ $# -gt 0 ]; then\n  " + Join(instead) + "\nfi\n" + Join(parts) + "\n";
+}
+
 }  // namespace
 
 std::string ReproduceScript(const AttemptLaunch& launch, const ir::Job& job, const ir::TypeTable& types, const Masker& masker) {
   const ir::BackendKind kind = job.backend.kind;
   const bool engine = kind == ir::BackendKind::Docker || kind == ir::BackendKind::Podman;
-  if (!launch.places.seen || launch.image.empty() || (!engine && kind != ir::BackendKind::Apptainer)) {
+  if (launch.places.seen && (launch.image.empty() || (!engine && kind != ir::BackendKind::Apptainer))) {
     return "";
   }
   const std::vector<Variable> variables = VariablesOf(launch, job, types, masker);
-  std::string out = fmt::format("#!/bin/sh\n# Runs attempt {} of {} again, in {}. Words behind the name of this file run instead of its command:  sh FILE sh\n"
-                                "# What it leaves in the directories of the attempt is for people only; jobc does not look at it.\nset -eu\n",
-                                launch.number, masker.Mask(launch.address), ir::BackendName(kind));
+  std::string out = fmt::format("#!/bin/sh\n# Runs attempt {} of {} again, {}. Words behind the name of this file run instead of its command:  sh FILE sh\n"
+                                "# What it leaves in {} is for people only; jobc does not look at it.\nset -eu\n",
+                                launch.number, masker.Mask(launch.address), launch.places.seen ? fmt::format("in {}", ir::BackendName(kind)) : "with its environment",
+                                launch.places.seen ? "the directories of the attempt" : "its new directory");
   for (const Variable& one : variables) {
     if (one.secret) out += fmt::format(": \"${{{}:?set this variable to the secret first}}\"\nexport {}\n", one.name, one.name);
   }
-  if (!job.secret_files.empty()) out += "# Its secret files are not here: put them into a directory and mount that at " + launch.places.SeenSecrets() + ".\n";
+  if (!job.secret_files.empty()) out += "# Its secret files are not here: " + (launch.places.seen ? "put them into a directory and mount that at " + launch.places.SeenSecrets() : "add JOB_SECRETS, the directory where they are, to its environment") + ".\n";
+  if (!launch.places.seen) return out + ProcessScript(launch, variables, masker);
   out += "mkdir -p " + ShellQuote(launch.places.output_dir) + " " + ShellQuote(launch.places.tmp_dir) + "\n";
   out += engine ? EngineScript(launch, kind, variables, masker) : ApptainerScript(launch, variables, masker);
   return out;

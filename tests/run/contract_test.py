@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import stat
 import unittest
@@ -214,8 +215,9 @@ SH
         for path, content in self.everything_written():
             for form in self.forms():
                 self.assertNotIn(form, content, f"the secret is in {path}")
-        # The command that reproduces a failure names it instead.
-        self.assertRegex(done.err, r'TOKEN="?\$\{?(MY_)?TOKEN')
+        # The script that reproduces a failure names it instead.
+        script = re.search(r'reproduce: +sh (.+)', done.err)[1]
+        self.assertRegex(pathlib.Path(script).read_text(), r'TOKEN="?\$\{?(MY_)?TOKEN')
 
     def test_missing_ones_are_an_error_before_anything_starts(self):
         done = self.run_job('secret token = env("MY_TOKEN")\njob first { run = ["touch", "@FLAGS@/ran"] }\njob a { env { T = token } run = ["true"] }', code=3)

@@ -9,6 +9,7 @@ import os
 import pathlib
 import pty
 import random
+import re
 import shutil
 import signal
 import string
@@ -244,7 +245,9 @@ class Canary(Story):
 
         done = self.run_beside_a_sampler(["run", "a.job", *PARALLEL], look)
         self.assertClean("the report", done.raw_out + done.raw_err)
-        self.assertSays(done.err, "no-access", "refused: https://user:***@host/path", 'TOKEN="$TOKEN"')
+        self.assertSays(done.err, "no-access", "refused: https://user:***@host/path")
+        script = re.search(r"reproduce: +sh (.+)", done.err)[1]
+        self.assertSays(pathlib.Path(script).read_text(), 'TOKEN="$TOKEN"')
         instances = self.instances()
         self.assertEqual({address for address, one in instances.items() if one["state"] == "succeeded"} & {"shell", "python", "retried", "bystander", "m/inner", "clean"},
                          {"shell", "python", "retried", "bystander", "m/inner", "clean"}, instances)
