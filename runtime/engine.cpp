@@ -3752,6 +3752,9 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
       InstanceTimes times = state->times(change.first);
       if (times.started_ms != 0 && times.ended_ms >= times.started_ms && IsFinal(change.to)) {
         event.duration_ms = times.ended_ms - times.started_ms;
+      } else if (auto one = live.find(change.attempt); IsFinal(change.to) && one != live.end() && one->second.started_ms != 0) {
+        // Judged by jobc while it ran: as long as `attempt_ended` says.
+        event.duration_ms = (one->second.exit ? one->second.exit->wall_ms : event.time_ms) - one->second.started_ms;
       }
     }
     if (change.verdict != nullptr && change.to != InstanceState::Failed) {

@@ -206,6 +206,14 @@ TEST_F(EngineRun, EndsAJobAtItsTimeLimit) {
   EXPECT_EQ(out.exit_code, 10);
   ASSERT_EQ(watcher.failures.size(), 1u);
   EXPECT_EQ(watcher.failures[0].kind, "timeout");
+  int64_t ended = -1;
+  int64_t failed = -1;
+  for (const RunEvent& event : watcher.events) {
+    if (event.kind == RunEventKind::AttemptEnded) ended = event.duration_ms;
+    if (event.kind == RunEventKind::Failed) failed = event.duration_ms;
+  }
+  EXPECT_GE(ended, 100);
+  EXPECT_GE(failed, ended) << "the final state says how long it ran, too";
 }
 
 TEST_F(EngineRun, EndsASilentJobAtItsIdleLimitButNotATalkingOne) {
