@@ -1,5 +1,7 @@
 #include "runtime/attempt.h"
 
+#include <fmt/format.h>
+
 #include <array>
 
 namespace jobc {
@@ -47,6 +49,13 @@ Verdict Failed(ir::ErrorKind kind, std::string message) {
 std::string_view ErrorName(const Verdict& verdict) {
   if (verdict.success) return "success";
   return verdict.name.empty() ? ir::KindName(verdict.kind) : std::string_view(verdict.name);
+}
+
+std::string_view MessageBesideEnd(const Verdict& verdict) {
+  const std::string_view text = verdict.message;
+  const std::string end = verdict.signal ? fmt::format("was ended by signal {}", *verdict.signal) : fmt::format("exit code {}", verdict.exit_code.value_or(-1));
+  if (text == end) return "";
+  return text.starts_with(end + ": ") ? text.substr(end.size() + 2) : text;
 }
 
 }  // namespace jobc

@@ -78,6 +78,8 @@ Verdict Succeeded();
 Verdict Failed(ir::ErrorKind kind, std::string message);
 /// The name of a named error, else of its kind: what people put after `on`.
 std::string_view ErrorName(const Verdict& verdict);
+/// Its message without the exit code or signal at its beginning, for lines that tell that already; of `exit code 9` nothing is left.
+std::string_view MessageBesideEnd(const Verdict& verdict);
 
 /// Effective resources of an attempt; nullopt: not given.
 struct Resources {

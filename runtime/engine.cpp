@@ -1997,7 +1997,8 @@ struct Engine::Impl : public BackendEvents, public ControlHandler {
     }
   }
   void Journalize(HookFailed& hook) {
-    std::string text = fmt::format("{} failed, which the run does not mind: {}{}{}", state->Address(hook.hook), ReasonText(*hook.verdict), hook.verdict->message.empty() ? "" : ": ", hook.verdict->message);
+    const std::string_view more = MessageBesideEnd(*hook.verdict);
+    std::string text = fmt::format("{} failed, which the run does not mind: {}{}{}", state->Address(hook.hook), ReasonText(*hook.verdict), more.empty() ? "" : ": ", more);
     const int64_t record = Write({.type = RecordType::Note, .job = static_cast<int32_t>(hook.hook.job), .ordinal = Ordinal(hook.hook), .text = masker.Mask(text)});
     Warn(masker.Mask(text), record);
   }

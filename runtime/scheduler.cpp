@@ -330,6 +330,10 @@ struct Scheduler::Core {
   // -- Ends of instances ----------------------------------------------------------------------------------------------
 
   std::string FailureText(InstanceRef ref, const Verdict& verdict) {
+    const bool says_kind = verdict.kind == ErrorKind::Exit || verdict.kind == ErrorKind::Signal;
+    if (says_kind && verdict.name.empty() && verdict.code.empty() && MessageBesideEnd(verdict) != verdict.message) {
+      return fmt::format("`{}` failed: {}", Address(ref), verdict.message);
+    }
     return fmt::format("`{}` failed: {}{}{}{}", Address(ref), ErrorName(verdict), verdict.code.empty() ? "" : fmt::format(" [{}]", verdict.code),
                        verdict.message.empty() ? "" : ": ", verdict.message);
   }
@@ -935,7 +939,7 @@ struct Scheduler::Core {
     Starving starving{next, count, waited, ""};
     const std::string who = count == 1 ? fmt::format("`{}` has waited", Address(next))
                                        : fmt::format("`{}` and {} more have waited", Address(next), count - 1);
-    starving.text = fmt::format("{} {} for {}", who, ir::DurationText(waited / 1000 * 1000), WaitsFor(claim_class));
+    starving.text = fmt::format("{} {} for {}", who, ir::DurationText(waited / 60'000 * 60'000), WaitsFor(claim_class));
     actions.push_back(std::move(starving));
     // Said once; again only after something of it has been started.
   }

@@ -233,7 +233,7 @@ std::vector<SkipStep> SkipChain(RunReader& run, const RestoredRun& restored, Ins
     step.why = view.verdict ? view.verdict->message : "";
     step.place = PlaceText(plan, at.job);
     if (view.state == InstanceState::Failed) {
-      if (view.verdict) step.why = ReasonText(*view.verdict) + (view.verdict->message.empty() || view.verdict->message.starts_with("exit code") ? "" : ": " + view.verdict->message);
+      if (view.verdict) step.why = ReasonText(*view.verdict) + (MessageBesideEnd(*view.verdict).empty() ? "" : fmt::format(": {}", MessageBesideEnd(*view.verdict)));
       if (!view.attempts.empty()) step.command = fmt::format("jobc logs {} {}", run.header().id, ShellQuote(view.address));
       out.push_back(std::move(step));
       break;

@@ -123,7 +123,14 @@ int RunLogs(const Invocation& invocation, Terminal& terminal) {
     terminal.Flush();
   }
   if (shown.empty() && !follow && !invocation.json()) {
-    terminal.Err(fmt::format("{} has not started anything yet\n", job.empty() ? "run " + run.header().id : job));
+    const std::string who = job.empty() ? "run " + run.header().id : job;
+    const RunSummary& summary = run.summary();
+    if (summary.running) {
+      terminal.Err(fmt::format("{} has not started anything yet\n", who));
+    } else {
+      terminal.Err(fmt::format("{} has started nothing; {} ({}){}\n", who, summary.finished ? "the run has ended" : "nobody executes the run", summary.status,
+                               summary.message.empty() ? "" : ": " + summary.message));
+    }
   }
   return kExitOk;
 }

@@ -95,7 +95,7 @@ int Execute(EngineSetup setup, const std::string& run, const ResumeOptions& resu
       if (Result<ir::Value> json = ir::ParseJson(outcome.exports); json.ok()) terminal.Out(ir::JsonText(*json, 2) + "\n");
     }
     if (outcome.exit_code == kExitToleratedFailures) terminal.Err("error: the run succeeded, but failures were ignored, and `--strict` is given\n");
-    if (outcome.exit_code == kExitInterrupted) terminal.Err(fmt::format("go on: jobc resume {}{}\n", outcome.run_id, StateOption(state_dir, cwd)));
+    if (outcome.exit_code == kExitInterrupted || outcome.exit_code == kExitLimit) terminal.Err(fmt::format("go on: jobc resume {}{}\n", outcome.run_id, StateOption(state_dir, cwd)));
     terminal.Err(fmt::format("results: jobc result {}{}\n", outcome.run_id, StateOption(state_dir, cwd)));
   }
   return outcome.exit_code;

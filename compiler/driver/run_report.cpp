@@ -297,7 +297,7 @@ std::string Failures(const Report& report) {
     const InstanceView view = report.run.View(failures[i]);
     const std::string what = view.verdict ? ReasonText(*view.verdict) : one.kind;
     out += fmt::format("<article class=\"failure{}\"><h3><span class=\"mono\">{}</span>: <span class=\"what\">{}{}</span></h3>\n", one.tolerated ? " ignored" : "", Escape(one.address), Escape(what), one.tolerated ? ", ignored" : "");
-    std::string where = one.attempts == 0 ? "before anything was started" : one.attempts > one.max_attempts ? fmt::format("attempt {}", one.attempts) : one.max_attempts > 1 ? fmt::format("attempt {} of {}", one.attempts, one.max_attempts) : std::string();
+    std::string where = one.attempts == 0 ? (one.kind == "check" ? "" : "before anything was started") : one.attempts > one.max_attempts ? fmt::format("attempt {}", one.attempts) : one.max_attempts > 1 ? fmt::format("attempt {} of {}", one.attempts, one.max_attempts) : std::string();
     if (one.elapsed_ms >= 0) where += fmt::format("{}after {}", where.empty() ? "" : ", ", ElapsedText(one.elapsed_ms));
     if (!one.declared_at.empty()) where += fmt::format("{}declared at {}", where.empty() ? "" : ", ", Escape(one.declared_at));
     if (!where.empty()) out += fmt::format("<p class=\"dim\">{}</p>\n", where);

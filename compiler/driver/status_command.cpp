@@ -154,7 +154,7 @@ int RunStatusCommand(const Invocation& invocation, Terminal& terminal) {
     if (!view.attempts.empty()) line += fmt::format(", {} attempt{}", view.attempts.size(), view.attempts.size() == 1 ? "" : "s");
     if (view.verdict && !view.verdict->success) {
       if (state != InstanceState::Blocked && state != InstanceState::Skipped && state != InstanceState::Cancelled) line += ", " + ReasonText(*view.verdict);
-      if (!view.verdict->message.empty()) line += ": " + view.verdict->message;
+      if (const std::string_view more = MessageBesideEnd(*view.verdict); !more.empty()) line += fmt::format(": {}", more);
     }
     if (run.Lost(instance)) line += ": its jobc ended while it ran";
     terminal.Out(line + "\n");

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -272,6 +273,40 @@ job b { after = [a] timeout { total = 20m } retry { max_attempts = 2, on = [exit
             for one in status["instances"]:
                 for attempt in one["attempts"]:
                     self.assertIn("started_ms", attempt)
+
+    def test_who_waits_for_too_long_is_told_for_what(self):
+        self.write(f"""edition = 1
+pool db {{ slots = 2 }}
+job holds {{ for name in ["x", "y"] key name pools = {{ db = 1 }} script = <<~SH
+  touch {self.flags}/~{{name}}; until [ -e {self.flags}/go ]; do sleep 0.02; done
+SH
+}}
+job waits {{ for i in range(3) pools = {{ db = 2 }} run = ["true"] }}
+""")
+        says = '`waits["0"]` and 2 more have waited 10m for 2 slots of pool `db`: 2 of 2 are in use by `holds["x"]`, `holds["y"]`'
+
+        def notes():
+            """What anybody can read in the journal meanwhile."""
+            found = [path for path in (self.at / ".jobc" / "runs").glob("*/journal.db")]
+            with sqlite3.connect(f"file:{max(found)}?mode=ro", uri=True) as database:
+                return [text for text, in database.execute("select text from record where type = 12 and a is not 1")]
+
+        for words in ((), ("--json",)):
+            for name in ("x", "y", "go"):
+                self.flag(name).unlink(missing_ok=True)
+            # An hour passes in six seconds.
+            process = self.start("run", "a.job", "--max-parallel", "9", *words, env={"LD_PRELOAD": FAKETIME, "FAKETIME": "+0 x600"})
+            self.wait_for("x")
+            self.wait_for("y")
+            wait_until(notes, what="the note in the journal")
+            self.flag("go").touch()
+            done = self.finish(process)
+            self.assertEqual(notes(), [says], "once")
+            if words:
+                events = [json.loads(line) for line in done.out.splitlines()]
+                self.assertEqual([one["text"] for one in events if one["event"] == "warning"], [says])
+            else:
+                self.assertEqual(done.err.count(says), 1)
 
 
 if __name__ == "__main__":

@@ -356,7 +356,7 @@ job a { grace = 100ms run = ["sleep", "30"] }
 job b { after = [a] run = ["true"] }
 finally tell { run = ["sh", "-c", "echo $0 > @FLAGS@/told", run.status] }
 """, code=13)
-        self.assertSays(done.err, "700ms", "limits")
+        self.assertSays(done.err, "700ms", "limits", "go on: jobc resume")
         self.assertEqual(self.flag("told").read_text(), "timed_out\n")
         states = self.states()
         self.assertEqual((states["quick"], states["a"], states["b"]), ("succeeded", "cancelled", "cancelled"))
@@ -492,6 +492,17 @@ class Ends(Story):
     def test_a_hook_that_fails_is_a_warning(self):
         done = self.run_job('job a { run = ["true"] }\nhook on success { run = ["no-such-program"] }\n')
         self.assertSays(done.err, "warning: hook/success", "no-such-program")
+
+    def test_each_end_is_told_once_in_a_line(self):
+        for how, reason, error in (("exit 9", "exit 9", "exit code 9"), ("exit 127", "command (exit 127): the command was not found", "command: exit code 127: the command was not found"),
+                                   ("kill -9 $$", "signal 9 (SIGKILL)", "was ended by signal 9")):
+            done = self.run_job(f'job a {{ run = ["sh", "-c", "{how}"] }}\nhook on failure {{ run = ["sh", "-c", "{how}"] }}\n', code=10)
+            self.assertSays(done.err, f"warning: hook/failure failed, which the run does not mind: {reason}\n", f"error: `a` failed: {error}\n")
+            self.assertIn(f"\na: failed, 1 attempt, {reason}\n", self.jobc("status").out)
+
+    def test_logs_of_a_run_that_started_nothing_say_why(self):
+        self.run_job('job a { resources { memory = 900TiB } run = ["true"] }\n', code=14)
+        self.assertSays(self.jobc("logs").err, "has started nothing", "has ended (failed)", "`a` needs 900 TiB of memory")
 
     def test_exports_of_a_failed_run(self):
         done = self.run_job('job a { on_error = continue run = ["echo", "x"] output { t: String = trim(stdout()) } }\njob b { on_error = continue run = ["false"] output { t: String = stdout() } }\n'
