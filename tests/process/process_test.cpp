@@ -305,7 +305,7 @@ TEST_P(Process, LeavesNoControlGroupsBehind) {
       }
       pclose(ls);
     }
-    EXPECT_THAT(listing, ::testing::Not(HasSubstr("jobc-" + group))) << place;
+    EXPECT_THAT(listing, ::testing::Not(HasSubstr("jobc-" + group + "-"))) << place;
   }
 }
 
