@@ -88,8 +88,8 @@ int CancelDead(RunReader& run, const std::string& state_dir, const CancelRequest
   }
   const std::set<docker::EngineName> engines = docker::EnginesOf(run.plan());
   std::vector<docker::LeftContainer> containers;
-  // A run that has ended, and of which nothing is open, needs no engine.
-  if (!engines.empty() && (!finished || !alive.empty())) {
+  // Of a run that has ended, and of which nothing is open, something may not have been removed; it needs no engine for that.
+  if (!engines.empty()) {
     Result<std::vector<docker::LeftContainer>> found = FindAlsoLate(left.endpoints(), engines, runs, open);
     if (!found.ok() && !alive.empty()) {
       terminal.Err(RenderUsageError({fmt::format("containers of the run {} may still run, and cannot be asked for: {}", id, found.error().message),

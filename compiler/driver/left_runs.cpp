@@ -242,15 +242,16 @@ bool LeftRuns::Begin(EngineSetup& setup, const std::string& earlier, Terminal& t
   std::vector<Candidate> attempts;
   std::vector<docker::LeftContainer> containers;
   if (!Inherited(*earlier_, theirs, attempts, containers, failure)) return false;
-  if (open.empty() && containers.empty()) {
-    locks_.clear();
-    return true;
-  }
   // What it had taken over itself from a run that somebody else goes on with is no longer its own.
   std::erase_if(open, [&](const OpenAttempt& one) { return !Lock(one.origin.run); });
   std::set<std::string> runs = {earlier};
   for (const OpenAttempt& one : open) runs.insert(one.origin.run);
   auto found = docker::FindContainers(endpoints_, engines, runs);
+  if (!found.ok() && open.empty() && containers.empty()) {
+    // Nothing goes on; of what it had ended something may not be removed yet, and `gc` finds it.
+    locks_.clear();
+    return true;
+  }
   if (!found.ok()) {
     failure = {kExitBackend, fmt::format("containers of the run {} may still run, and cannot be asked for: {}", earlier, found.error().message),
                {"nothing was started and nothing was ended; type this again once the engine answers", "or begin without the results of that run: leave out `--resume`"}};

@@ -19,11 +19,11 @@ def whole(data):
 
 
 class Moment:
-    """The first request with this method whose path (without its query) fits. `when`: `done` (the engine has answered, jobc hears nothing),
+    """The first request with this method whose path (without its query) fits, or every such one. `when`: `done` (the engine has answered, jobc hears nothing),
     `asked` (the engine hears nothing until deliver()) or `empty` (the engine hears nothing, jobc gets an empty answer and goes on)."""
 
-    def __init__(self, method, path, when):
-        self.method, self.path, self.when = method, re.compile(path), when
+    def __init__(self, method, path, when, every):
+        self.method, self.path, self.when, self.every = method, re.compile(path), when, every
         self.came, self.delivered, self.answered = threading.Event(), threading.Event(), threading.Event()
 
     def deliver(self):
@@ -31,7 +31,7 @@ class Moment:
         self.delivered.set()
 
     def fits(self, method, path):
-        return not self.came.is_set() and method == self.method and self.path.search(path.partition("?")[0]) is not None
+        return (self.every or not self.came.is_set()) and method == self.method and self.path.search(path.partition("?")[0]) is not None
 
 
 class Gate:
@@ -48,8 +48,8 @@ class Gate:
         self.accepting = threading.Thread(target=self.accept, daemon=True)
         self.accepting.start()
 
-    def hold(self, method, path, when="done"):
-        self.moment = Moment(method, path, when)
+    def hold(self, method, path, when="done", every=False):
+        self.moment = Moment(method, path, when, every)
         return self.moment
 
     def close(self):
@@ -73,7 +73,9 @@ class Gate:
         with self.lock:
             if request is None or self.moment is None or not self.moment.fits(request[1].decode(), request[2].decode()):
                 return None
-            moment, self.moment = self.moment, None
+            moment = self.moment
+            if not moment.every:
+                self.moment = None
             return moment
 
     def serve(self, client):

@@ -118,8 +118,14 @@ class Kills(Killed):
         first = seed = int(os.environ.get("JOBC_SEED", "1"))
         done = 0
         while done < kills:
+            killed = 1
             with self.subTest(seed=seed):
-                done += max(1, self.one(random.Random(seed), min(6, kills - done)))
+                try:
+                    killed = max(1, self.one(random.Random(seed), min(6, kills - done)))
+                except BaseException:
+                    self.remove_mine()  # not the next one's fault
+                    raise
+            done += killed
             seed += 1
         print(f"{self.kind}: {done} kills of {seed - first} runs")
 

@@ -8,6 +8,11 @@ from gate import Gate
 from story import Story, wait_until
 
 CONTAINER = "/containers/[^/]+"
+ALONE = '''edition = 1
+profile box default {{ backend = {kind} {{ network = "none", mounts = {{ flags = {{ source = "{flags}", target = "/flags", read_only = false }} }} }} }}
+job far {{ image = "{image}" run = ["echo", "far"] output {{ text: String = stdout() }} }}
+export {{ text: String = far.text }}
+'''
 ALL = ["0", "1", "2"]
 
 
@@ -208,6 +213,28 @@ class Moments(Killed):
         self.die_at(self.gate.hold("DELETE", f"{CONTAINER}$", "asked"), "run", "a.job", "--max-parallel", "3")
         self.assertNotEqual(self.mine(), [])
         self.go_on("resume")
+
+    def ended_with_its_run(self):
+        """Its end is in the journal, that of the run perhaps as well, and it was not removed."""
+        self.write_job(ALONE)
+        self.die_at(self.gate.hold("DELETE", f"{CONTAINER}$", "asked", every=True), "run", "a.job")
+        self.assertEqual(self.states(), {"far": "succeeded"})
+        self.assertEqual(len(self.mine()), 1)
+
+    def test_ended_with_its_run_and_resumed(self):
+        self.ended_with_its_run()
+        self.assertEqual(self.jobc("resume").json, {"text": "far\n"})
+        self.assertEqual(self.mine(), [])
+
+    def test_ended_with_its_run_and_used_by_a_new_run(self):
+        self.ended_with_its_run()
+        self.assertEqual(self.jobc("run", "a.job", "--resume").json, {"text": "far\n"})
+        self.assertEqual(self.mine(), [])
+
+    def test_ended_with_its_run_and_cancelled(self):
+        self.ended_with_its_run()
+        self.assertSays(self.jobc("cancel").err, "1 container was ended and removed")
+        self.assertEqual(self.mine(), [])
 
     # -- Their output --------------------------------------------------------------------
 
